@@ -1,0 +1,273 @@
+//! A model: where its events are, what stands in them, which features are watched.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::Span;
+
+/// One model file (`models/*.yaml`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Version of this file's format: 1.
+    pub version: u32,
+    /// Name of the model; letters, digits, `_`, `.` and `-`.
+    pub model: String,
+    /// Kafka topics with this model's prediction or feature events.
+    pub topics: Vec<String>,
+    #[serde(default)]
+    pub format: Format,
+    /// Where the standard fields stand in an event.
+    #[serde(default)]
+    pub fields: Fields,
+    /// The features to watch, by name.
+    pub features: BTreeMap<String, Feature>,
+    /// The model's output: a class or a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Column>,
+    /// The model's score or probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Column>,
+    /// Categorical features whose values split every statistic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<String>,
+    /// At most this many values of a segment are kept apart, the rest is counted in `_other`.
+    #[serde(default = "default_max_segments")]
+    pub max_segments: u32,
+    /// What becomes of an event with a feature that is not listed here. Default: `dead_letter` where `fields.features`
+    /// has a prefix (`features.*`), `ignore` where it is a bare `*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_features: Option<UnknownFeatures>,
+    /// Largest event accepted, in bytes.
+    #[serde(default = "default_max_event_bytes")]
+    pub max_event_bytes: u64,
+    /// Events further ahead of the wall clock than this are quarantined in the dead-letter topic.
+    #[serde(default = "default_max_future")]
+    pub max_future: Span,
+    /// Reference data by name; rules compare with `training` unless they say otherwise.
+    #[serde(default)]
+    pub references: BTreeMap<String, ReferenceSource>,
+    #[serde(default)]
+    pub windows: Windowing,
+}
+
+fn default_max_segments() -> u32 {
+    200
+}
+
+fn default_max_event_bytes() -> u64 {
+    1_048_576
+}
+
+fn default_max_future() -> Span {
+    Span::from_ms(300_000)
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    #[default]
+    Json,
+}
+
+/// Dotted paths into an event. A key that holds a dot is written with a backslash before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fields {
+    /// Event time.
+    pub timestamp: String,
+    /// How event time is written.
+    pub timestamp_unit: TimestampUnit,
+    /// Name of the model, where one topic carries several: events that name another model are not this model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Version of the model that made the prediction. Without it, and where it is missing, the version is `unversioned`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction_id: Option<String>,
+    /// Where features stand: `features.*`, `inputs.row.*`, or `*` for flat events.
+    pub features: String,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            timestamp: "timestamp".into(),
+            timestamp_unit: TimestampUnit::Auto,
+            model: None,
+            version: None,
+            prediction_id: None,
+            features: "features.*".into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TimestampUnit {
+    /// Text is RFC 3339; a number is epoch s, ms or µs by its size.
+    #[default]
+    Auto,
+    Rfc3339,
+    S,
+    Ms,
+    Us,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Numeric,
+    Categorical,
+}
+
+/// `numeric`, `categorical`, or the long form with a path and whether a value is required.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Feature {
+    Kind(Kind),
+    Full(FeatureSpec),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSpec {
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Dotted path in the event, where it is not at `fields.features`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// An event without this feature, or with null, goes to the dead-letter topic instead of counting as missing.
+    #[serde(default)]
+    pub required: bool,
+}
+
+impl Feature {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Feature::Kind(kind) => *kind,
+            Feature::Full(spec) => spec.kind,
+        }
+    }
+
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Feature::Kind(_) => None,
+            Feature::Full(spec) => spec.path.as_deref(),
+        }
+    }
+
+    pub fn required(&self) -> bool {
+        matches!(self, Feature::Full(FeatureSpec { required: true, .. }))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Dotted path in the event.
+    pub path: String,
+    #[serde(rename = "type")]
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownFeatures {
+    DeadLetter,
+    Ignore,
+}
+
+/// Where a reference comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceSource {
+    /// Parquet, CSV or JSONL file, relative to the model file.
+    pub path: String,
+    /// Columns whose name in the file differs from the feature's: feature name to column name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+}
+
+/// How event time becomes windows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Windowing {
+    /// The windows shown on pages and metrics; rules may name others.
+    pub size: Span,
+    /// How far events of one partition may be out of order before a window closes without them.
+    pub watermark_delay: Span,
+    /// Within this time after its end a closed window is revised by late events; later ones go to the `late` topic.
+    pub allowed_lateness: Span,
+    /// A source partition that is read to its end and quiet for this long no longer holds back the others.
+    pub idle_after: Span,
+}
+
+impl Default for Windowing {
+    fn default() -> Self {
+        Self {
+            size: Span::from_ms(3_600_000),
+            watermark_delay: Span::from_ms(5_000),
+            allowed_lateness: Span::from_ms(3_600_000),
+            idle_after: Span::from_ms(60_000),
+        }
+    }
+}
+
+/// Name of the column and signal that holds the model's output.
+pub const PREDICTION_SIGNAL: &str = "prediction.value";
+/// Name of the column and signal that holds the model's score.
+pub const SCORE_SIGNAL: &str = "prediction.score";
+
+/// Anything of an event that has a distribution: a feature, the prediction, the score.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    pub name: String,
+    pub kind: Kind,
+    /// Dotted path in the event.
+    pub path: String,
+    pub required: bool,
+}
+
+impl Model {
+    /// Every watched signal, features first by name, then `prediction.value` and `prediction.score`. The order
+    /// is the order of columns in decoded batches.
+    pub fn signals(&self) -> Vec<Signal> {
+        let prefix = self.fields.features.trim_end_matches('*');
+        let mut signals: Vec<Signal> = self
+            .features
+            .iter()
+            .map(|(name, feature)| Signal {
+                name: name.clone(),
+                kind: feature.kind(),
+                path: match feature.path() {
+                    Some(path) => path.to_string(),
+                    None => format!("{prefix}{}", name.replace('.', "\\.")),
+                },
+                required: feature.required(),
+            })
+            .collect();
+        for (name, column) in [(PREDICTION_SIGNAL, &self.prediction), (SCORE_SIGNAL, &self.score)] {
+            if let Some(column) = column {
+                signals.push(Signal {
+                    name: name.to_string(),
+                    kind: column.kind,
+                    path: column.path.clone(),
+                    required: false,
+                });
+            }
+        }
+        signals
+    }
+
+    pub fn unknown_features(&self) -> UnknownFeatures {
+        self.unknown_features.unwrap_or(if self.fields.features == "*" {
+            UnknownFeatures::Ignore
+        } else {
+            UnknownFeatures::DeadLetter
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! Rules: who is watched, what is wrong, how sure one must be, who is told.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::Span;
+
+/// One rules file (`rules/*.yaml`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleFile {
+    /// Version of this file's format: 1.
+    pub version: u32,
+    #[serde(default)]
+    pub defaults: Defaults,
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+    /// Which notifications go where; every matching route applies.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    #[serde(default)]
+    pub receivers: BTreeMap<String, Receiver>,
+}
+
+/// What rules use where they say nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    pub window: Option<Span>,
+    pub min_samples: Option<u64>,
+    pub reference: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Unique name; part of every alert.
+    pub name: String,
+    /// `model@version`, either may be a glob: `fraud@*`, `*`.
+    pub model: String,
+    /// Which features; default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureSelector>,
+    /// One signal instead of features: `prediction.score`, `prediction.value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// Evaluate each value of these segment columns apart, beside the whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Span>,
+    /// Distance between window starts; default: the window's size (tumbling).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slide: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Effect sizes that are wrong, by severity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// Hysteresis: a firing alert recovers once this holds; default: once `when` no longer holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recover: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub significance: Option<Significance>,
+    /// `3 of 5 windows`, or `2 windows` for two in a row; default: 1 window.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub for_: Option<String>,
+    /// A window with fewer rows neither advances nor resets `for`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_samples: Option<u64>,
+    /// One episode per combination of these: model, version, segment, feature. Default: model, version, segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_by: Option<Vec<GroupKey>>,
+    /// Fires when no event of the model has arrived for a while. Excludes `when`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<Absent>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FeatureSelector {
+    /// `all`, or a list of names and globs.
+    pub include: Include,
+    pub exclude: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Include {
+    Word(String),
+    Names(Vec<String>),
+}
+
+impl Default for Include {
+    fn default() -> Self {
+        Include::Word("all".into())
+    }
+}
+
+/// Expressions such as `psi > 0.25`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct When {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critical: Option<String>,
+}
+
+/// A finding must also be unlikely under no drift.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Significance {
+    pub test: SignificanceTest,
+    /// Highest adjusted p-value accepted.
+    pub alpha: f64,
+    pub correction: Correction,
+}
+
+impl Default for Significance {
+    fn default() -> Self {
+        Self { test: SignificanceTest::Auto, alpha: 0.01, correction: Correction::BenjaminiHochberg }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignificanceTest {
+    /// The law of the rule's own statistic where it has one, Kolmogorov-Smirnov or chi-square otherwise.
+    #[default]
+    Auto,
+    /// No test: effect size alone.
+    None,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Correction {
+    /// Over all features (and segments) the rule looks at in one window of one model version.
+    #[default]
+    BenjaminiHochberg,
+    Bonferroni,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupKey {
+    Model,
+    Version,
+    Segment,
+    Feature,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Absent {
+    /// How long nothing may arrive.
+    pub after: Span,
+    #[serde(default = "default_absent_severity")]
+    pub severity: Severity,
+}
+
+fn default_absent_severity() -> Severity {
+    Severity::Critical
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Warn,
+    Critical,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Route {
+    #[serde(rename = "match")]
+    pub matcher: Matcher,
+    /// Names of receivers.
+    pub to: Vec<String>,
+}
+
+/// Every key given must match; globs are allowed in names.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Matcher {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+/// Exactly one kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Receiver {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailReceiver>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookReceiver>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmailReceiver {
+    pub to: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookReceiver {
+    pub url: TextOrSecret,
+    /// Standard Webhooks secrets (`whsec_...`); two while rotating, each signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_secret: Option<Secret>,
+    /// Allow loopback, private and link-local addresses.
+    #[serde(default)]
+    pub allow_private: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+/// A plain value, or where to read it from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum TextOrSecret {
+    Text(String),
+    Secret(Secret),
+}
+
+/// `{env: NAME}` or `{file: PATH}`; never the value itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Secret {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}

@@ -1,0 +1,105 @@
+//! Durations and shares as people write them: `90s`, `15m`, `1h`, `7d`; `30%`, `0.3`.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A length of time in milliseconds, written `250ms`, `90s`, `15m`, `1h`, `7d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    pub ms: i64,
+}
+
+impl Span {
+    pub const fn from_ms(ms: i64) -> Self {
+        Self { ms }
+    }
+
+    pub fn to_std(self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.ms.max(0) as u64)
+    }
+
+    /// Accepts one number and one unit; the error says what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(digits_end);
+        let unit_ms: i64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => {
+                let hint = match unit.trim() {
+                    "min" | "mins" | "minute" | "minutes" => format!("; write `{digits}m`"),
+                    "sec" | "secs" | "second" | "seconds" => format!("; write `{digits}s`"),
+                    "hr" | "hrs" | "hour" | "hours" => format!("; write `{digits}h`"),
+                    "day" | "days" => format!("; write `{digits}d`"),
+                    "w" | "week" | "weeks" => format!("; write `{}d`", digits.parse::<i64>().unwrap_or(1) * 7),
+                    _ => String::from("; write a number and one of ms, s, m, h, d, such as `15m`"),
+                };
+                return Err(format!("`{text}` is not a duration{hint}"));
+            }
+        };
+        let count: i64 = digits.parse().map_err(|_| {
+            format!("`{text}` is not a duration; write a number and one of ms, s, m, h, d, such as `15m`")
+        })?;
+        count.checked_mul(unit_ms).map(Self::from_ms).ok_or_else(|| format!("`{text}` is too long a duration"))
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (unit, unit_ms) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+            if self.ms != 0 && self.ms % unit_ms == 0 {
+                return write!(formatter, "{}{unit}", self.ms / unit_ms);
+            }
+        }
+        write!(formatter, "{}ms", self.ms)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Span::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for Span {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "a number and one of ms, s, m, h, d",
+            "pattern": "^[0-9]+(ms|s|m|h|d)$"
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_back_as_written() {
+        for text in ["250ms", "90s", "15m", "1h", "7d"] {
+            assert_eq!(Span::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Span::parse("120s").unwrap().to_string(), "2m");
+    }
+
+    #[test]
+    fn a_wrong_unit_names_the_right_one() {
+        assert!(Span::parse("10min").unwrap_err().contains("`10m`"));
+        assert!(Span::parse("2w").unwrap_err().contains("`14d`"));
+        assert!(Span::parse("ten").unwrap_err().contains("15m"));
+    }
+}

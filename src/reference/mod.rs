@@ -1,0 +1,1 @@
+//! References: what a model's features looked like when all was well.

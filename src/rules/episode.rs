@@ -1,0 +1,80 @@
+//! An episode: one alert from its first breaching window to its recovery, and the notifications it sends.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::rules::Severity;
+use crate::stats::metric::{BinShare, MetricValue};
+use crate::windows::result::{Segment, Window};
+
+/// Where an episode stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EpisodeStatus {
+    Firing,
+    Resolved,
+}
+
+/// One feature (or the whole window) that breaches a rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `None` for rules about the window as a whole (`row_count`, `share(...)`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature: Option<String>,
+    #[serde(default, skip_serializing_if = "Segment::is_all")]
+    pub segment: Segment,
+    pub severity: Severity,
+    /// The metric that decided, as in the rule: `psi`.
+    pub metric: String,
+    pub value: MetricValue,
+    /// The expression that held: `psi > 0.25`.
+    pub condition: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_adjusted: Option<f64>,
+    /// Non-missing values in the window and in the reference.
+    pub n: u64,
+    pub n_reference: u64,
+    /// The bins or categories that moved most, largest first, at most five.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<BinShare>,
+    /// The sentence people read: "`amount`: PSI 0.41 against training, 2 of 2 windows, 10 240 events, adjusted p < 1e-6".
+    pub reason: String,
+}
+
+/// A change of an episode that people are told: one record of the `outbox` topic, keyed by `episode_id`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notification {
+    /// `{episode_id}-{sequence}`: the same however often it is derived or sent.
+    pub id: String,
+    /// Hash of rule, model, version, group and first breaching window.
+    pub episode_id: String,
+    /// 0 for the first notification of the episode, then one more each.
+    pub sequence: u32,
+    pub status: EpisodeStatus,
+    pub severity: Severity,
+    pub rule: String,
+    pub model: String,
+    pub version: String,
+    #[serde(default, skip_serializing_if = "Segment::is_all")]
+    pub segment: Segment,
+    /// Set where the rule groups by feature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature: Option<String>,
+    /// One line: "feature-drift critical: fraud@3, `amount` PSI 0.41".
+    pub summary: String,
+    pub findings: Vec<Finding>,
+    /// Name of the reference compared with.
+    pub reference: String,
+    pub reference_id: String,
+    /// First breaching window, and the window that caused this notification.
+    pub first_window: Window,
+    pub window: Window,
+    /// Windows that breached and windows looked at, as in "2 of 2 windows".
+    pub windows_breached: u32,
+    pub windows_considered: u32,
+    /// Events in `window`.
+    pub rows: u64,
+    /// Wall clock of the log when the window closed, epoch milliseconds.
+    pub at_ms: i64,
+    /// Names of receivers, from the routes.
+    pub receivers: Vec<String>,
+}

@@ -1,0 +1,53 @@
+//! What a statistic answers: a value, how exact it is, how likely it is under no drift.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One statistic of one feature in one window.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MetricValue {
+    /// `None`: undefined here (empty window, empty reference).
+    pub value: Option<f64>,
+    /// Largest possible distance to the value computed from the rows; absent: exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<f64>,
+    /// Probability of a value at least this large under no drift, uncorrected; absent: this statistic has no law.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
+}
+
+impl MetricValue {
+    pub fn exact(value: f64) -> Self {
+        Self { value: Some(value), bound: None, p_value: None }
+    }
+
+    pub fn undefined() -> Self {
+        Self { value: None, bound: None, p_value: None }
+    }
+}
+
+/// Share of one bin or category on both sides, for explanations and pages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BinShare {
+    /// `< 12.5`, `12.5 to 14`, `>= 14`; a category; `(missing)`; `(other unseen)`.
+    pub label: String,
+    pub reference: f64,
+    pub window: f64,
+}
+
+/// All statistics of one feature in one window. Keys of `metrics` are the metric names of rules: `psi`, `ks`,
+/// `js`, `wasserstein`, `wasserstein_norm`, `chi_square`, `cramers_v`, `null_rate`, `null_rate_change`, `unseen_rate`, `mean`, `std`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FeatureStats {
+    /// Non-missing values in the window.
+    pub n: u64,
+    /// Missing values in the window.
+    pub missing: u64,
+    /// Non-missing values in the reference.
+    pub n_reference: u64,
+    pub metrics: BTreeMap<String, MetricValue>,
+    /// Ten bins or the largest categories, with their shares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bins: Vec<BinShare>,
+}

@@ -1,0 +1,66 @@
+//! What a closed window says, as it stands in the `results` topic.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::metric::FeatureStats;
+
+/// A window of event time, [start, end), epoch milliseconds, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Window {
+    pub start_ms: i64,
+    pub end_ms: i64,
+}
+
+/// One segment of one model version in one closed window: one record of the `results` topic, keyed
+/// `model|version|segment|start|end`. A later revision replaces an earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WindowResult {
+    pub model: String,
+    pub version: String,
+    /// Empty: all events. Otherwise one segment column and its value.
+    #[serde(default, skip_serializing_if = "Segment::is_all")]
+    pub segment: Segment,
+    pub window: Window,
+    /// 0 when the window first closed; one more each time late events changed it.
+    pub revision: u32,
+    /// Name of the reference (`training`) and its content address.
+    pub reference: String,
+    pub reference_id: String,
+    /// Events in the window.
+    pub rows: u64,
+    /// False: events are known to be missing (a gap in the log); alerts are muted.
+    pub complete: bool,
+    pub features: BTreeMap<String, FeatureStats>,
+}
+
+/// `column` = `value`; both empty for all events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Segment {
+    pub column: String,
+    pub value: String,
+}
+
+impl Segment {
+    pub fn is_all(&self) -> bool {
+        self.column.is_empty()
+    }
+}
+
+impl std::fmt::Display for Segment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_all() { write!(formatter, "all") } else { write!(formatter, "{}={}", self.column, self.value) }
+    }
+}
+
+/// Everything of one model version that closed together: the whole first, then segments in order. The family
+/// over which p-values are adjusted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClosedWindow {
+    pub model: String,
+    pub version: String,
+    pub window: Window,
+    pub revision: u32,
+    pub results: Vec<WindowResult>,
+}
