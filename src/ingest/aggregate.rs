@@ -1,0 +1,259 @@
+//! The plan of ingest: events of one model to profiles, a DataFusion aggregation in `Partial` mode.
+//!
+//! Rows are grouped once, by version, the values of all segment columns together, and pane; the whole and each
+//! segment column's values are then rolled up from those states, which merge exactly. So a segment column costs
+//! a merge per group, not a pass per column.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
+use datafusion::catalog::memory::MemorySourceConfig;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::{ExecutionPlan, collect};
+
+use crate::config::model::Model;
+use crate::reference::Reference;
+use crate::stats::aggregate::profile_aggregate;
+use crate::stats::profile::{Layout, Profile};
+
+use super::partial::PartialRow;
+
+const PANE_COLUMN: &str = "pane_start_ms";
+/// Segment value of events without one.
+pub const MISSING_SEGMENT: &str = "(missing)";
+/// Segment value of everything beyond `max_segments`.
+pub const OTHER_SEGMENT: &str = "_other";
+
+#[derive(Debug, thiserror::Error)]
+pub enum AggregateError {
+    #[error("model {model}: {message}")]
+    Plan { model: String, message: String },
+    #[error("aggregation failed: {0}")]
+    Run(#[from] DataFusionError),
+    #[error("aggregation failed: {0}")]
+    Arrow(#[from] datafusion::arrow::error::ArrowError),
+    #[error("aggregation of `{feature}` failed: {message}")]
+    Profile { feature: String, message: String },
+}
+
+/// A planned aggregation: built once, run at every flush.
+pub struct ModelPlan {
+    model: String,
+    reference: Arc<Reference>,
+    pane_ms: i64,
+    input_schema: SchemaRef,
+    group_by: Arc<PhysicalGroupBy>,
+    aggregates: Vec<Arc<AggregateFunctionExpr>>,
+    /// In the order of `aggregates`, after the row count.
+    features: Vec<String>,
+    segments: Vec<SegmentColumn>,
+    context: Arc<TaskContext>,
+}
+
+struct SegmentColumn {
+    name: String,
+    /// Values kept apart: the reference's largest categories, so that every process keeps the same.
+    kept: HashSet<String>,
+}
+
+impl ModelPlan {
+    /// `schema` is that of the model's decoded batches.
+    pub fn new(
+        model: &Model,
+        reference: Arc<Reference>,
+        schema: &Schema,
+        pane_ms: i64,
+    ) -> Result<Self, AggregateError> {
+        let failed = |message: String| AggregateError::Plan { model: model.model.clone(), message };
+        let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new(PANE_COLUMN, DataType::Int64, false)));
+        let input_schema: SchemaRef = Arc::new(Schema::new(fields));
+        let column = |name: &str| -> Result<Arc<dyn PhysicalExpr>, AggregateError> {
+            let index = input_schema.index_of(name).map_err(|_| failed(format!("no column `{name}`")))?;
+            Ok(Arc::new(Column::new(name, index)))
+        };
+        let mut keys = vec![(column("version")?, "version".to_string())];
+        for segment in &model.segments {
+            keys.push((column(segment)?, format!("segment {segment}")));
+        }
+        keys.push((column(PANE_COLUMN)?, PANE_COLUMN.to_string()));
+
+        let aggregate = |udaf, argument, alias: &str| -> Result<Arc<AggregateFunctionExpr>, AggregateError> {
+            let builder = AggregateExprBuilder::new(udaf, vec![argument]).schema(input_schema.clone()).alias(alias);
+            Ok(Arc::new(builder.build()?))
+        };
+        let mut aggregates = vec![aggregate(count_udaf(), column(PANE_COLUMN)?, "rows")?];
+        let mut features = Vec::new();
+        for signal in model.signals() {
+            let feature = reference.features.get(&signal.name).ok_or_else(|| {
+                failed(format!(
+                    "reference `{}` ({}) has no feature `{}`; build it again: driftline reference build",
+                    reference.name, reference.id, signal.name
+                ))
+            })?;
+            let alias = format!("profile {}", signal.name);
+            aggregates.push(aggregate(profile_aggregate(&feature.layout), column(&signal.name)?, &alias)?);
+            features.push(signal.name);
+        }
+        let segments = model.segments.iter().map(|name| segment_column(name, model, &reference)).collect();
+        Ok(Self {
+            model: model.model.clone(),
+            reference,
+            pane_ms,
+            input_schema,
+            group_by: Arc::new(PhysicalGroupBy::new_single(keys)),
+            aggregates,
+            features,
+            segments,
+            context: Arc::new(TaskContext::default()),
+        })
+    }
+
+    /// Aggregates decoded batches into rows of the long schema: the whole, then each segment.
+    pub async fn run(&self, batches: &[RecordBatch]) -> Result<Vec<PartialRow>, AggregateError> {
+        let batches = batches.iter().map(|batch| self.with_pane(batch)).collect::<Result<Vec<_>, _>>()?;
+        let source = MemorySourceConfig::try_new_exec(&[batches], self.input_schema.clone(), None)?;
+        let filters = vec![None; self.aggregates.len()];
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(AggregateExec::try_new(
+            AggregateMode::Partial,
+            self.group_by.clone(),
+            self.aggregates.clone(),
+            filters,
+            source,
+            self.input_schema.clone(),
+        )?);
+        let groups = collect(plan, self.context.clone()).await?;
+        if self.segments.is_empty() { self.unpivot(&groups) } else { self.roll_up(&groups) }
+    }
+
+    fn with_pane(&self, batch: &RecordBatch) -> Result<RecordBatch, AggregateError> {
+        let times = batch.column(0).as_primitive::<TimestampMillisecondType>();
+        let panes: Int64Array = times.values().iter().map(|time| time.div_euclid(self.pane_ms) * self.pane_ms).collect();
+        let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+        columns.push(Arc::new(panes));
+        Ok(RecordBatch::try_new(self.input_schema.clone(), columns)?)
+    }
+
+    fn row(&self, version: &str, segment: (&str, &str), pane_start_ms: i64, rows: u64) -> PartialRow {
+        PartialRow {
+            model: self.model.clone(),
+            version: version.to_string(),
+            segment_column: segment.0.to_string(),
+            segment_value: segment.1.to_string(),
+            reference_id: self.reference.id.clone(),
+            pane_start_ms,
+            pane_ms: self.pane_ms,
+            feature: String::new(),
+            rows,
+            state: Vec::new(),
+        }
+    }
+
+    /// Without segments the states of the plan are the rows, untouched.
+    fn unpivot(&self, groups: &[RecordBatch]) -> Result<Vec<PartialRow>, AggregateError> {
+        let mut rows = Vec::new();
+        for batch in groups {
+            let versions = batch.column(0).as_string::<i32>();
+            let panes = batch.column(1).as_primitive::<Int64Type>();
+            let counts = batch.column(2).as_primitive::<Int64Type>();
+            for group in 0..batch.num_rows() {
+                let total =
+                    self.row(versions.value(group), ("", ""), panes.value(group), counts.value(group).unsigned_abs());
+                for (index, feature) in self.features.iter().enumerate() {
+                    let state = batch.column(3 + index).as_binary::<i32>().value(group).to_vec();
+                    rows.push(PartialRow { feature: feature.clone(), state, ..total.clone() });
+                }
+                rows.push(total);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn roll_up(&self, groups: &[RecordBatch]) -> Result<Vec<PartialRow>, AggregateError> {
+        let mut rolled: BTreeMap<(String, i64, String, String), (u64, Vec<Profile>)> = BTreeMap::new();
+        let state_column = 1 + self.segments.len() + 2;
+        for batch in groups {
+            let versions = batch.column(0).as_string::<i32>();
+            let panes = batch.column(1 + self.segments.len()).as_primitive::<Int64Type>();
+            let counts = batch.column(2 + self.segments.len()).as_primitive::<Int64Type>();
+            for group in 0..batch.num_rows() {
+                let mut profiles = Vec::with_capacity(self.features.len());
+                for (index, feature) in self.features.iter().enumerate() {
+                    let state = batch.column(state_column + index).as_binary::<i32>().value(group);
+                    profiles.push(self.decode(feature, state)?);
+                }
+                for (column, value) in self.memberships(batch, group) {
+                    let key = (versions.value(group).to_string(), panes.value(group), column, value);
+                    let rows = counts.value(group).unsigned_abs();
+                    match rolled.get_mut(&key) {
+                        None => {
+                            rolled.insert(key, (rows, profiles.clone()));
+                        }
+                        Some((total, merged)) => {
+                            *total += rows;
+                            for ((profile, other), feature) in merged.iter_mut().zip(&profiles).zip(&self.features) {
+                                profile.merge(other).map_err(|error| self.profile_error(feature, &error))?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let mut rows = Vec::new();
+        for ((version, pane_start_ms, column, value), (count, profiles)) in rolled {
+            let total = self.row(&version, (&column, &value), pane_start_ms, count);
+            for (feature, profile) in self.features.iter().zip(&profiles) {
+                rows.push(PartialRow { feature: feature.clone(), state: profile.encode(), ..total.clone() });
+            }
+            rows.push(total);
+        }
+        Ok(rows)
+    }
+
+    /// The segments that a group belongs to: the whole, and one value of each segment column.
+    fn memberships(&self, batch: &RecordBatch, group: usize) -> Vec<(String, String)> {
+        let mut memberships = vec![(String::new(), String::new())];
+        for (index, segment) in self.segments.iter().enumerate() {
+            let values = batch.column(1 + index).as_string::<i32>();
+            let value = match values.is_null(group) {
+                true => MISSING_SEGMENT,
+                false if segment.kept.contains(values.value(group)) => values.value(group),
+                false => OTHER_SEGMENT,
+            };
+            memberships.push((segment.name.clone(), value.to_string()));
+        }
+        memberships
+    }
+
+    fn decode(&self, feature: &str, state: &[u8]) -> Result<Profile, AggregateError> {
+        let layout = self.reference.features.get(feature).map(|feature| &feature.layout).ok_or_else(|| {
+            AggregateError::Profile { feature: feature.to_string(), message: "not in the reference".to_string() }
+        })?;
+        Profile::decode(state, layout).map_err(|error| self.profile_error(feature, &error))
+    }
+
+    fn profile_error(&self, feature: &str, error: &dyn std::fmt::Display) -> AggregateError {
+        AggregateError::Profile { feature: feature.to_string(), message: error.to_string() }
+    }
+}
+
+fn segment_column(name: &str, model: &Model, reference: &Reference) -> SegmentColumn {
+    let mut by_size: Vec<(u64, String)> = Vec::new();
+    if let Some(feature) = reference.features.get(name)
+        && let Layout::Categorical { .. } = &feature.layout
+    {
+        by_size = feature.profile.category_counts(&feature.layout).map(|(category, count)| (count, category)).collect();
+    }
+    by_size.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
+    let kept: BTreeSet<String> =
+        by_size.into_iter().take(model.max_segments as usize).map(|(_, category)| category).collect();
+    SegmentColumn { name: name.to_string(), kept: kept.into_iter().collect() }
+}

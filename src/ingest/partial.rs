@@ -1,0 +1,296 @@
+//! The record of the `partials` topic.
+//!
+//! A flush writes one record, in parts where it is large, to *every* partition: a JSON header with the progress
+//! of the source partitions, then the aggregates of the models that belong to that partition as an Arrow IPC
+//! stream in a long, fixed schema, so that later stages need no schema of any model.
+//!
+//! ```text
+//! "DLP1" | header length, u32 little endian | header, JSON | Arrow IPC stream (absent: no aggregates)
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
+use serde::{Deserialize, Serialize};
+
+const MAGIC: &[u8; 4] = b"DLP1";
+
+/// A part is closed at about this many bytes of state, well below Kafka's default limit of 1 MiB a message.
+const PART_BYTES: usize = 512 * 1024;
+
+/// What a flush says to every partition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlushHeader {
+    /// The process that flushed, for logs.
+    pub instance: String,
+    /// Wall clock of the flush, epoch milliseconds.
+    pub at_ms: i64,
+    /// Progress of the source partitions this process owns.
+    pub sources: Vec<SourceProgress>,
+    /// Number of partitions of every source topic.
+    pub topics: BTreeMap<String, i32>,
+    /// Events accepted in this flush, by model.
+    pub rows: BTreeMap<String, u64>,
+    /// Progress counts once the last part has been read.
+    pub part: u32,
+    pub parts: u32,
+}
+
+/// How far one source partition has been read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceProgress {
+    pub topic: String,
+    pub partition: i32,
+    /// This flush covers the offsets from `from` up to but without `to`.
+    pub from: i64,
+    pub to: i64,
+    /// Latest event time in this flush, epoch milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ms: Option<i64>,
+    /// Since when the partition has been read to its end with nothing new, epoch milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_since_ms: Option<i64>,
+}
+
+/// One aggregate: a profile of one feature, or the row count where `feature` is empty.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartialRow {
+    pub model: String,
+    pub version: String,
+    /// Empty for all events.
+    pub segment_column: String,
+    pub segment_value: String,
+    pub reference_id: String,
+    pub pane_start_ms: i64,
+    /// Width of the pane, milliseconds.
+    pub pane_ms: i64,
+    /// Empty: `rows` alone counts.
+    pub feature: String,
+    pub rows: u64,
+    /// Encoded profile.
+    pub state: Vec<u8>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PartialError {
+    #[error("not a partial record: {0}")]
+    Malformed(&'static str),
+    #[error("partial record header: {0}")]
+    Header(#[from] serde_json::Error),
+    #[error("partial record body: {0}")]
+    Body(#[from] datafusion::arrow::error::ArrowError),
+}
+
+static LONG_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let field = |name: &str, data_type: DataType| Field::new(name, data_type, false);
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("version", DataType::Utf8),
+        field("segment_column", DataType::Utf8),
+        field("segment_value", DataType::Utf8),
+        field("reference_id", DataType::Utf8),
+        field("pane_start_ms", DataType::Int64),
+        field("pane_ms", DataType::Int64),
+        field("feature", DataType::Utf8),
+        field("rows", DataType::UInt64),
+        field("state", DataType::Binary),
+    ]))
+});
+
+/// Encodes one flush for one partition: at least one part, so that progress reaches every partition.
+pub fn encode_flush(header: &FlushHeader, rows: &[PartialRow]) -> Result<Vec<Vec<u8>>, PartialError> {
+    let slices = slice_by_size(rows);
+    let parts = slices.len().max(1) as u32;
+    let mut records = Vec::with_capacity(parts as usize);
+    for part in 0..parts {
+        let mut header = header.clone();
+        header.part = part;
+        header.parts = parts;
+        records.push(encode_part(&header, slices.get(part as usize).copied().unwrap_or_default())?);
+    }
+    Ok(records)
+}
+
+fn slice_by_size(rows: &[PartialRow]) -> Vec<&[PartialRow]> {
+    let mut slices = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, row) in rows.iter().enumerate() {
+        bytes += row.state.len() + row.feature.len() + row.model.len() + row.version.len() + 96;
+        if bytes >= PART_BYTES {
+            slices.push(&rows[start..=index]);
+            (start, bytes) = (index + 1, 0);
+        }
+    }
+    if start < rows.len() {
+        slices.push(&rows[start..]);
+    }
+    slices
+}
+
+fn encode_part(header: &FlushHeader, rows: &[PartialRow]) -> Result<Vec<u8>, PartialError> {
+    let header_json = serde_json::to_vec(header)?;
+    let mut record = Vec::with_capacity(header_json.len() + 1024);
+    record.extend_from_slice(MAGIC);
+    record.extend_from_slice(&(header_json.len() as u32).to_le_bytes());
+    record.extend_from_slice(&header_json);
+    if !rows.is_empty() {
+        let mut writer = StreamWriter::try_new(&mut record, &LONG_SCHEMA)?;
+        writer.write(&to_batch(rows)?)?;
+        writer.finish()?;
+    }
+    Ok(record)
+}
+
+fn to_batch(rows: &[PartialRow]) -> Result<RecordBatch, PartialError> {
+    let text = |get: fn(&PartialRow) -> &str| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| Some(get(row))).collect::<StringArray>())
+    };
+    let columns: Vec<ArrayRef> = vec![
+        text(|row| &row.model),
+        text(|row| &row.version),
+        text(|row| &row.segment_column),
+        text(|row| &row.segment_value),
+        text(|row| &row.reference_id),
+        Arc::new(rows.iter().map(|row| row.pane_start_ms).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|row| row.pane_ms).collect::<Int64Array>()),
+        text(|row| &row.feature),
+        Arc::new(rows.iter().map(|row| row.rows).collect::<UInt64Array>()),
+        Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &row.state))),
+    ];
+    Ok(RecordBatch::try_new(LONG_SCHEMA.clone(), columns)?)
+}
+
+/// Decodes one record of the `partials` topic.
+pub fn decode_flush(record: &[u8]) -> Result<(FlushHeader, Vec<PartialRow>), PartialError> {
+    let rest = record.strip_prefix(MAGIC).ok_or(PartialError::Malformed("wrong magic"))?;
+    let (length, rest) = rest.split_at_checked(4).ok_or(PartialError::Malformed("truncated"))?;
+    let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
+    let (header, body) = rest.split_at_checked(length).ok_or(PartialError::Malformed("truncated header"))?;
+    let header: FlushHeader = serde_json::from_slice(header)?;
+    let mut rows = Vec::new();
+    if !body.is_empty() {
+        for batch in StreamReader::try_new(body, None)? {
+            from_batch(&batch?, &mut rows)?;
+        }
+    }
+    Ok((header, rows))
+}
+
+fn from_batch(batch: &RecordBatch, rows: &mut Vec<PartialRow>) -> Result<(), PartialError> {
+    if batch.schema_ref().fields() != LONG_SCHEMA.fields() {
+        return Err(PartialError::Malformed("unexpected schema"));
+    }
+    let text = |index: usize| batch.column(index).as_string::<i32>();
+    let (model, version, column, value, reference, feature) = (text(0), text(1), text(2), text(3), text(4), text(7));
+    let pane_start = batch.column(5).as_primitive::<Int64Type>();
+    let pane_ms = batch.column(6).as_primitive::<Int64Type>();
+    let count = batch.column(8).as_primitive::<UInt64Type>();
+    let state = batch.column(9).as_binary::<i32>();
+    rows.reserve(batch.num_rows());
+    for row in 0..batch.num_rows() {
+        rows.push(PartialRow {
+            model: model.value(row).to_string(),
+            version: version.value(row).to_string(),
+            segment_column: column.value(row).to_string(),
+            segment_value: value.value(row).to_string(),
+            reference_id: reference.value(row).to_string(),
+            pane_start_ms: pane_start.value(row),
+            pane_ms: pane_ms.value(row),
+            feature: feature.value(row).to_string(),
+            rows: count.value(row),
+            state: state.value(row).to_vec(),
+        });
+    }
+    Ok(())
+}
+
+/// The partition that holds a model's partials: stable across processes and versions.
+pub fn partition_of(model: &str, partitions: i32) -> i32 {
+    // FNV-1a: stable by definition, unlike the standard library's hasher.
+    let hash = model.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    (hash % partitions.max(1) as u64) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> FlushHeader {
+        FlushHeader {
+            instance: "0".into(),
+            at_ms: 1_000,
+            sources: vec![SourceProgress {
+                topic: "predictions".into(),
+                partition: 2,
+                from: 10,
+                to: 30,
+                clock_ms: Some(999),
+                quiet_since_ms: None,
+            }],
+            topics: BTreeMap::from([("predictions".into(), 4)]),
+            rows: BTreeMap::from([("fraud".into(), 20)]),
+            part: 0,
+            parts: 1,
+        }
+    }
+
+    fn row(feature: usize, state: Vec<u8>) -> PartialRow {
+        PartialRow {
+            model: "fraud".into(),
+            version: "3".into(),
+            segment_column: "country".into(),
+            segment_value: "DE".into(),
+            reference_id: "abc".into(),
+            pane_start_ms: 0,
+            pane_ms: 60_000,
+            feature: format!("f{feature}"),
+            rows: 20,
+            state,
+        }
+    }
+
+    #[test]
+    fn a_flush_reads_back_as_written() {
+        let rows = vec![row(0, vec![1, 2, 3]), row(1, vec![])];
+        let records = encode_flush(&header(), &rows).unwrap();
+        assert_eq!(records.len(), 1);
+        assert_eq!(decode_flush(&records[0]).unwrap(), (header(), rows));
+    }
+
+    #[test]
+    fn progress_without_aggregates_is_one_part() {
+        let records = encode_flush(&header(), &[]).unwrap();
+        assert_eq!(decode_flush(&records[0]).unwrap(), (header(), vec![]));
+    }
+
+    #[test]
+    fn a_large_flush_is_split_below_the_message_limit() {
+        let rows: Vec<PartialRow> = (0..40).map(|feature| row(feature, vec![7; 100_000])).collect();
+        let records = encode_flush(&header(), &rows).unwrap();
+        assert!(records.iter().all(|record| record.len() < 1_000_000));
+        let mut read = Vec::new();
+        for (index, record) in records.iter().enumerate() {
+            let (header, rows) = decode_flush(record).unwrap();
+            assert_eq!((header.part, header.parts), (index as u32, records.len() as u32));
+            read.extend(rows);
+        }
+        assert_eq!(read, rows);
+    }
+
+    #[test]
+    fn damaged_records_are_errors() {
+        let record = &encode_flush(&header(), &[row(0, vec![1; 50])]).unwrap()[0];
+        for length in 0..record.len() {
+            // Any cut either fails or, between header and body, reads as progress alone.
+            if let Ok((_, rows)) = decode_flush(&record[..length]) {
+                assert!(rows.is_empty(), "cut at {length} gave {} rows", rows.len());
+            }
+        }
+    }
+}

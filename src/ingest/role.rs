@@ -1,0 +1,375 @@
+//! The loop of the ingest role: reads the source topics, and at every flush writes partial aggregates, dead
+//! letters and its offsets in one transaction. Between flushes it keeps nothing that is not read again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::RecordBatch;
+
+use crate::config::model::Model;
+use crate::config::service::Ingest;
+use crate::event::{Decoder, dead_letter, schema};
+use crate::log::topics::Topics;
+use crate::log::{
+    Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, OutRecord, Producer, Records, Result, StartOffset,
+    TopicPartition,
+};
+use crate::reference::Reference;
+use crate::telemetry::Metrics;
+
+use super::aggregate::ModelPlan;
+use super::partial::{FlushHeader, SourceProgress, encode_flush, partition_of};
+
+/// Most records of one poll: a slab.
+const SLAB_RECORDS: usize = 8192;
+
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// One model and what its events are compared with.
+pub struct IngestModel {
+    pub model: Arc<Model>,
+    pub reference: Arc<Reference>,
+    /// Greatest common divisor of all window sizes and slides wanted of this model.
+    pub pane_ms: i64,
+}
+
+pub struct IngestRole {
+    pub app: String,
+    pub instance: String,
+    pub topics: Topics,
+    pub models: Vec<IngestModel>,
+    pub start: StartOffset,
+    pub settings: Ingest,
+    /// Wall clock, epoch milliseconds.
+    pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    pub metrics: Metrics,
+}
+
+/// One source partition since the last commit.
+#[derive(Default)]
+struct Source {
+    /// Committed, or where reading began; `None` until the log has told.
+    from: Option<i64>,
+    next: i64,
+    clock_ms: Option<i64>,
+    quiet_since_ms: Option<i64>,
+}
+
+struct Running<'a> {
+    role: &'a IngestRole,
+    log: &'a dyn Log,
+    consumer: Box<dyn Consumer>,
+    producer: Box<dyn Producer>,
+    decoder: Decoder,
+    plans: Vec<ModelPlan>,
+    runtime: tokio::runtime::Runtime,
+    partial_partitions: i32,
+    topic_partitions: BTreeMap<String, i32>,
+    sources: BTreeMap<TopicPartition, Source>,
+    /// By model.
+    batches: Vec<Vec<RecordBatch>>,
+    rows: usize,
+    dead_letters: Vec<OutRecord>,
+    counts: Counts,
+    /// What is buffered does not follow the last commit any more: drop it and seek before anything else.
+    must_rewind: bool,
+    last_flush: Instant,
+}
+
+/// Counted when the flush that holds them is committed, so that metrics agree with results.
+#[derive(Default)]
+struct Counts {
+    read: BTreeMap<Arc<str>, u64>,
+    dead_lettered: BTreeMap<(Arc<str>, &'static str), u64>,
+    unrouted: u64,
+}
+
+impl IngestRole {
+    /// Runs until `stop` is set or something fatal happens; the process must then exit.
+    pub fn run(&self, log: &dyn Log, stop: &AtomicBool) -> Result<()> {
+        let fatal = |error: &dyn std::fmt::Display| LogError::Fatal(error.to_string());
+        let models: Vec<Arc<Model>> = self.models.iter().map(|watched| watched.model.clone()).collect();
+        let mut plans = Vec::new();
+        for watched in &self.models {
+            let schema = schema(&watched.model);
+            let plan = ModelPlan::new(&watched.model, watched.reference.clone(), &schema, watched.pane_ms);
+            plans.push(plan.map_err(|error| fatal(&error))?);
+        }
+        let mut topics: Vec<String> = models.iter().flat_map(|model| model.topics.iter().cloned()).collect();
+        topics.sort();
+        topics.dedup();
+        let partial_partitions = log
+            .partition_count(&self.topics.partials)?
+            .ok_or_else(|| LogError::Fatal(format!("topic {} does not exist", self.topics.partials)))?;
+        let mut running = Running {
+            role: self,
+            log,
+            producer: log.producer(&format!("{}-ingest-{}", self.app, self.instance))?,
+            consumer: log.consumer(ConsumerOptions {
+                group: Some(format!("{}-ingest", self.app)),
+                topics: topics.clone(),
+                start: self.start,
+                read_committed: true,
+            })?,
+            decoder: Decoder::new(&models).map_err(|error| fatal(&error))?,
+            plans,
+            runtime: tokio::runtime::Builder::new_current_thread().build().map_err(|error| fatal(&error))?,
+            partial_partitions,
+            topic_partitions: topics.into_iter().map(|topic| (topic, 0)).collect(),
+            sources: BTreeMap::new(),
+            batches: models.iter().map(|_| Vec::new()).collect(),
+            rows: 0,
+            dead_letters: Vec::new(),
+            counts: Counts::default(),
+            must_rewind: false,
+            last_flush: Instant::now(),
+        };
+        while !stop.load(Ordering::Relaxed) {
+            match running.step() {
+                Ok(()) => {}
+                Err(LogError::Fatal(message)) => return Err(LogError::Fatal(message)),
+                Err(error) => running.recover(&error)?,
+            }
+        }
+        // What is not flushed is read again by the next owner.
+        if let Err(error) = running.flush() {
+            tracing::info!(%error, "no last flush");
+        }
+        Ok(())
+    }
+}
+
+impl Running<'_> {
+    fn step(&mut self) -> Result<()> {
+        if self.must_rewind {
+            self.rewind()?;
+        }
+        let interval = self.role.settings.flush_interval.to_std();
+        let wait = interval.saturating_sub(self.last_flush.elapsed()).min(POLL_TIMEOUT);
+        let polled = self.consumer.poll(SLAB_RECORDS, wait)?;
+        for event in polled.events {
+            self.handle(event);
+        }
+        if self.must_rewind {
+            // The records of this poll may stand before the committed offset: they are read again.
+            return self.rewind();
+        }
+        self.take_in(&polled.records);
+        if self.rows >= self.role.settings.flush_rows || self.last_flush.elapsed() >= interval {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: ConsumerEvent) {
+        match event {
+            ConsumerEvent::Assigned(partitions) => {
+                self.role.metrics.rebalances.with_label_values(&["ingest"]).inc();
+                self.sources.extend(partitions.into_iter().map(|partition| (partition, Source::default())));
+                self.must_rewind = true;
+            }
+            ConsumerEvent::Revoked(partitions) => {
+                for partition in partitions {
+                    self.sources.remove(&partition);
+                }
+                self.must_rewind = true;
+            }
+            ConsumerEvent::EndOfPartition { partition, next_offset } => {
+                let now_ms = (self.role.clock)();
+                if let Some(source) = self.sources.get_mut(&partition) {
+                    source.next = source.next.max(next_offset);
+                    source.quiet_since_ms.get_or_insert(now_ms);
+                }
+            }
+        }
+    }
+
+    /// Where reading of a newly assigned partition begins. Where retention ran past the committed offset this is
+    /// the earliest one left, so that the windows role sees the gap.
+    fn start_of(&self, partition: &TopicPartition) -> Result<i64> {
+        let (earliest, end) = self.consumer.offsets(partition)?;
+        Ok(match (self.consumer.committed(partition)?, self.role.start) {
+            (Some(committed), _) => committed.max(earliest),
+            (None, StartOffset::Earliest) => earliest,
+            (None, StartOffset::Latest) => end,
+        })
+    }
+
+    /// Drops what is buffered and reads again from the last commit.
+    fn rewind(&mut self) -> Result<()> {
+        self.must_rewind = true;
+        self.clear();
+        let mut starts = Vec::new();
+        for (partition, source) in &self.sources {
+            let from = match source.from {
+                Some(from) => from,
+                None => self.start_of(partition)?,
+            };
+            starts.push((partition.clone(), from));
+        }
+        for (partition, from) in starts {
+            self.consumer.seek(&partition, from)?;
+            self.sources.insert(partition, Source { from: Some(from), next: from, ..Source::default() });
+        }
+        self.must_rewind = false;
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.batches.iter_mut().for_each(Vec::clear);
+        self.rows = 0;
+        self.dead_letters.clear();
+        self.counts = Counts::default();
+    }
+
+    fn take_in(&mut self, records: &Records) {
+        if records.is_empty() {
+            return;
+        }
+        let now_ms = (self.role.clock)();
+        for record in records.iter() {
+            // Looked up per record: partitions of one slab are interleaved in long runs at most.
+            if let Some(source) = self.sources.get_mut(&TopicPartition { topic: record.topic.clone(), partition: record.partition })
+            {
+                source.next = record.offset + 1;
+                source.quiet_since_ms = None;
+            }
+            *self.counts.read.entry(record.topic.clone()).or_default() += 1;
+        }
+        let decoded = self.decoder.decode(records, now_ms);
+        for clock in decoded.clocks {
+            let partition = TopicPartition { topic: clock.topic, partition: clock.partition };
+            if let Some(source) = self.sources.get_mut(&partition) {
+                source.clock_ms = source.clock_ms.max(Some(clock.max_event_time_ms));
+            }
+        }
+        for decoded in decoded.batches {
+            self.rows += decoded.batch.num_rows();
+            self.batches[decoded.model_index].push(decoded.batch);
+        }
+        for rejected in &decoded.rejected {
+            let Some(record) = records.get(rejected.index) else { continue };
+            let mut letter = dead_letter(record, rejected, now_ms);
+            letter.topic = self.role.topics.dead_letter.as_str().into();
+            self.dead_letters.push(letter);
+            let reason = rejected.reason.as_str();
+            *self.counts.dead_lettered.entry((record.topic.clone(), reason)).or_default() += 1;
+        }
+        self.counts.unrouted += decoded.unrouted;
+    }
+
+    /// One transaction: aggregates and progress to every partition of `partials`, dead letters, offsets.
+    fn flush(&mut self) -> Result<()> {
+        self.last_flush = Instant::now();
+        if self.sources.is_empty() {
+            return Ok(());
+        }
+        let timer = self.role.metrics.flush_seconds.start_timer();
+        let header = self.header()?;
+        let records = self.flush_records(&header)?;
+        let ingested = header.rows;
+        let group = self.consumer.group()?;
+        self.producer.begin()?;
+        for record in records.into_iter().chain(std::mem::take(&mut self.dead_letters)) {
+            self.producer.send(record)?;
+        }
+        let moved = self.sources.iter().filter(|(_, source)| source.from.is_some_and(|from| source.next > from));
+        let offsets: Vec<(TopicPartition, i64)> =
+            moved.map(|(partition, source)| (partition.clone(), source.next)).collect();
+        if !offsets.is_empty() {
+            self.producer.send_offsets(&offsets, &*group)?;
+        }
+        self.producer.commit()?;
+        timer.observe_duration();
+        for source in self.sources.values_mut() {
+            source.from = Some(source.next);
+            source.clock_ms = None;
+        }
+        self.count(&ingested);
+        self.clear();
+        Ok(())
+    }
+
+    fn flush_records(&mut self, header: &FlushHeader) -> Result<Vec<OutRecord>> {
+        let fatal = |error: &dyn std::fmt::Display| LogError::Fatal(error.to_string());
+        let mut by_partition: BTreeMap<i32, Vec<_>> = (0..self.partial_partitions).map(|p| (p, Vec::new())).collect();
+        for ((watched, plan), batches) in self.role.models.iter().zip(&self.plans).zip(&mut self.batches) {
+            if batches.is_empty() {
+                continue;
+            }
+            let batches = std::mem::take(batches);
+            let rows = self.runtime.block_on(plan.run(&batches)).map_err(|error| fatal(&error))?;
+            let partition = partition_of(&watched.model.model, self.partial_partitions);
+            by_partition.entry(partition).or_default().extend(rows);
+        }
+        let mut records = Vec::new();
+        for (partition, rows) in by_partition {
+            for value in encode_flush(header, &rows).map_err(|error| fatal(&error))? {
+                records.push(OutRecord {
+                    topic: self.role.topics.partials.as_str().into(),
+                    partition: Some(partition),
+                    value: Some(value),
+                    ..OutRecord::default()
+                });
+            }
+        }
+        Ok(records)
+    }
+
+    fn header(&mut self) -> Result<FlushHeader> {
+        for (topic, partitions) in &mut self.topic_partitions {
+            // Zero: not known yet. A topic that grows is noticed at the next rebalance, which the client starts.
+            let known = self.sources.keys().filter(|source| &*source.topic == topic).map(|source| source.partition + 1);
+            let owned = known.max().unwrap_or(0);
+            if *partitions == 0 || owned > *partitions {
+                *partitions = self.log.partition_count(topic)?.unwrap_or(0);
+            }
+        }
+        let sources = self.sources.iter().map(|(partition, source)| SourceProgress {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            from: source.from.unwrap_or(source.next),
+            to: source.next,
+            clock_ms: source.clock_ms,
+            quiet_since_ms: source.quiet_since_ms,
+        });
+        let rows = self.role.models.iter().zip(&self.batches).filter(|(_, batches)| !batches.is_empty());
+        let count = |batches: &Vec<RecordBatch>| batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        Ok(FlushHeader {
+            instance: self.role.instance.clone(),
+            at_ms: (self.role.clock)(),
+            sources: sources.collect(),
+            topics: self.topic_partitions.clone(),
+            rows: rows.map(|(watched, batches)| (watched.model.model.clone(), count(batches))).collect(),
+            part: 0,
+            parts: 1,
+        })
+    }
+
+    fn count(&self, ingested: &BTreeMap<String, u64>) {
+        let metrics = &self.role.metrics;
+        for (model, count) in ingested {
+            metrics.events_ingested.with_label_values(&[model]).inc_by(*count);
+        }
+        metrics.flushes.inc();
+        for (topic, count) in &self.counts.read {
+            metrics.events_read.with_label_values(&[topic]).inc_by(*count);
+        }
+        for ((topic, reason), count) in &self.counts.dead_lettered {
+            metrics.events_dead_lettered.with_label_values(&[topic, reason]).inc_by(*count);
+        }
+    }
+
+    /// Abort, drop the buffers, and read again from the last commit.
+    fn recover(&mut self, error: &LogError) -> Result<()> {
+        tracing::warn!(%error, "ingest: transaction aborted, reading again from the last commit");
+        self.role.metrics.transactions_aborted.with_label_values(&["ingest"]).inc();
+        self.producer.abort()?;
+        self.must_rewind = true;
+        // Not in a tight loop while a broker is away.
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! Panes: the profiles of one stretch of event time, as they stand in memory and in the `panes` topic.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::reference::Reference;
+use crate::stats::profile::Profile;
+
+use super::result::{Segment, Window};
+
+/// What a pane is of. Its JSON is the key of its record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PaneKey {
+    pub model: String,
+    pub version: String,
+    pub start_ms: i64,
+    pub pane_ms: i64,
+    pub reference_id: String,
+    pub segment: Segment,
+}
+
+impl PaneKey {
+    pub fn window(&self) -> Window {
+        Window { start_ms: self.start_ms, end_ms: self.start_ms + self.pane_ms }
+    }
+}
+
+/// Events and profiles of one pane.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pane {
+    pub rows: u64,
+    pub profiles: BTreeMap<String, Profile>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PaneError {
+    #[error("the reference {id} of model {model} is not at hand; restore its file in the references directory")]
+    NoReference { model: String, id: String },
+    #[error("reference {id} of model {model} has no feature `{feature}`")]
+    NoFeature { model: String, id: String, feature: String },
+    #[error("profile of `{feature}`: {message}")]
+    Profile { feature: String, message: String },
+    #[error("pane record: {0}")]
+    Malformed(&'static str),
+}
+
+impl Pane {
+    /// Adds one encoded profile.
+    pub fn merge_state(&mut self, reference: &Reference, feature: &str, state: &[u8]) -> Result<(), PaneError> {
+        let profile = decode_profile(reference, feature, state)?;
+        self.merge_profile(feature, &profile)
+    }
+
+    pub fn merge(&mut self, other: &Pane) -> Result<(), PaneError> {
+        self.rows += other.rows;
+        for (feature, profile) in &other.profiles {
+            self.merge_profile(feature, profile)?;
+        }
+        Ok(())
+    }
+
+    fn merge_profile(&mut self, feature: &str, profile: &Profile) -> Result<(), PaneError> {
+        match self.profiles.get_mut(feature) {
+            Some(mine) => mine
+                .merge(profile)
+                .map_err(|error| PaneError::Profile { feature: feature.to_string(), message: error.to_string() }),
+            None => {
+                self.profiles.insert(feature.to_string(), profile.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// `rows`, then per feature: name length, name, state length, state; integers u32/u64 little endian.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.rows.to_le_bytes().to_vec();
+        for (feature, profile) in &self.profiles {
+            let state = profile.encode();
+            bytes.extend_from_slice(&(feature.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(feature.as_bytes());
+            bytes.extend_from_slice(&(state.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&state);
+        }
+        bytes
+    }
+
+    pub fn decode(reference: &Reference, bytes: &[u8]) -> Result<Self, PaneError> {
+        let (rows, mut rest) = bytes.split_first_chunk::<8>().ok_or(PaneError::Malformed("truncated"))?;
+        let mut pane = Pane { rows: u64::from_le_bytes(*rows), profiles: BTreeMap::new() };
+        while !rest.is_empty() {
+            let feature = std::str::from_utf8(take_block(&mut rest)?).map_err(|_| PaneError::Malformed("name"))?;
+            let profile = decode_profile(reference, feature, take_block(&mut rest)?)?;
+            pane.profiles.insert(feature.to_string(), profile);
+        }
+        Ok(pane)
+    }
+}
+
+fn take_block<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], PaneError> {
+    let (length, tail) = rest.split_first_chunk::<4>().ok_or(PaneError::Malformed("truncated"))?;
+    let (block, tail) =
+        tail.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(PaneError::Malformed("truncated"))?;
+    *rest = tail;
+    Ok(block)
+}
+
+fn decode_profile(reference: &Reference, feature: &str, state: &[u8]) -> Result<Profile, PaneError> {
+    let known = reference.features.get(feature).ok_or_else(|| PaneError::NoFeature {
+        model: reference.model.clone(),
+        id: reference.id.clone(),
+        feature: feature.to_string(),
+    })?;
+    Profile::decode(state, &known.layout)
+        .map_err(|error| PaneError::Profile { feature: feature.to_string(), message: error.to_string() })
+}

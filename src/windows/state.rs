@@ -1,0 +1,416 @@
+//! The pure machine of the windows role: `(state, flush) -> effects`.
+//!
+//! It holds the panes of one partition of `partials`, closes windows as the watermark passes their end, revises
+//! them while late events are allowed, and asks the judge about each. Everything it does follows from the
+//! flushes alone, so any replica and any replay derives the same results.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::config::model::Model;
+use crate::ingest::partial::{FlushHeader, PartialRow};
+use crate::reference::Reference;
+use crate::stats::evaluate::evaluate;
+use crate::stats::profile::Profile;
+
+use super::judge::{Judge, ModelActivity, Verdict};
+use super::pane::{Pane, PaneError, PaneKey};
+use super::progress::{Continuity, Progress};
+use super::result::{ClosedWindow, Segment, Window, WindowResult};
+
+/// Windows of one size at one distance; a multiple of `slide_ms` starts a window. Tumbling where both are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WindowSpec {
+    pub size_ms: i64,
+    pub slide_ms: i64,
+}
+
+impl WindowSpec {
+    pub fn tumbling(size_ms: i64) -> Self {
+        Self { size_ms, slide_ms: size_ms }
+    }
+
+    /// Windows that cover all of [start, end).
+    fn covering(self, pane: Window) -> impl Iterator<Item = Window> {
+        let last_start = pane.start_ms.div_euclid(self.slide_ms) * self.slide_ms;
+        let count = self.size_ms / self.slide_ms;
+        (0..count).map(move |step| last_start - step * self.slide_ms).filter_map(move |start_ms| {
+            let window = Window { start_ms, end_ms: start_ms + self.size_ms };
+            (window.end_ms >= pane.end_ms).then_some(window)
+        })
+    }
+
+    fn boundary_passed(self, before_ms: Option<i64>, after_ms: i64) -> bool {
+        before_ms.is_none_or(|before| before.div_euclid(self.slide_ms) < after_ms.div_euclid(self.slide_ms))
+    }
+}
+
+/// Width of the panes from which windows of all these specs can be put together: the greatest common divisor.
+pub fn pane_width_ms(specs: &[WindowSpec]) -> i64 {
+    fn gcd(a: i64, b: i64) -> i64 {
+        if b == 0 { a } else { gcd(b, a % b) }
+    }
+    specs.iter().fold(0, |width, spec| gcd(gcd(width, spec.size_ms), spec.slide_ms)).max(1)
+}
+
+/// A model with the windows that are wanted of it.
+#[derive(Debug, Clone)]
+pub struct WatchedModel {
+    pub model: Arc<Model>,
+    pub specs: Vec<WindowSpec>,
+}
+
+/// Finds a reference by its content address.
+pub trait References: Send + Sync {
+    fn find(&self, model: &str, id: &str) -> Option<Arc<Reference>>;
+}
+
+/// What a flush led to, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Result(Box<WindowResult>),
+    Verdict(Verdict),
+    /// Aggregates too late for their window.
+    Late(LateRecord),
+    /// A stretch of a source topic was never read.
+    Gap {
+        topic: String,
+    },
+    /// Aggregates that could not be merged; their windows are marked incomplete.
+    Damaged(String),
+    Duplicate,
+}
+
+/// The record of the `late` topic: how many events of which pane came too late, and in which offsets they are.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LateRecord {
+    pub model: String,
+    pub version: String,
+    pub pane: Window,
+    pub rows: u64,
+    pub watermark_ms: i64,
+    pub sources: Vec<crate::ingest::partial::SourceProgress>,
+}
+
+/// A change since the last checkpoint, to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PaneChange {
+    pub key: PaneKey,
+    /// `None`: forget it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// The windows of one partition.
+pub struct PartitionState {
+    watched: Arc<Vec<WatchedModel>>,
+    references: Arc<dyn References>,
+    judge: Box<dyn Judge>,
+    progress: Progress,
+    panes: BTreeMap<PaneKey, Pane>,
+    changed: BTreeSet<PaneKey>,
+    retired: BTreeSet<PaneKey>,
+    /// Closed windows that the current flush added to: (model, version, window).
+    to_revise: BTreeSet<(String, String, Window)>,
+    /// Processes of whose current flush some parts are still to come.
+    unfinished: BTreeSet<String>,
+}
+
+impl PartitionState {
+    pub fn new(watched: Arc<Vec<WatchedModel>>, references: Arc<dyn References>, judge: Box<dyn Judge>) -> Self {
+        Self {
+            watched,
+            references,
+            judge,
+            progress: Progress::default(),
+            panes: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            retired: BTreeSet::new(),
+            to_revise: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
+        }
+    }
+
+    pub fn restore_progress(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+
+    pub fn restore_pane(&mut self, key: PaneKey, value: &[u8]) -> Result<(), PaneError> {
+        let reference = self.reference(&key.model, &key.reference_id)?;
+        let pane = Pane::decode(&reference, value)?;
+        self.panes.insert(key, pane);
+        Ok(())
+    }
+
+    pub fn forget_pane(&mut self, key: &PaneKey) {
+        self.panes.remove(key);
+    }
+
+    pub fn restore_judge(&mut self, key: &str, value: &[u8]) {
+        self.judge.restore(key, value);
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub fn pane_count(&self) -> usize {
+        self.panes.len()
+    }
+
+    /// False while parts of a flush are still to come: a checkpoint must wait for them.
+    pub fn between_flushes(&self) -> bool {
+        self.unfinished.is_empty()
+    }
+
+    /// Panes changed since the last call.
+    pub fn take_pane_changes(&mut self) -> Vec<PaneChange> {
+        let retired = std::mem::take(&mut self.retired).into_iter().map(|key| PaneChange { key, value: None });
+        let mut changes: Vec<PaneChange> = retired.collect();
+        for key in std::mem::take(&mut self.changed) {
+            if let Some(pane) = self.panes.get(&key) {
+                changes.push(PaneChange { value: Some(pane.encode()), key });
+            }
+        }
+        changes
+    }
+
+    /// Takes in one part of a flush.
+    pub fn apply(&mut self, header: &FlushHeader, rows: Vec<PartialRow>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let last_part = header.part + 1 >= header.parts;
+        match self.progress.continuity(header) {
+            Continuity::Duplicate => effects.push(Effect::Duplicate),
+            Continuity::Next => self.merge_rows(header, rows, &mut effects),
+        }
+        if !last_part {
+            self.unfinished.insert(header.instance.clone());
+            return effects;
+        }
+        self.unfinished.remove(&header.instance);
+        let watched = self.watched.clone();
+        let models: Vec<&Model> = watched.iter().map(|watched| &*watched.model).collect();
+        for topic in self.progress.advance(header, &models) {
+            effects.push(Effect::Gap { topic });
+        }
+        for watched in watched.iter() {
+            self.close_windows(watched, &mut effects);
+        }
+        let activity = self.activity();
+        effects.extend(self.judge.on_clock(&activity, self.progress.at_ms).into_iter().map(Effect::Verdict));
+        effects
+    }
+
+    fn activity(&self) -> Vec<ModelActivity> {
+        let activity = |watched: &WatchedModel| {
+            let name = &watched.model.model;
+            let arrival = self.progress.models.get(name).and_then(|progress| progress.last_arrival_ms);
+            ModelActivity {
+                model: name.clone(),
+                last_arrival_ms: arrival.unwrap_or(self.progress.first_at_ms),
+            }
+        };
+        self.watched.iter().map(activity).collect()
+    }
+
+    fn reference(&self, model: &str, id: &str) -> Result<Arc<Reference>, PaneError> {
+        self.references
+            .find(model, id)
+            .ok_or_else(|| PaneError::NoReference { model: model.to_string(), id: id.to_string() })
+    }
+
+    fn merge_rows(&mut self, header: &FlushHeader, rows: Vec<PartialRow>, effects: &mut Vec<Effect>) {
+        let watched = self.watched.clone();
+        for row in rows {
+            let Some(watched) = watched.iter().find(|watched| watched.model.model == row.model) else { continue };
+            let segment = Segment { column: row.segment_column, value: row.segment_value };
+            let key = PaneKey {
+                model: row.model,
+                version: row.version,
+                start_ms: row.pane_start_ms,
+                pane_ms: row.pane_ms,
+                reference_id: row.reference_id,
+                segment,
+            };
+            let watermark = self.progress.models.get(&key.model).and_then(|progress| progress.watermark_ms);
+            if let Some(watermark_ms) = watermark {
+                if expiry_ms(watched, key.window()) <= watermark_ms {
+                    // Counted once: by the row count of all events, not by each feature and segment.
+                    if row.feature.is_empty() && key.segment.is_all() {
+                        effects.push(Effect::Late(LateRecord {
+                            pane: key.window(),
+                            model: key.model,
+                            version: key.version,
+                            rows: row.rows,
+                            watermark_ms,
+                            sources: header.sources.clone(),
+                        }));
+                    }
+                    continue;
+                }
+                self.mark_for_revision(watched, &key, watermark_ms);
+            }
+            if let Err(error) = self.merge_row(&key, &row.feature, row.rows, &row.state) {
+                self.progress.models.entry(key.model.clone()).or_default().gaps.push(key.window());
+                effects.push(Effect::Damaged(error.to_string()));
+            }
+        }
+    }
+
+    fn mark_for_revision(&mut self, watched: &WatchedModel, key: &PaneKey, watermark_ms: i64) {
+        let lateness_ms = watched.model.windows.allowed_lateness.ms;
+        for window in watched.specs.iter().flat_map(|spec| spec.covering(key.window())) {
+            if window.end_ms <= watermark_ms && window.end_ms.saturating_add(lateness_ms) > watermark_ms {
+                self.to_revise.insert((key.model.clone(), key.version.clone(), window));
+            }
+        }
+    }
+
+    fn merge_row(&mut self, key: &PaneKey, feature: &str, rows: u64, state: &[u8]) -> Result<(), PaneError> {
+        let reference = self.reference(&key.model, &key.reference_id)?;
+        let pane = self.panes.entry(key.clone()).or_default();
+        if feature.is_empty() {
+            pane.rows += rows;
+        } else {
+            pane.merge_state(&reference, feature, state)?;
+        }
+        self.changed.insert(key.clone());
+        Ok(())
+    }
+
+    fn close_windows(&mut self, watched: &WatchedModel, effects: &mut Vec<Effect>) {
+        let name = &watched.model.model;
+        let before = self.progress.models.get(name).and_then(|progress| progress.watermark_ms);
+        let Some(watermark_ms) = self.progress.advance_watermark(&watched.model) else { return };
+        // By end, then size: the order in which rules see them, whatever the order of panes.
+        let mut due: BTreeSet<(i64, i64, String)> = BTreeSet::new();
+        let revise = std::mem::take(&mut self.to_revise).into_iter();
+        let (mine, others): (BTreeSet<_>, BTreeSet<_>) = revise.partition(|(model, ..)| model == name);
+        self.to_revise = others;
+        due.extend(mine.into_iter().map(|(_, version, window)| (window.end_ms, window.start_ms, version)));
+        let passed: Vec<WindowSpec> =
+            watched.specs.iter().copied().filter(|spec| spec.boundary_passed(before, watermark_ms)).collect();
+        if !passed.is_empty() {
+            for key in self.pane_keys(name).filter(|key| key.segment.is_all()) {
+                for window in passed.iter().flat_map(|spec| spec.covering(key.window())) {
+                    if window.end_ms <= watermark_ms && before.is_none_or(|before| window.end_ms > before) {
+                        due.insert((window.end_ms, window.start_ms, key.version.clone()));
+                    }
+                }
+            }
+        }
+        for (end_ms, start_ms, version) in due {
+            self.close_window(watched, &version, Window { start_ms, end_ms }, effects);
+        }
+        if !passed.is_empty() {
+            self.retire(watched, watermark_ms);
+        }
+    }
+
+    fn pane_keys(&self, model: &str) -> impl Iterator<Item = &PaneKey> {
+        let from = PaneKey {
+            model: model.to_string(),
+            version: String::new(),
+            start_ms: i64::MIN,
+            pane_ms: 0,
+            reference_id: String::new(),
+            segment: Segment::default(),
+        };
+        self.panes.range(from..).map(|(key, _)| key).take_while(move |key| key.model == model)
+    }
+
+    fn close_window(&mut self, watched: &WatchedModel, version: &str, window: Window, effects: &mut Vec<Effect>) {
+        let name = &watched.model.model;
+        let (merged, mut complete) = self.merge_panes(name, version, window, effects);
+        let has_gap = self.progress.has_gap(&watched.model, window);
+        let progress = self.progress.models.entry(name.clone()).or_default();
+        complete &= !has_gap;
+        let revision = progress.revision(version, window).map_or(0, |revision| revision + 1);
+        progress.set_revision(version, window, revision);
+        let mut results = Vec::new();
+        for ((segment, reference_id), pane) in merged {
+            let Ok(reference) = self.reference(name, &reference_id) else { continue };
+            let empty_and = |feature: &crate::reference::FeatureReference| match pane.profiles.get(&feature.name) {
+                Some(profile) => evaluate(feature, profile),
+                None => evaluate(feature, &Profile::empty(&feature.layout)),
+            };
+            results.push(WindowResult {
+                model: name.clone(),
+                version: version.to_string(),
+                segment,
+                window,
+                revision,
+                reference: reference.name.clone(),
+                reference_id,
+                rows: pane.rows,
+                complete,
+                features: reference.features.iter().map(|(name, feature)| (name.clone(), empty_and(feature))).collect(),
+            });
+        }
+        if results.is_empty() {
+            return;
+        }
+        let closed = ClosedWindow { model: name.clone(), version: version.to_string(), window, revision, results };
+        let verdicts = self.judge.on_window(&closed, self.progress.at_ms);
+        effects.extend(closed.results.into_iter().map(|result| Effect::Result(Box::new(result))));
+        effects.extend(verdicts.into_iter().map(Effect::Verdict));
+    }
+
+    /// The panes of one window, put together by segment and reference; false if they do not tile it.
+    fn merge_panes(
+        &self,
+        model: &str,
+        version: &str,
+        window: Window,
+        effects: &mut Vec<Effect>,
+    ) -> (BTreeMap<(Segment, String), Pane>, bool) {
+        let mut merged: BTreeMap<(Segment, String), Pane> = BTreeMap::new();
+        let mut complete = true;
+        for key in self.pane_keys(model).filter(|key| key.version == version) {
+            let pane = key.window();
+            if pane.end_ms <= window.start_ms || pane.start_ms >= window.end_ms {
+                continue;
+            }
+            if pane.start_ms < window.start_ms || pane.end_ms > window.end_ms {
+                // A pane of another width, from before a change of the configuration.
+                complete = false;
+                continue;
+            }
+            let into = merged.entry((key.segment.clone(), key.reference_id.clone())).or_default();
+            if let Some(pane) = self.panes.get(key)
+                && let Err(error) = into.merge(pane)
+            {
+                complete = false;
+                effects.push(Effect::Damaged(error.to_string()));
+            }
+        }
+        let references: BTreeSet<&String> = merged.keys().map(|(_, reference_id)| reference_id).collect();
+        // The reference was changed within this window: neither part stands for the whole.
+        complete &= references.len() <= 1;
+        (merged, complete)
+    }
+
+    fn retire(&mut self, watched: &WatchedModel, watermark_ms: i64) {
+        let expired: Vec<PaneKey> = self
+            .pane_keys(&watched.model.model)
+            .filter(|key| expiry_ms(watched, key.window()) <= watermark_ms)
+            .cloned()
+            .collect();
+        for key in expired {
+            self.panes.remove(&key);
+            self.changed.remove(&key);
+            self.retired.insert(key);
+        }
+        if let Some(progress) = self.progress.models.get_mut(&watched.model.model) {
+            progress.retire(watermark_ms, watched.model.windows.allowed_lateness.ms);
+        }
+    }
+}
+
+/// Watermark from which on nothing can change any window that covers this pane.
+fn expiry_ms(watched: &WatchedModel, pane: Window) -> i64 {
+    let last_end = |spec: &WindowSpec| pane.start_ms.div_euclid(spec.slide_ms) * spec.slide_ms + spec.size_ms;
+    let last_end_ms = watched.specs.iter().map(last_end).max().unwrap_or(pane.end_ms);
+    last_end_ms.saturating_add(watched.model.windows.allowed_lateness.ms)
+}
