@@ -30,14 +30,16 @@ impl MetricValue {
 /// Share of one bin or category on both sides, for explanations and pages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BinShare {
-    /// `< 12.5`, `12.5 to 14`, `>= 14`; a category; `(missing)`; `(other unseen)`.
+    /// `< 12.5`, `12.5 to 14`, `>= 14`; a category; `(18 others)`, `(other unseen)`, `(not listed)`; `(missing)`.
     pub label: String,
     pub reference: f64,
     pub window: f64,
 }
 
-/// All statistics of one feature in one window. Keys of `metrics` are the metric names of rules: `psi`, `ks`,
-/// `js`, `wasserstein`, `wasserstein_norm`, `chi_square`, `cramers_v`, `null_rate`, `null_rate_change`, `unseen_rate`, `mean`, `std`.
+/// All statistics of one feature in one window. Keys of `metrics` are the metric names of rules. Every feature:
+/// `null_rate`, `null_rate_change`, `psi`, `js`. Numeric: `psi_q20`, `psi_missbin`, `ks`, `wasserstein`,
+/// `wasserstein_norm`, `mean`, `std` (ddof 0), `min`, `max`. Categorical: `chi_square`, `cramers_v`, `unseen_rate`,
+/// `unseen_categories`, `lost_categories`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeatureStats {
     /// Non-missing values in the window.
@@ -47,7 +49,8 @@ pub struct FeatureStats {
     /// Non-missing values in the reference.
     pub n_reference: u64,
     pub metrics: BTreeMap<String, MetricValue>,
-    /// Ten bins or the largest categories, with their shares.
+    /// Ten bins or the largest categories, as shares of the non-missing values, and `(missing)` last, where there are
+    /// any, as a share of all rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bins: Vec<BinShare>,
 }

@@ -1,0 +1,288 @@
+//! How a reference cuts a feature into bins or categories: fixed when the reference is built, shared by every profile
+//! that is compared with it.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::edges;
+
+/// Layout of a feature's profiles. Cheap to clone. Profiles of different layouts never merge.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Layout {
+    Numeric(Arc<NumericLayout>),
+    Categorical(Arc<CategoricalLayout>),
+}
+
+impl Layout {
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Layout::Numeric(_) => "numeric",
+            Layout::Categorical(_) => "categorical",
+        }
+    }
+}
+
+/// Most categories with a counter of their own; a feature with more is an identifier rather than a category.
+pub const MOST_CATEGORIES: usize = 5_000;
+/// Cells of the table that leads a value to its bin.
+const CELLS: usize = 4_096;
+/// Edges compared without a branch after the table's answer.
+const BRANCH_FREE: usize = 4;
+
+/// Bins of a numeric feature: `edges.len() + 1` of them, bin of v = number of edges <= v.
+#[derive(Debug, Clone)]
+pub struct NumericLayout {
+    edges: Vec<f64>,
+    percentiles: Vec<f64>,
+    centre: f64,
+    search: EdgeSearch,
+}
+
+impl NumericLayout {
+    /// Layout of a reference's finite values, ascending.
+    pub fn of_sorted(sorted: &[f64]) -> Self {
+        let (edges, percentiles) = edges::edges_and_percentiles(sorted);
+        let centre = percentiles.get(edges::PERCENTILES as usize / 2 - 1).copied().unwrap_or(0.0);
+        Self::assemble(edges, percentiles, centre)
+    }
+
+    /// Layout read from a file; `None` unless edges are finite and ascending, and percentiles are 99 (or none) of
+    /// the edges.
+    pub fn from_parts(edges: Vec<f64>, percentiles: Vec<f64>, centre: f64) -> Option<Self> {
+        let ascending = edges.windows(2).all(|pair| pair[0] < pair[1]);
+        let tidy = edges.iter().all(|edge| edge.is_finite() && edge.to_bits() != (-0.0f64).to_bits());
+        let complete = percentiles.len() == edges::PERCENTILES as usize - 1 || percentiles.is_empty();
+        let subset = percentiles.iter().all(|value| edges.binary_search_by(|edge| edge.total_cmp(value)).is_ok());
+        let small = edges.len() < usize::from(u16::MAX);
+        (ascending && tidy && complete && subset && small && centre.is_finite())
+            .then(|| Self::assemble(edges, percentiles, centre))
+    }
+
+    fn assemble(edges: Vec<f64>, percentiles: Vec<f64>, centre: f64) -> Self {
+        let search = EdgeSearch::new(&edges, percentiles.first().copied(), percentiles.last().copied());
+        Self { edges, percentiles, centre, search }
+    }
+
+    pub fn edges(&self) -> &[f64] {
+        &self.edges
+    }
+
+    /// Percentiles 1 to 99 of the reference; empty for an empty one.
+    pub fn percentiles(&self) -> &[f64] {
+        &self.percentiles
+    }
+
+    /// The reference's median: squares are summed around it, so that a large mean does not drown the variance.
+    pub fn centre(&self) -> f64 {
+        self.centre
+    }
+
+    pub fn bins(&self) -> usize {
+        self.edges.len() + 1
+    }
+
+    /// Bin of a finite value.
+    #[inline]
+    pub fn bin(&self, value: f64) -> usize {
+        self.search.count_at_most(value)
+    }
+
+    /// For each bin, whether it has room for one double only: such a bin hides nothing.
+    pub fn atoms(&self) -> Vec<bool> {
+        let mut atoms = vec![false; self.bins()];
+        for (index, pair) in self.edges.windows(2).enumerate() {
+            atoms[index + 1] = pair[0].next_up() == pair[1];
+        }
+        atoms
+    }
+}
+
+/// What makes the layout; the search table follows from it.
+impl PartialEq for NumericLayout {
+    fn eq(&self, other: &Self) -> bool {
+        let same_bits = |a: &[f64], b: &[f64]| a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()));
+        same_bits(&self.edges, &other.edges)
+            && same_bits(&self.percentiles, &other.percentiles)
+            && self.centre.to_bits() == other.centre.to_bits()
+    }
+}
+
+impl Eq for NumericLayout {}
+
+impl Hash for NumericLayout {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.edges.iter().for_each(|edge| edge.to_bits().hash(state));
+        self.centre.to_bits().hash(state);
+    }
+}
+
+/// Counts the edges at or below a value: a table of equal-width cells over the bulk of the edges leads to the first
+/// candidate, a few comparisons without branches do the rest.
+///
+/// It is exact because the cell of a value never decreases as the value grows (subtraction, multiplication and
+/// truncation are monotone in floating point too): edges in earlier cells are below the value, edges in later ones
+/// above it.
+#[derive(Debug, Clone)]
+struct EdgeSearch {
+    /// The edges, then NaN, which no value reaches.
+    padded: Vec<f64>,
+    /// Number of edges in the cells before this one.
+    starts: Vec<u16>,
+    origin: f64,
+    cells_per_unit: f64,
+}
+
+impl EdgeSearch {
+    fn new(edges: &[f64], low: Option<f64>, high: Option<f64>) -> Self {
+        let origin = low.unwrap_or(0.0);
+        let width = high.unwrap_or(0.0) - origin;
+        let scale = CELLS as f64 / width;
+        // No bulk to speak of (a constant, or a range beyond the doubles): one cell, found by binary search.
+        let cells_per_unit = if width > 0.0 && width.is_finite() && scale.is_finite() { scale } else { 0.0 };
+        let mut search = Self { padded: edges.to_vec(), starts: vec![0; CELLS + 1], origin, cells_per_unit };
+        search.padded.extend([f64::NAN; BRANCH_FREE]);
+        for edge in edges {
+            let cell = search.cell(*edge);
+            search.starts[cell + 1] += 1;
+        }
+        for cell in 0..CELLS {
+            search.starts[cell + 1] += search.starts[cell];
+        }
+        search
+    }
+
+    #[inline]
+    fn cell(&self, value: f64) -> usize {
+        // `as` saturates: below the origin 0, above the last cell is cut off.
+        (((value - self.origin) * self.cells_per_unit) as usize).min(CELLS - 1)
+    }
+
+    #[inline]
+    fn count_at_most(&self, value: f64) -> usize {
+        let start = usize::from(self.starts[self.cell(value)]);
+        let next = &self.padded[start..start + BRANCH_FREE];
+        let within = next.iter().map(|edge| usize::from(*edge <= value)).sum::<usize>();
+        if within == BRANCH_FREE { self.count_further(start, value) } else { start + within }
+    }
+
+    /// The rest of a crowded cell: rare, so kept out of the loop's way.
+    #[cold]
+    fn count_further(&self, start: usize, value: f64) -> usize {
+        start + self.padded[start..].partition_point(|edge| *edge <= value)
+    }
+}
+
+/// Categories of a categorical feature, sorted; at most [`MOST_CATEGORIES`].
+#[derive(Debug, Clone)]
+pub struct CategoricalLayout {
+    categories: Vec<String>,
+    truncated: bool,
+    index: HashMap<String, u32>,
+}
+
+impl CategoricalLayout {
+    /// Layout of a reference's categories with their counts: the most frequent [`MOST_CATEGORIES`], ties by name.
+    pub fn of_counts(mut counts: Vec<(String, u64)>) -> Self {
+        counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let truncated = counts.len() > MOST_CATEGORIES;
+        counts.truncate(MOST_CATEGORIES);
+        let mut categories: Vec<String> = counts.into_iter().map(|(category, _)| category).collect();
+        categories.sort_unstable();
+        Self::assemble(categories, truncated)
+    }
+
+    /// Layout read from a file; `None` unless categories are ascending without duplicates.
+    pub fn from_parts(categories: Vec<String>, truncated: bool) -> Option<Self> {
+        let ascending = categories.windows(2).all(|pair| pair[0] < pair[1]);
+        (ascending && categories.len() <= MOST_CATEGORIES).then(|| Self::assemble(categories, truncated))
+    }
+
+    fn assemble(categories: Vec<String>, truncated: bool) -> Self {
+        let index = (0u32..).zip(&categories).map(|(position, category)| (category.clone(), position)).collect();
+        Self { categories, truncated, index }
+    }
+
+    pub fn categories(&self) -> &[String] {
+        &self.categories
+    }
+
+    /// True: the reference has more categories than these. What is not listed may then be old or new, so both sides
+    /// count it together and unseen categories are not known.
+    pub fn truncated(&self) -> bool {
+        self.truncated
+    }
+
+    #[inline]
+    pub fn position(&self, category: &str) -> Option<usize> {
+        self.index.get(category).map(|position| *position as usize)
+    }
+}
+
+impl PartialEq for CategoricalLayout {
+    fn eq(&self, other: &Self) -> bool {
+        self.categories == other.categories && self.truncated == other.truncated
+    }
+}
+
+impl Eq for CategoricalLayout {}
+
+impl Hash for CategoricalLayout {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.categories.hash(state);
+        self.truncated.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lookup_equals_partition_point(reference: &mut [f64], probes: &[f64]) {
+        reference.sort_by(f64::total_cmp);
+        let layout = NumericLayout::of_sorted(reference);
+        let edges = layout.edges().to_vec();
+        let near = edges.iter().flat_map(|edge| [edge.next_down(), *edge, edge.next_up()]);
+        for value in near.chain(probes.iter().copied()).filter(|value| value.is_finite()) {
+            let expected = edges.partition_point(|edge| *edge <= value);
+            assert_eq!(layout.bin(value), expected, "value {value:e}");
+        }
+    }
+
+    #[test]
+    fn the_table_answers_as_a_binary_search_does() {
+        let probes = [0.0, -0.0, 1e308, -1e308, f64::MAX, f64::MIN, 5e-324, -5e-324, 0.5, 1e-9, 12.0];
+        let n = 5_000;
+        let uniform = |i: i32| f64::from(i) / f64::from(n);
+        lookup_equals_partition_point(&mut (0..n).map(uniform).collect::<Vec<_>>(), &probes);
+        lookup_equals_partition_point(&mut (0..n).map(|i| (uniform(i) * 20.0 - 10.0).exp()).collect::<Vec<_>>(), &probes);
+        lookup_equals_partition_point(&mut (0..n).map(|i| (uniform(i) - 0.5).powi(9) * 1e300).collect::<Vec<_>>(), &probes);
+        lookup_equals_partition_point(&mut (0..n).map(|i| f64::from(i % 7)).collect::<Vec<_>>(), &probes);
+        lookup_equals_partition_point(&mut [f64::MAX, f64::MIN, 0.0], &probes);
+        lookup_equals_partition_point(&mut [3.0; 20], &probes);
+        lookup_equals_partition_point(&mut [], &probes);
+        lookup_equals_partition_point(&mut (0..n).map(|i| f64::from(i) * 5e-324).collect::<Vec<_>>(), &probes);
+    }
+
+    #[test]
+    fn forged_layouts_are_refused() {
+        assert!(NumericLayout::from_parts(vec![2.0, 1.0], vec![], 0.0).is_none());
+        assert!(NumericLayout::from_parts(vec![1.0, f64::NAN], vec![], 0.0).is_none());
+        assert!(NumericLayout::from_parts(vec![1.0], vec![5.0; 99], 0.0).is_none());
+        assert!(CategoricalLayout::from_parts(vec!["b".into(), "a".into()], false).is_none());
+        let layout = NumericLayout::of_sorted(&[1.0, 2.0, 3.0]);
+        let again = NumericLayout::from_parts(layout.edges.clone(), layout.percentiles.clone(), layout.centre).unwrap();
+        assert_eq!(again, layout);
+    }
+
+    #[test]
+    fn the_most_frequent_categories_are_kept() {
+        let counts = (0..6_000).map(|i| (format!("c{i:04}"), if i >= 1_000 { 2 } else { 1 })).collect();
+        let layout = CategoricalLayout::of_counts(counts);
+        assert!(layout.truncated());
+        assert_eq!(layout.categories().len(), MOST_CATEGORIES);
+        assert_eq!(layout.position("c5999"), Some(MOST_CATEGORIES - 1));
+        assert_eq!(layout.position("c0000"), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! A profile: what a pane keeps of a feature. Mergeable by addition, in any order, to the bit.
+
+use super::categorical_profile::CategoricalProfile;
+use super::layout::Layout;
+use super::numeric_profile::NumericProfile;
+use super::varint::Reader;
+
+/// Version of the encoding, its first byte.
+const ENCODING: u8 = 1;
+const NUMERIC: u8 = 0;
+const CATEGORICAL: u8 = 1;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Profile {
+    Numeric(NumericProfile),
+    Categorical(CategoricalProfile),
+}
+
+/// Both mean that state and reference do not belong together; the caller gives up the pane, never the process.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    #[error("profiles of different layouts do not merge: {left} with {right}")]
+    LayoutsDiffer { left: String, right: String },
+    #[error("{length} bytes are not an encoded profile of this {layout} layout: {reason}")]
+    Malformed { length: usize, layout: &'static str, reason: &'static str },
+}
+
+/// A feature of a reference: how it is cut, and what the reference looks like under that cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeatureReference {
+    pub name: String,
+    pub layout: Layout,
+    pub profile: Profile,
+}
+
+impl Profile {
+    /// A profile without rows.
+    pub fn new(layout: &Layout) -> Self {
+        match layout {
+            Layout::Numeric(layout) => Profile::Numeric(NumericProfile::new(layout)),
+            Layout::Categorical(layout) => Profile::Categorical(CategoricalProfile::new(layout)),
+        }
+    }
+
+    /// Adds the rows of `other`. The layouts must be one and the same; what can be seen of that is checked.
+    pub fn merge(&mut self, other: &Profile) -> Result<(), ProfileError> {
+        match (&mut *self, other) {
+            (Profile::Numeric(left), Profile::Numeric(right)) if left.counts().len() == right.counts().len() => {
+                left.merge(right);
+            }
+            (Profile::Categorical(left), Profile::Categorical(right))
+                if left.counts().len() == right.counts().len() =>
+            {
+                left.merge(right);
+            }
+            (left, right) => {
+                return Err(ProfileError::LayoutsDiffer { left: left.shape(), right: right.shape() });
+            }
+        }
+        Ok(())
+    }
+
+    fn shape(&self) -> String {
+        match self {
+            Profile::Numeric(profile) => format!("{} bins", profile.counts().len()),
+            Profile::Categorical(profile) => format!("{} categories", profile.counts().len()),
+        }
+    }
+
+    /// Non-missing values (of a numeric feature: finite ones).
+    pub fn n(&self) -> u64 {
+        match self {
+            Profile::Numeric(profile) => profile.n(),
+            Profile::Categorical(profile) => profile.n(),
+        }
+    }
+
+    pub fn missing(&self) -> u64 {
+        match self {
+            Profile::Numeric(profile) => profile.missing(),
+            Profile::Categorical(profile) => profile.missing(),
+        }
+    }
+
+    /// All rows: values, missing ones, infinite ones.
+    pub fn rows(&self) -> u64 {
+        let infinite = match self {
+            Profile::Numeric(profile) => profile.infinite(),
+            Profile::Categorical(_) => 0,
+        };
+        self.n().saturating_add(self.missing()).saturating_add(infinite)
+    }
+
+    /// Memory held, in bytes, without what the allocator adds.
+    pub fn allocated_bytes(&self) -> usize {
+        let of_counts = match self {
+            Profile::Numeric(profile) => size_of_val(profile.counts()),
+            Profile::Categorical(profile) => size_of_val(profile.counts()) + profile.unseen_bytes(),
+        };
+        size_of::<Self>() + of_counts
+    }
+
+    /// Version, kind, then sparse counts as varints. Canonical: equal profiles have equal bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        self.encode_into(&mut out);
+        out
+    }
+
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        out.push(ENCODING);
+        match self {
+            Profile::Numeric(profile) => {
+                out.push(NUMERIC);
+                profile.encode(out);
+            }
+            Profile::Categorical(profile) => {
+                out.push(CATEGORICAL);
+                profile.encode(out);
+            }
+        }
+    }
+
+    /// Reads what [`Profile::encode`] wrote under `layout`. Any other bytes are an error; what is allocated is
+    /// bounded by the layout and the length of the bytes.
+    pub fn decode(bytes: &[u8], layout: &Layout) -> Result<Self, ProfileError> {
+        let malformed =
+            |reason| ProfileError::Malformed { length: bytes.len(), layout: layout.kind_name(), reason };
+        let mut reader = Reader::new(bytes);
+        if reader.byte() != Some(ENCODING) {
+            return Err(malformed("unknown version"));
+        }
+        let kind = reader.byte();
+        let profile = match (kind, layout) {
+            (Some(NUMERIC), Layout::Numeric(layout)) => {
+                NumericProfile::decode(&mut reader, layout).map(Profile::Numeric)
+            }
+            (Some(CATEGORICAL), Layout::Categorical(layout)) => {
+                CategoricalProfile::decode(&mut reader, layout).map(Profile::Categorical)
+            }
+            _ => return Err(malformed("another kind of feature")),
+        };
+        let profile = profile.ok_or_else(|| malformed("truncated, out of range or of another layout"))?;
+        if reader.remaining() > 0 { Err(malformed("bytes after the end")) } else { Ok(profile) }
+    }
+}
