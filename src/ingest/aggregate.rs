@@ -21,7 +21,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use crate::config::model::Model;
 use crate::reference::Reference;
-use crate::stats::aggregate::profile_aggregate;
+use crate::stats::aggregate::profile_function;
 use crate::stats::profile::{Layout, Profile};
 
 use super::partial::PartialRow;
@@ -100,7 +100,7 @@ impl ModelPlan {
                 ))
             })?;
             let alias = format!("profile {}", signal.name);
-            aggregates.push(aggregate(profile_aggregate(&feature.layout), column(&signal.name)?, &alias)?);
+            aggregates.push(aggregate(profile_function(&feature.layout), column(&signal.name)?, &alias)?);
             features.push(signal.name);
         }
         let segments = model.segments.iter().map(|name| segment_column(name, model, &reference)).collect();
@@ -248,9 +248,9 @@ impl ModelPlan {
 fn segment_column(name: &str, model: &Model, reference: &Reference) -> SegmentColumn {
     let mut by_size: Vec<(u64, String)> = Vec::new();
     if let Some(feature) = reference.features.get(name)
-        && let Layout::Categorical { .. } = &feature.layout
+        && let (Layout::Categorical(layout), Profile::Categorical(profile)) = (&feature.layout, &feature.profile)
     {
-        by_size = feature.profile.category_counts(&feature.layout).map(|(category, count)| (count, category)).collect();
+        by_size = profile.counts().iter().copied().zip(layout.categories().iter().cloned()).collect();
     }
     by_size.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
     let kept: BTreeSet<String> =

@@ -13,7 +13,7 @@ use crate::config::model::Model;
 use crate::ingest::partial::{FlushHeader, PartialRow};
 use crate::reference::Reference;
 use crate::stats::evaluate::evaluate;
-use crate::stats::profile::Profile;
+use crate::stats::profile::{FeatureReference, Profile};
 
 use super::judge::{Judge, ModelActivity, Verdict};
 use super::pane::{Pane, PaneError, PaneKey};
@@ -331,9 +331,9 @@ impl PartitionState {
         let mut results = Vec::new();
         for ((segment, reference_id), pane) in merged {
             let Ok(reference) = self.reference(name, &reference_id) else { continue };
-            let empty_and = |feature: &crate::reference::FeatureReference| match pane.profiles.get(&feature.name) {
+            let empty_and = |feature: &FeatureReference| match pane.profiles.get(&feature.name) {
                 Some(profile) => evaluate(feature, profile),
-                None => evaluate(feature, &Profile::empty(&feature.layout)),
+                None => evaluate(feature, &Profile::new(&feature.layout)),
             };
             results.push(WindowResult {
                 model: name.clone(),
