@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Model;
 use crate::config::service::Ingest;
@@ -27,6 +28,11 @@ const SLAB_RECORDS: usize = 8192;
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// Working, or why not, in words.
+pub type Status = std::result::Result<(), String>;
+/// Hears of changes of a role's status.
+pub type StatusSink = Arc<dyn Fn(&Status) + Send + Sync>;
+
 /// One model and what its events are compared with.
 pub struct IngestModel {
     pub model: Arc<Model>,
@@ -45,6 +51,8 @@ pub struct IngestRole {
     /// Wall clock, epoch milliseconds.
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     pub metrics: Metrics,
+    /// Told how the role stands whenever that changes: working, or why not.
+    pub status: StatusSink,
 }
 
 /// One source partition since the last commit.
@@ -75,6 +83,9 @@ struct Running<'a> {
     counts: Counts,
     /// What is buffered does not follow the last commit any more: drop it and seek before anything else.
     must_rewind: bool,
+    /// The group has told which partitions are this process's; none is an answer too.
+    assigned: bool,
+    reported: Option<Status>,
     last_flush: Instant,
 }
 
@@ -87,8 +98,8 @@ struct Counts {
 }
 
 impl IngestRole {
-    /// Runs until `stop` is set or something fatal happens; the process must then exit.
-    pub fn run(&self, log: &dyn Log, stop: &AtomicBool) -> Result<()> {
+    /// Runs until `stop` is cancelled or something fatal happens; the process must then exit.
+    pub fn run(&self, log: &dyn Log, stop: &CancellationToken) -> Result<()> {
         let fatal = |error: &dyn std::fmt::Display| LogError::Fatal(error.to_string());
         let models: Vec<Arc<Model>> = self.models.iter().map(|watched| watched.model.clone()).collect();
         let mut plans = Vec::new();
@@ -124,11 +135,13 @@ impl IngestRole {
             dead_letters: Vec::new(),
             counts: Counts::default(),
             must_rewind: false,
+            assigned: false,
+            reported: None,
             last_flush: Instant::now(),
         };
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.is_cancelled() {
             match running.step() {
-                Ok(()) => {}
+                Ok(()) => running.report(),
                 Err(LogError::Fatal(message)) => return Err(LogError::Fatal(message)),
                 Err(error) => running.recover(&error)?,
             }
@@ -142,6 +155,18 @@ impl IngestRole {
 }
 
 impl Running<'_> {
+    fn report(&mut self) {
+        let status = match (self.consumer.healthy(), self.assigned) {
+            (false, _) => Err("no broker can be reached".to_string()),
+            (true, false) => Err("waiting for the consumer group".to_string()),
+            (true, true) => Ok(()),
+        };
+        if self.reported.as_ref() != Some(&status) {
+            (self.role.status)(&status);
+            self.reported = Some(status);
+        }
+    }
+
     fn step(&mut self) -> Result<()> {
         if self.must_rewind {
             self.rewind()?;
@@ -167,6 +192,7 @@ impl Running<'_> {
         match event {
             ConsumerEvent::Assigned(partitions) => {
                 self.role.metrics.rebalances.with_label_values(&["ingest"]).inc();
+                self.assigned = true;
                 self.sources.extend(partitions.into_iter().map(|partition| (partition, Source::default())));
                 self.must_rewind = true;
             }

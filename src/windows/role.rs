@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::ingest::partial::decode_flush;
+use crate::ingest::role::{Status, StatusSink};
 use crate::log::topics::Topics;
 use crate::log::{
     Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, OutRecord, Producer, Result, StartOffset, TopicPartition,
@@ -39,6 +41,8 @@ pub struct WindowsRole {
     pub judge: Arc<dyn Fn() -> Box<dyn Judge> + Send + Sync>,
     pub checkpoint_interval: Duration,
     pub metrics: Metrics,
+    /// Told how the role stands whenever that changes: working, or why not.
+    pub status: StatusSink,
 }
 
 struct Partition {
@@ -59,12 +63,14 @@ struct Running<'a> {
     partitions: BTreeMap<i32, Partition>,
     /// The state in memory does not follow the last commit any more: restore it before anything else.
     must_restore: bool,
+    assigned: bool,
+    reported: Option<Status>,
     last_checkpoint: Instant,
 }
 
 impl WindowsRole {
-    /// Runs until `stop` is set or something fatal happens; the process must then exit.
-    pub fn run(&self, log: &dyn Log, stop: &AtomicBool) -> Result<()> {
+    /// Runs until `stop` is cancelled or something fatal happens; the process must then exit.
+    pub fn run(&self, log: &dyn Log, stop: &CancellationToken) -> Result<()> {
         let producer = log.producer(&format!("{}-windows-{}", self.app, self.instance))?;
         let consumer = log.consumer(ConsumerOptions {
             group: Some(format!("{}-windows", self.app)),
@@ -80,11 +86,13 @@ impl WindowsRole {
             owned: BTreeSet::new(),
             partitions: BTreeMap::new(),
             must_restore: false,
+            assigned: false,
+            reported: None,
             last_checkpoint: Instant::now(),
         };
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.is_cancelled() {
             match running.step() {
-                Ok(()) => {}
+                Ok(()) => running.report(),
                 Err(LogError::Fatal(message)) => return Err(LogError::Fatal(message)),
                 Err(error) => running.recover(&error)?,
             }
@@ -98,6 +106,18 @@ impl WindowsRole {
 }
 
 impl Running<'_> {
+    fn report(&mut self) {
+        let status = match (self.consumer.healthy(), self.assigned) {
+            (false, _) => Err("no broker can be reached".to_string()),
+            (true, false) => Err("waiting for the consumer group".to_string()),
+            (true, true) => Ok(()),
+        };
+        if self.reported.as_ref() != Some(&status) {
+            (self.role.status)(&status);
+            self.reported = Some(status);
+        }
+    }
+
     fn step(&mut self) -> Result<()> {
         if self.must_restore {
             self.restore_all()?;
@@ -107,6 +127,7 @@ impl Running<'_> {
             match event {
                 ConsumerEvent::Assigned(partitions) => {
                     self.role.metrics.rebalances.with_label_values(&["windows"]).inc();
+                    self.assigned = true;
                     self.owned.extend(partitions);
                     self.must_restore = true;
                 }

@@ -1,0 +1,324 @@
+//! Puts the roles of one process together around a log: what `run` and `demo` share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::model::Model;
+use crate::config::service::{Service, Start};
+use crate::dispatch::delivery::{DeliveryRecord, DeliveryStatus};
+use crate::dispatch::receiver::Receivers;
+use crate::dispatch::role::DispatchConfig;
+use crate::http::follow::{self, Follow};
+use crate::http::metrics::{Watched, WatchedModel as ShownModel};
+use crate::http::readiness::Readiness;
+use crate::http::server::{AppState, serve};
+use crate::http::view::{self, View};
+use crate::ingest::role::{IngestModel, IngestRole, Status};
+use crate::log::topics::Topics;
+use crate::log::{Log, LogError, StartOffset};
+use crate::reference::Reference;
+use crate::reference::store::ReferenceStore;
+use crate::rules::RuleSet;
+use crate::rules::judge::RulesJudge;
+use crate::telemetry::Metrics;
+use crate::windows::judge::Judge;
+use crate::windows::role::WindowsRole;
+use crate::windows::state::{References, WatchedModel, WindowSpec, pane_width_ms};
+
+/// With nothing to tell, windows are checkpointed this often: what a restart reads again.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Which roles this process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    pub ingest: bool,
+    pub windows: bool,
+    pub dispatch: bool,
+    pub http: bool,
+}
+
+impl Roles {
+    pub const ALL: Roles = Roles { ingest: true, windows: true, dispatch: true, http: true };
+
+    /// From names as `--roles` gives them.
+    pub fn of(names: &[String]) -> Result<Self, String> {
+        let mut roles = Roles { ingest: false, windows: false, dispatch: false, http: false };
+        for name in names {
+            match name.as_str() {
+                "ingest" => roles.ingest = true,
+                "windows" => roles.windows = true,
+                "dispatch" => roles.dispatch = true,
+                "http" => roles.http = true,
+                other => return Err(format!("no role `{other}`; the roles are ingest, windows, dispatch, http")),
+            }
+        }
+        Ok(roles)
+    }
+}
+
+/// Everything one process works with.
+pub struct Assembly {
+    pub log: Arc<dyn Log>,
+    pub service: Service,
+    pub roles: Roles,
+    pub models: Vec<Arc<Model>>,
+    pub rules: Arc<RuleSet>,
+    /// The promoted reference of each model, by model name.
+    pub references: BTreeMap<String, Arc<Reference>>,
+    /// For profiles made with an earlier reference.
+    pub store: Option<ReferenceStore>,
+    pub receivers: Receivers,
+    pub metrics: Metrics,
+    pub watched: Watched,
+}
+
+/// The running threads.
+pub struct Running {
+    pub stop: CancellationToken,
+    pub view: Arc<RwLock<View>>,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
+    failures: mpsc::Receiver<String>,
+    follow: Option<follow::FollowHandle>,
+}
+
+impl Assembly {
+    /// Creates Driftline's topics and starts the roles. `listener` serves pages where the http role runs.
+    pub fn start(
+        self,
+        runtime: &tokio::runtime::Handle,
+        listener: Option<tokio::net::TcpListener>,
+    ) -> Result<Running, String> {
+        let service = &self.service;
+        let topics = Topics::new(&service.app);
+        let stop = CancellationToken::new();
+        let readiness = Readiness::default();
+        let (failed, failures) = mpsc::channel();
+        let mut threads: Vec<(&'static str, JoinHandle<()>)> = Vec::new();
+        let mut start_role = |name: &'static str, body: Box<dyn FnOnce() -> Result<(), LogError> + Send>| {
+            let (failed, stop) = (failed.clone(), stop.clone());
+            let thread = std::thread::Builder::new().name(name.to_string()).spawn(move || {
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+                match outcome {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => drop(failed.send(format!("{name}: {error}"))),
+                    Err(_) => drop(failed.send(format!("{name}: panicked"))),
+                }
+                // One role alone is of no use: the process stops and is started again whole.
+                stop.cancel();
+            });
+            thread.map(|thread| threads.push((name, thread))).map_err(|error| format!("cannot start {name}: {error}"))
+        };
+
+        let references = Arc::new(KnownReferences::new(self.references.values().cloned(), self.store));
+        let specs = |model: &Model| -> Vec<WindowSpec> { self.rules.window_specs(model) };
+        if self.roles.ingest {
+            let mut models = Vec::new();
+            for model in &self.models {
+                let reference = self.references.get(&model.model).cloned().ok_or_else(|| no_reference(model))?;
+                models.push(IngestModel { model: model.clone(), reference, pane_ms: pane_width_ms(&specs(model)) });
+            }
+            let role = IngestRole {
+                app: service.app.clone(),
+                instance: service.instance.clone(),
+                topics: topics.clone(),
+                models,
+                start: match service.kafka.start {
+                    Start::Earliest => StartOffset::Earliest,
+                    Start::Latest => StartOffset::Latest,
+                },
+                settings: service.ingest.clone(),
+                clock: Arc::new(now_ms),
+                metrics: self.metrics.clone(),
+                status: status_of("ingest", &readiness),
+            };
+            let (log, stop, readiness) = (self.log.clone(), stop.clone(), readiness.clone());
+            start_role(
+                "ingest",
+                Box::new(move || {
+                    await_topics(&*log, &role.models, &readiness, &stop)?;
+                    role.run(&*log, &stop)
+                }),
+            )?;
+        }
+        if self.roles.windows {
+            let watched = self.models.iter().map(|model| WatchedModel { model: model.clone(), specs: specs(model) });
+            let rules = self.rules.clone();
+            let judge_metrics = self.metrics.clone();
+            let role = WindowsRole {
+                app: service.app.clone(),
+                instance: service.instance.clone(),
+                topics: topics.clone(),
+                watched: Arc::new(watched.collect()),
+                references,
+                judge: Arc::new(move || -> Box<dyn Judge> {
+                    Box::new(RulesJudge::new(rules.clone(), judge_metrics.clone()))
+                }),
+                checkpoint_interval: CHECKPOINT_INTERVAL,
+                metrics: self.metrics.clone(),
+                status: status_of("windows", &readiness),
+            };
+            let (log, stop) = (self.log.clone(), stop.clone());
+            start_role("windows", Box::new(move || role.run(&*log, &stop)))?;
+        }
+        if self.roles.dispatch {
+            let config = DispatchConfig::new(service, runtime.clone());
+            let (log, topics, stop, metrics) = (self.log.clone(), topics.clone(), stop.clone(), self.metrics.clone());
+            let receivers = Arc::new(self.receivers);
+            start_role(
+                "dispatch",
+                Box::new(move || crate::dispatch::role::run(&*log, &topics, config, receivers, &metrics, &stop)),
+            )?;
+        }
+        let view = Arc::new(RwLock::new(View::default()));
+        let mut follow = None;
+        if self.roles.http {
+            let (handle, thread) = follow::spawn(Follow {
+                log: self.log.clone(),
+                topics: topics.clone(),
+                view: view.clone(),
+                decode_delivery: Box::new(decode_delivery),
+                metrics: self.metrics.clone(),
+            })
+            .map_err(|error| format!("cannot start the pages: {error}"))?;
+            follow = Some(handle.clone());
+            start_role(
+                "pages",
+                Box::new(move || match thread.join() {
+                    Ok(result) => result,
+                    Err(_) => Err(LogError::Fatal("panicked".into())),
+                }),
+            )?;
+            if let Some(listener) = listener {
+                let state = AppState {
+                    view: view.clone(),
+                    follow: handle,
+                    metrics: self.metrics.clone(),
+                    watched: Arc::new(self.watched),
+                    readiness: readiness.clone(),
+                    series_budget: service.http.series_budget,
+                    now_ms,
+                };
+                let shutdown = stop.clone().cancelled_owned();
+                runtime.spawn(async move {
+                    if let Err(error) = serve(state, listener, shutdown).await {
+                        tracing::error!(%error, "pages: the server ended");
+                    }
+                });
+            }
+        }
+        Ok(Running { stop, view, threads, failures, follow })
+    }
+}
+
+impl Running {
+    /// Waits until every role has ended; the reasons of those that failed.
+    pub fn join(self) -> Result<(), Vec<String>> {
+        self.stop_following();
+        for (name, thread) in self.threads {
+            if thread.join().is_err() {
+                tracing::error!(role = name, "thread panicked");
+            }
+        }
+        let failures: Vec<String> = self.failures.try_iter().collect();
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
+    fn stop_following(&self) {
+        while !self.stop.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if let Some(follow) = &self.follow {
+            follow.stop();
+        }
+    }
+}
+
+pub fn no_reference(model: &Model) -> String {
+    format!(
+        "model `{}` has no reference yet; build it: driftline reference build --model {}",
+        model.model, model.model
+    )
+}
+
+pub fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+fn status_of(role: &'static str, readiness: &Readiness) -> Arc<dyn Fn(&Status) + Send + Sync> {
+    readiness.wait_for(role, "starting");
+    let readiness = readiness.clone();
+    Arc::new(move |status| match status {
+        Ok(()) => readiness.met(role),
+        Err(reason) => readiness.wait_for(role, reason),
+    })
+}
+
+/// The source topics are the user's: they are waited for, not created.
+fn await_topics(
+    log: &dyn Log,
+    models: &[IngestModel],
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Result<(), LogError> {
+    for (model, topic) in models.iter().flat_map(|model| model.model.topics.iter().map(move |topic| (model, topic))) {
+        let mut waiting = false;
+        while !stop.is_cancelled() {
+            match log.partition_count(topic) {
+                Ok(Some(_)) => break,
+                Err(LogError::Fatal(reason)) => return Err(LogError::Fatal(reason)),
+                Ok(None) | Err(_) => {}
+            }
+            if !waiting {
+                let reason = format!("topic `{topic}` of model `{}` does not exist yet", model.model.model);
+                tracing::warn!("{reason}; waiting for it");
+                readiness.wait_for("ingest", &reason);
+                waiting = true;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+    Ok(())
+}
+
+fn decode_delivery(value: &[u8]) -> Result<Option<view::Delivery>, String> {
+    let record: DeliveryRecord = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    Ok(Some(view::Delivery {
+        notification_id: record.notification.id.clone(),
+        receiver: record.receiver,
+        status: match record.status {
+            DeliveryStatus::Pending => view::DeliveryStatus::Retrying,
+            DeliveryStatus::Delivered => view::DeliveryStatus::Delivered,
+            DeliveryStatus::Failed | DeliveryStatus::Expired | DeliveryStatus::Superseded => {
+                view::DeliveryStatus::Failed
+            }
+        },
+        attempts: record.attempts,
+        last_error: record.last_error,
+        at_ms: record.delivered_at_ms.unwrap_or(record.first_at_ms),
+    }))
+}
+
+/// Finds references by content address: those in use, then those in the store.
+struct KnownReferences {
+    store: Option<ReferenceStore>,
+    known: Mutex<HashMap<(String, String), Option<Arc<Reference>>>>,
+}
+
+impl KnownReferences {
+    fn new(current: impl Iterator<Item = Arc<Reference>>, store: Option<ReferenceStore>) -> Self {
+        let known = current.map(|reference| ((reference.model.clone(), reference.id.clone()), Some(reference)));
+        Self { store, known: Mutex::new(known.collect()) }
+    }
+}
+
+impl References for KnownReferences {
+    fn find(&self, model: &str, id: &str) -> Option<Arc<Reference>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (model.to_string(), id.to_string());
+        known.entry(key).or_insert_with(|| self.store.as_ref()?.find(model, id).map(Arc::new)).clone()
+    }
+}

@@ -1,0 +1,78 @@
+//! The rules as the judge of the windows role: their states go to the `episodes` topic, their notifications to the
+//! `outbox`.
+
+use std::sync::Arc;
+
+use crate::telemetry::Metrics;
+use crate::windows::judge::{self, Judge, Verdict};
+use crate::windows::result::ClosedWindow;
+
+use super::{Effect, ModelActivity, RuleSet, RuleState, RuleStates};
+
+pub struct RulesJudge {
+    rules: Arc<RuleSet>,
+    states: RuleStates,
+    metrics: Metrics,
+}
+
+impl RulesJudge {
+    pub fn new(rules: Arc<RuleSet>, metrics: Metrics) -> Self {
+        Self { rules, states: RuleStates::default(), metrics }
+    }
+
+    fn verdicts(&self, effects: Vec<Effect>) -> Vec<Verdict> {
+        effects.into_iter().filter_map(|effect| self.verdict(effect)).collect()
+    }
+
+    fn verdict(&self, effect: Effect) -> Option<Verdict> {
+        match effect {
+            Effect::Notify(notification) => {
+                let status = match notification.status {
+                    super::episode::EpisodeStatus::Firing => "firing",
+                    super::episode::EpisodeStatus::Resolved => "resolved",
+                };
+                self.metrics.notifications.with_label_values(&[notification.rule.as_str(), status]).inc();
+                let value = unless_broken(serde_json::to_vec(&notification))?;
+                Some(Verdict::Notify { key: notification.episode_id, value })
+            }
+            Effect::StateChanged { key, state: None } => Some(Verdict::State { key, value: None }),
+            Effect::StateChanged { key, state: Some(state) } => {
+                Some(Verdict::State { key, value: Some(unless_broken(serde_json::to_vec(&state))?) })
+            }
+            Effect::Evaluated { rule, outcome } => {
+                self.metrics.rule_evaluations.with_label_values(&[rule.as_str(), outcome]).inc();
+                None
+            }
+        }
+    }
+}
+
+fn unless_broken(json: Result<Vec<u8>, serde_json::Error>) -> Option<Vec<u8>> {
+    json.inspect_err(|error| tracing::error!(%error, "a rule's state could not be written")).ok()
+}
+
+impl Judge for RulesJudge {
+    fn restore(&mut self, key: &str, value: &[u8]) {
+        match serde_json::from_slice::<RuleState>(value) {
+            Ok(state) => self.states.insert(key.to_string(), state),
+            Err(error) => tracing::error!(%key, %error, "a rule's state could not be read and starts anew"),
+        }
+    }
+
+    fn on_window(&mut self, closed: &ClosedWindow, now_ms: i64) -> Vec<Verdict> {
+        let effects = self.rules.on_window(&mut self.states, closed, now_ms);
+        self.verdicts(effects)
+    }
+
+    fn on_clock(&mut self, activity: &[judge::ModelActivity], now_ms: i64) -> Vec<Verdict> {
+        let activity: Vec<ModelActivity> = activity
+            .iter()
+            .map(|activity| ModelActivity {
+                model: activity.model.clone(),
+                last_arrival_ms: activity.last_arrival_ms,
+            })
+            .collect();
+        let effects = self.rules.on_clock(&mut self.states, &activity, now_ms);
+        self.verdicts(effects)
+    }
+}
