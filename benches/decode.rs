@@ -1,0 +1,254 @@
+//! Events a second that one core decodes: this project's decoder beside serde_json's tree and beside visitors of
+//! serde_json and sonic-rs that write the same columns. 25 features (20 numeric with 6 decimals, 5 categorical),
+//! about 610 bytes an event.
+//!
+//! `cargo bench --bench decode`, or quickly `cargo bench --profile dev --bench decode`. The rounds alternate, so
+//! that a noisy machine slows all of them; the median of each is printed. It measures and asserts nothing.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use driftline::config::model::Model;
+use driftline::event::Decoder;
+use driftline::log::Records;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+const EVENTS: usize = 8_192;
+const ROUNDS: usize = 15;
+const START_MS: i64 = 1_735_787_045_000;
+
+type AnyError = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), AnyError> {
+    let model: Arc<Model> = Arc::new(serde_json::from_value(model_file())?);
+    let records = generate()?;
+    let mut decoder = Decoder::new(&[model])?;
+    let names: HashMap<String, usize> =
+        (0..25).map(|index| (if index < 20 { numeric(index) } else { categorical(index) }, index)).collect();
+
+    let mut contenders: Vec<(&str, Box<dyn FnMut() -> Result<usize, AnyError>>)> = vec![
+        ("driftline", Box::new(|| Ok(black_box(decoder.decode(&records, START_MS)?).row_count()))),
+        (
+            "sonic-rs visitor",
+            Box::new(|| {
+                decode_by_visitor(&records, &names, |payload, row| {
+                    let mut deserializer = sonic_rs::Deserializer::from_slice(payload);
+                    Ok(row.deserialize(&mut deserializer)?)
+                })
+            }),
+        ),
+        (
+            "serde_json visitor",
+            Box::new(|| {
+                decode_by_visitor(&records, &names, |payload, row| {
+                    let mut deserializer = serde_json::Deserializer::from_slice(payload);
+                    Ok(row.deserialize(&mut deserializer)?)
+                })
+            }),
+        ),
+        ("serde_json::Value", Box::new(|| decode_by_tree(&records, &names))),
+    ];
+    let mut seconds = vec![Vec::with_capacity(ROUNDS); contenders.len()];
+    for _ in 0..ROUNDS {
+        for ((_, decode), times) in contenders.iter_mut().zip(&mut seconds) {
+            let start = Instant::now();
+            let rows = decode()?;
+            times.push(start.elapsed().as_secs_f64());
+            if rows != EVENTS {
+                return Err(format!("{rows} rows of {EVENTS} events").into());
+            }
+        }
+    }
+    println!("{} bytes an event, {EVENTS} events a slab, median of {ROUNDS} rounds", records.byte_len() / EVENTS);
+    let medians: Vec<f64> = seconds.into_iter().map(median).collect();
+    for ((name, _), median) in contenders.iter().zip(&medians) {
+        let rate = EVENTS as f64 / median;
+        println!("{name:20} {:6.3} M events/s   driftline is {:5.2} times as fast", rate / 1e6, median / medians[0]);
+    }
+    Ok(())
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn numeric(index: usize) -> String {
+    format!("num_{index:02}")
+}
+
+fn categorical(index: usize) -> String {
+    format!("cat_{index:02}")
+}
+
+fn model_file() -> serde_json::Value {
+    let features: serde_json::Map<String, serde_json::Value> = (0..20)
+        .map(|index| (numeric(index), "numeric".into()))
+        .chain((20..25).map(|index| (categorical(index), "categorical".into())))
+        .collect();
+    serde_json::json!({
+        "version": 1, "model": "bench", "topics": ["predictions"],
+        "fields": {"version": "model_version", "prediction_id": "prediction_id"},
+        "features": features,
+        "score": {"path": "score", "type": "numeric"},
+    })
+}
+
+fn generate() -> Result<Records, AnyError> {
+    let mut random = StdRng::seed_from_u64(1);
+    let mut records = Records::default();
+    for index in 0..EVENTS {
+        let mut event = format!(
+            r#"{{"timestamp":"2025-01-02T03:04:{:02}.{:03}Z","model_version":"v7","prediction_id":"p-{index:08}","features":{{"#,
+            index % 5,
+            index % 1_000
+        );
+        for feature in 0..20 {
+            let value = (random.random_range(-3.0..3.0_f64) * 10_f64.powi(feature % 5) * 1e6).round() / 1e6;
+            write!(event, r#""{}":{value},"#, numeric(feature as usize))?;
+        }
+        for feature in 20..25 {
+            write!(event, r#""{}":"value_{}","#, categorical(feature), random.random_range(0..12))?;
+        }
+        event.pop();
+        write!(event, r#"}},"score":{:.6}}}"#, random.random::<f64>())?;
+        records.push("predictions", (index % 4) as i32, index as i64, START_MS, None, Some(event.as_bytes()));
+    }
+    Ok(records)
+}
+
+/// The columns of a contender: a value per feature and event, without the safety of the real ones (no roll-back).
+#[derive(Default)]
+struct PlainColumns {
+    times: Vec<i64>,
+    version: Vec<String>,
+    prediction_id: Vec<String>,
+    numbers: Vec<Vec<Option<f64>>>,
+    texts: Vec<(String, Vec<usize>)>,
+}
+
+impl PlainColumns {
+    fn new() -> Self {
+        Self {
+            numbers: vec![Vec::with_capacity(EVENTS); 21],
+            texts: vec![(String::new(), Vec::with_capacity(EVENTS)); 25],
+            ..Self::default()
+        }
+    }
+
+    fn push_text(&mut self, feature: usize, text: &str) {
+        let (bytes, ends) = &mut self.texts[feature];
+        bytes.push_str(text);
+        ends.push(bytes.len());
+    }
+}
+
+fn epoch_ms(text: &str) -> Result<i64, AnyError> {
+    Ok(chrono::DateTime::parse_from_rfc3339(text)?.timestamp_millis())
+}
+
+fn decode_by_tree(records: &Records, names: &HashMap<String, usize>) -> Result<usize, AnyError> {
+    let mut columns = PlainColumns::new();
+    for record in records.iter() {
+        let event: serde_json::Value = serde_json::from_slice(record.value.unwrap_or_default())?;
+        columns.times.push(epoch_ms(event["timestamp"].as_str().unwrap_or_default())?);
+        columns.version.push(event["model_version"].as_str().unwrap_or_default().into());
+        columns.prediction_id.push(event["prediction_id"].as_str().unwrap_or_default().into());
+        columns.numbers[20].push(event["score"].as_f64());
+        for (name, feature) in names {
+            let value = &event["features"][name];
+            match *feature {
+                0..20 => columns.numbers[*feature].push(value.as_f64()),
+                _ => columns.push_text(*feature, value.as_str().unwrap_or_default()),
+            }
+        }
+    }
+    Ok(black_box(columns).times.len())
+}
+
+fn decode_by_visitor(
+    records: &Records,
+    names: &HashMap<String, usize>,
+    mut parse: impl FnMut(&[u8], EventSeed<'_>) -> Result<(), AnyError>,
+) -> Result<usize, AnyError> {
+    let mut columns = PlainColumns::new();
+    for record in records.iter() {
+        parse(record.value.unwrap_or_default(), EventSeed { columns: &mut columns, names })?;
+    }
+    Ok(black_box(columns).times.len())
+}
+
+struct EventSeed<'c> {
+    columns: &'c mut PlainColumns,
+    names: &'c HashMap<String, usize>,
+}
+
+struct FeaturesSeed<'c> {
+    columns: &'c mut PlainColumns,
+    names: &'c HashMap<String, usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for EventSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EventSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<&str>()? {
+            match key {
+                "timestamp" => {
+                    let time = epoch_ms(map.next_value::<&str>()?).map_err(serde::de::Error::custom)?;
+                    self.columns.times.push(time);
+                }
+                "model_version" => self.columns.version.push(map.next_value()?),
+                "prediction_id" => self.columns.prediction_id.push(map.next_value()?),
+                "score" => self.columns.numbers[20].push(map.next_value()?),
+                "features" => map.next_value_seed(FeaturesSeed { columns: self.columns, names: self.names })?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for FeaturesSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FeaturesSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("features by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<&str>()? {
+            match self.names.get(key) {
+                Some(feature @ 0..20) => self.columns.numbers[*feature].push(map.next_value()?),
+                Some(feature) => self.columns.push_text(*feature, map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}

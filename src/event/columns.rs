@@ -1,0 +1,320 @@
+//! The rows decoded so far, as growing Arrow columns with one open row at their end that can be taken back.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::error::ArrowError;
+
+use crate::config::model::{Kind, Model};
+use crate::log::{RecordRef, TopicPartition};
+
+pub const EVENT_TIME: &str = "event_time";
+pub const VERSION: &str = "version";
+pub const PREDICTION_ID: &str = "prediction_id";
+
+/// Version of events that carry none.
+pub const UNVERSIONED: &str = "unversioned";
+
+/// Text columns are addressed by 32 bits; a batch that holds this much is closed.
+const FULL_BYTES: usize = 1 << 30;
+
+/// Columns of a model's batches: `event_time` (milliseconds, UTC), `version`, `prediction_id`, then
+/// `Model::signals` in order; numeric ones Float64, categorical ones Utf8, null where the value is missing.
+pub fn schema(model: &Model) -> SchemaRef {
+    let mut fields = vec![
+        Field::new(EVENT_TIME, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+        Field::new(VERSION, DataType::Utf8, false),
+        Field::new(PREDICTION_ID, DataType::Utf8, true),
+    ];
+    fields.extend(model.signals().into_iter().map(|signal| {
+        let data_type = match signal.kind {
+            Kind::Numeric => DataType::Float64,
+            Kind::Categorical => DataType::Utf8,
+        };
+        Field::new(signal.name, data_type, true)
+    }));
+    Arc::new(Schema::new(fields))
+}
+
+/// What a slab brought of one source partition, for one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceProgress {
+    pub partition: TopicPartition,
+    /// Latest event time among the accepted rows, epoch milliseconds.
+    pub max_event_time_ms: i64,
+    pub rows: u64,
+}
+
+/// The accepted events of one model, in the order of the slab.
+#[derive(Debug, Clone)]
+pub struct DecodedBatch {
+    /// Index in the slice given to `Decoder::new`.
+    pub model_index: usize,
+    /// Columns of `schema(model)`.
+    pub batch: RecordBatch,
+    /// For each row the index of its record in the slab (`Records::get`: partition and offset).
+    pub record_indices: Vec<u32>,
+    /// One entry per source partition with rows.
+    pub sources: Vec<SourceProgress>,
+}
+
+impl DecodedBatch {
+    /// Event time of every row, epoch milliseconds.
+    pub fn event_times_ms(&self) -> &[i64] {
+        let column = self.batch.column(0).as_any().downcast_ref::<TimestampMillisecondArray>();
+        column.map(|times| times.values().as_ref()).unwrap_or_default()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Columns {
+    model_index: usize,
+    schema: SchemaRef,
+    rows: usize,
+    /// Rows that the fixed-width columns have room for; at least `rows + 1` while a row is open.
+    capacity: usize,
+    /// Rows of the previous batch: the room to start with.
+    usual_rows: usize,
+    text_bytes: usize,
+    event_times_ms: Vec<i64>,
+    version: Texts,
+    prediction_id: Texts,
+    signals: Vec<SignalColumn>,
+    record_indices: Vec<u32>,
+    sources: Vec<SourceProgress>,
+}
+
+#[derive(Debug)]
+enum SignalColumn {
+    Numeric(Numbers),
+    Categorical(Texts),
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
+    values: Vec<f64>,
+    valid: Bits,
+}
+
+#[derive(Debug, Default)]
+struct Texts {
+    bytes: Vec<u8>,
+    /// End of each committed row.
+    ends: Vec<i32>,
+    valid: Bits,
+}
+
+/// One bit per row, least significant first.
+#[derive(Debug, Default)]
+struct Bits {
+    bytes: Vec<u8>,
+}
+
+impl Bits {
+    fn set(&mut self, row: usize) {
+        self.bytes[row / 8] |= 1 << (row % 8);
+    }
+
+    fn clear(&mut self, row: usize) {
+        self.bytes[row / 8] &= !(1 << (row % 8));
+    }
+
+    fn get(&self, row: usize) -> bool {
+        self.bytes[row / 8] & (1 << (row % 8)) != 0
+    }
+
+    fn take(&mut self, rows: usize) -> Option<NullBuffer> {
+        let bits = BooleanBuffer::new(Buffer::from_vec(std::mem::take(&mut self.bytes)), 0, rows);
+        Some(NullBuffer::new(bits)).filter(|nulls| nulls.null_count() > 0)
+    }
+}
+
+impl Texts {
+    fn set(&mut self, row: usize, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.valid.set(row);
+    }
+
+    fn take(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        offsets.append(&mut self.ends);
+        let values = Buffer::from_vec(std::mem::take(&mut self.bytes));
+        let array =
+            StringArray::try_new(OffsetBuffer::new(ScalarBuffer::from(offsets)), values, self.valid.take(rows))?;
+        Ok(Arc::new(array))
+    }
+}
+
+impl Columns {
+    pub fn new(model_index: usize, model: &Model) -> Self {
+        let signals = model.signals().into_iter().map(|signal| match signal.kind {
+            Kind::Numeric => SignalColumn::Numeric(Numbers::default()),
+            Kind::Categorical => SignalColumn::Categorical(Texts::default()),
+        });
+        Self {
+            model_index,
+            schema: schema(model),
+            rows: 0,
+            capacity: 0,
+            usual_rows: 0,
+            text_bytes: 0,
+            event_times_ms: Vec::new(),
+            version: Texts::default(),
+            prediction_id: Texts::default(),
+            signals: signals.collect(),
+            record_indices: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    /// Makes room for one more row. Columns double, so that memory follows the rows that a model really has.
+    pub fn open_row(&mut self) {
+        if self.rows < self.capacity {
+            return;
+        }
+        self.capacity = (self.capacity * 2).max(self.usual_rows.next_multiple_of(64)).max(64);
+        let bit_bytes = self.capacity / 8;
+        for texts in [&mut self.version, &mut self.prediction_id] {
+            texts.valid.bytes.resize(bit_bytes, 0);
+        }
+        for column in &mut self.signals {
+            match column {
+                SignalColumn::Numeric(numbers) => {
+                    numbers.values.resize(self.capacity, 0.0);
+                    numbers.valid.bytes.resize(bit_bytes, 0);
+                }
+                SignalColumn::Categorical(texts) => texts.valid.bytes.resize(bit_bytes, 0),
+            }
+        }
+    }
+
+    pub fn set_version(&mut self, text: &str) {
+        self.version.set(self.rows, text);
+    }
+
+    pub fn set_prediction_id(&mut self, text: &str) {
+        self.prediction_id.set(self.rows, text);
+    }
+
+    /// `signal` must be numeric; at most once a row.
+    #[inline]
+    pub fn set_number(&mut self, signal: usize, value: f64) {
+        if let SignalColumn::Numeric(numbers) = &mut self.signals[signal] {
+            numbers.values[self.rows] = value;
+            numbers.valid.set(self.rows);
+        }
+    }
+
+    /// `signal` must be categorical; at most once a row.
+    #[inline]
+    pub fn set_category(&mut self, signal: usize, text: &str) {
+        if let SignalColumn::Categorical(texts) = &mut self.signals[signal] {
+            texts.set(self.rows, text);
+        }
+    }
+
+    /// Whether the open row has a value.
+    pub fn is_set(&self, signal: usize) -> bool {
+        match &self.signals[signal] {
+            SignalColumn::Numeric(numbers) => numbers.valid.get(self.rows),
+            SignalColumn::Categorical(texts) => texts.valid.get(self.rows),
+        }
+    }
+
+    /// Keeps the open row.
+    pub fn commit_row(&mut self, event_time_ms: i64, record_index: u32, record: &RecordRef<'_>) {
+        if !self.version.valid.get(self.rows) {
+            self.version.set(self.rows, UNVERSIONED);
+        }
+        self.text_bytes = 0;
+        for texts in Self::texts(&mut self.version, &mut self.prediction_id, &mut self.signals) {
+            self.text_bytes = self.text_bytes.max(texts.bytes.len());
+            // `is_full` and the limit on events keep this far below 2^31.
+            texts.ends.push(texts.bytes.len() as i32);
+        }
+        self.event_times_ms.push(event_time_ms);
+        self.record_indices.push(record_index);
+        self.rows += 1;
+        // Records of one partition come in runs: the last one is nearly always it.
+        let source = self.sources.iter_mut().rev().find(|source| {
+            source.partition.partition == record.partition
+                && (Arc::ptr_eq(&source.partition.topic, record.topic) || source.partition.topic == *record.topic)
+        });
+        match source {
+            Some(source) => {
+                source.max_event_time_ms = source.max_event_time_ms.max(event_time_ms);
+                source.rows += 1;
+            }
+            None => self.sources.push(SourceProgress {
+                partition: TopicPartition { topic: record.topic.clone(), partition: record.partition },
+                max_event_time_ms: event_time_ms,
+                rows: 1,
+            }),
+        }
+    }
+
+    /// Forgets everything that was set in the open row.
+    pub fn roll_back_row(&mut self) {
+        let row = self.rows;
+        for texts in Self::texts(&mut self.version, &mut self.prediction_id, &mut self.signals) {
+            texts.bytes.truncate(texts.ends.last().map_or(0, |end| *end as usize));
+            texts.valid.clear(row);
+        }
+        for column in &mut self.signals {
+            if let SignalColumn::Numeric(numbers) = column {
+                numbers.values[row] = 0.0;
+                numbers.valid.clear(row);
+            }
+        }
+    }
+
+    fn texts<'a>(
+        version: &'a mut Texts,
+        prediction_id: &'a mut Texts,
+        signals: &'a mut [SignalColumn],
+    ) -> impl Iterator<Item = &'a mut Texts> {
+        let categorical = signals.iter_mut().filter_map(|column| match column {
+            SignalColumn::Categorical(texts) => Some(texts),
+            SignalColumn::Numeric(_) => None,
+        });
+        [version, prediction_id].into_iter().chain(categorical)
+    }
+
+    /// No further row must be opened before `take`.
+    pub fn is_full(&self) -> bool {
+        self.text_bytes >= FULL_BYTES
+    }
+
+    /// The committed rows, if any; the columns are empty afterwards.
+    pub fn take(&mut self) -> Result<Option<DecodedBatch>, ArrowError> {
+        if self.rows == 0 {
+            return Ok(None);
+        }
+        let rows = std::mem::take(&mut self.rows);
+        self.capacity = 0;
+        self.usual_rows = rows;
+        self.text_bytes = 0;
+        let times = TimestampMillisecondArray::from(std::mem::take(&mut self.event_times_ms)).with_timezone("UTC");
+        let version = self.version.take(rows)?;
+        let mut arrays: Vec<ArrayRef> = vec![Arc::new(times), version, self.prediction_id.take(rows)?];
+        for column in &mut self.signals {
+            arrays.push(match column {
+                SignalColumn::Numeric(numbers) => {
+                    numbers.values.truncate(rows);
+                    let values = ScalarBuffer::from(std::mem::take(&mut numbers.values));
+                    Arc::new(Float64Array::try_new(values, numbers.valid.take(rows))?)
+                }
+                SignalColumn::Categorical(texts) => texts.take(rows)?,
+            });
+        }
+        Ok(Some(DecodedBatch {
+            model_index: self.model_index,
+            batch: RecordBatch::try_new(self.schema.clone(), arrays)?,
+            record_indices: std::mem::take(&mut self.record_indices),
+            sources: std::mem::take(&mut self.sources),
+        }))
+    }
+}

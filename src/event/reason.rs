@@ -1,0 +1,96 @@
+//! Why a record was not counted: one stable name per cause, used in metrics, logs and the dead letter.
+
+use std::sync::Arc;
+
+/// The cause of a rejection. `as_str` is a public name: dashboards and consumers of the dead-letter topic match it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    NotJson,
+    NotUtf8,
+    NotAnObject,
+    MissingField,
+    WrongType,
+    NonFinite,
+    UnknownFeature,
+    BadTimestamp,
+    Future,
+    Oversized,
+    DuplicateKey,
+}
+
+impl Reason {
+    pub const ALL: [Reason; 11] = [
+        Reason::NotJson,
+        Reason::NotUtf8,
+        Reason::NotAnObject,
+        Reason::MissingField,
+        Reason::WrongType,
+        Reason::NonFinite,
+        Reason::UnknownFeature,
+        Reason::BadTimestamp,
+        Reason::Future,
+        Reason::Oversized,
+        Reason::DuplicateKey,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::NotJson => "not_json",
+            Reason::NotUtf8 => "not_utf8",
+            Reason::NotAnObject => "not_an_object",
+            Reason::MissingField => "missing_field",
+            Reason::WrongType => "wrong_type",
+            Reason::NonFinite => "non_finite",
+            Reason::UnknownFeature => "unknown_feature",
+            Reason::BadTimestamp => "bad_timestamp",
+            Reason::Future => "future",
+            Reason::Oversized => "oversized",
+            Reason::DuplicateKey => "duplicate_key",
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// One record that was not counted, by one model or by all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Index of the record in its slab.
+    pub record: usize,
+    /// Name of the model that could not use it; `None` where the fault is the record's own, whoever reads it.
+    pub model: Option<Arc<str>>,
+    pub reason: Reason,
+    /// For a person: where it stands, what was found, what was expected. At most a few hundred bytes.
+    pub detail: String,
+}
+
+/// A fault met while decoding one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub reason: Reason,
+    pub detail: String,
+    /// The document itself is broken: no model can read it, and it is rejected once.
+    pub of_document: bool,
+}
+
+impl Fault {
+    pub fn of_document(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), of_document: true }
+    }
+
+    pub fn of_field(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), of_document: false }
+    }
+}
+
+/// `text` in quotes, cut at 80 characters: details must not grow with the input.
+pub(super) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}

@@ -1,0 +1,269 @@
+//! One event into one row, in one pass over its text.
+//!
+//! A fault of a field does not end the pass: the rest of the document is still checked, so that a broken document
+//! is `not_json` whatever else is wrong with it, and the reason does not depend on the order of keys.
+
+use super::columns::Columns;
+use super::json::{LoneSurrogate, MAX_DEPTH, RawText, Reader, SyntaxError, SyntaxKind, Value};
+use super::mapping::{Mapping, NONE, NodeId, ROOT, Target};
+use super::number::Number;
+use super::reason::{Fault, Reason, excerpt};
+use super::time::event_time_ms;
+use crate::config::model::TimestampUnit;
+
+/// What does not change from one event of a slab to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub timestamp_unit: TimestampUnit,
+    pub now_ms: i64,
+    pub max_future_ms: i64,
+}
+
+pub(super) struct RowDecoder<'a, 'd> {
+    reader: Reader<'a>,
+    mapping: &'d mut Mapping,
+    columns: &'d mut Columns,
+    scratch: &'d mut String,
+    event: u64,
+    limits: Limits,
+    event_time_ms: Option<i64>,
+    /// The first one met.
+    fault: Option<Fault>,
+}
+
+impl<'a, 'd> RowDecoder<'a, 'd> {
+    /// `event` must differ from that of every earlier event of this mapping.
+    pub fn new(
+        text: &'a str,
+        mapping: &'d mut Mapping,
+        columns: &'d mut Columns,
+        scratch: &'d mut String,
+        event: u64,
+        limits: Limits,
+    ) -> Self {
+        let reader = Reader::new(text);
+        Self { reader, mapping, columns, scratch, event, limits, event_time_ms: None, fault: None }
+    }
+
+    /// Fills the open row and returns the event time; after a fault the row must be rolled back.
+    pub fn decode(mut self) -> Result<i64, Fault> {
+        self.members(ROOT, 0)?;
+        self.reader.finish().map_err(document_fault)?;
+        match self.fault {
+            Some(fault) => Err(fault),
+            None => self.check_row(),
+        }
+    }
+
+    fn check_row(&self) -> Result<i64, Fault> {
+        let path = |node: NodeId| &self.mapping.nodes[node as usize].path;
+        let Some(event_time_ms) = self.event_time_ms else {
+            let detail = format!("`{}`: the event time is missing or null", path(self.mapping.event_time));
+            return Err(Fault::of_field(Reason::MissingField, detail));
+        };
+        if let Some((_, node)) = self.mapping.required.iter().find(|(signal, _)| !self.columns.is_set(*signal)) {
+            let detail = format!("`{}`: required, and missing or null", path(*node));
+            return Err(Fault::of_field(Reason::MissingField, detail));
+        }
+        let ahead_ms = event_time_ms.saturating_sub(self.limits.now_ms);
+        if ahead_ms > self.limits.max_future_ms {
+            let detail = format!(
+                "`{}`: {ahead_ms} ms ahead of the clock, {} ms are allowed",
+                path(self.mapping.event_time),
+                self.limits.max_future_ms
+            );
+            return Err(Fault::of_field(Reason::Future, detail));
+        }
+        Ok(event_time_ms)
+    }
+
+    /// Reads the object of `node`. Recursion is bounded by the depth of the mapping.
+    fn members(&mut self, node: NodeId, depth: usize) -> Result<(), Fault> {
+        let mut more = self.reader.open_object().map_err(document_fault)?;
+        let mut expected = self.mapping.nodes[node as usize].first_child;
+        let mut previous = NONE;
+        while more {
+            let predicted = match self.mapping.nodes.get(expected as usize) {
+                Some(expected) => self.reader.take_key(&expected.quoted).map_err(document_fault)?,
+                None => false,
+            };
+            let child = if predicted { expected } else { self.look_up_key(node, previous)? };
+            if child == NONE {
+                self.reader.skip(depth + 1).map_err(document_fault)?;
+            } else {
+                previous = child;
+                expected = self.mapping.nodes[child as usize].next_sibling;
+                self.member(child, depth + 1)?;
+            }
+            more = self.reader.next_member().map_err(document_fault)?;
+        }
+        Ok(())
+    }
+
+    /// The child of `node` with the next key, or `NONE`; and remembers that it follows `previous`.
+    #[cold]
+    fn look_up_key(&mut self, node: NodeId, previous: NodeId) -> Result<NodeId, Fault> {
+        let raw = self.reader.key().map_err(document_fault)?;
+        let parent = &self.mapping.nodes[node as usize];
+        let Ok(key) = raw.unescape(self.scratch) else {
+            return Ok(NONE);
+        };
+        let Some(child) = parent.children.get(key).copied() else {
+            if parent.closed {
+                let place = if parent.path.is_empty() { "the event" } else { &parent.path };
+                let detail = format!("`{place}` has {}, which the model does not list", excerpt(key));
+                self.note(Reason::UnknownFeature, detail);
+            }
+            return Ok(NONE);
+        };
+        match self.mapping.nodes.get_mut(previous as usize) {
+            Some(previous) => previous.next_sibling = child,
+            None => self.mapping.nodes[node as usize].first_child = child,
+        }
+        Ok(child)
+    }
+
+    fn member(&mut self, id: NodeId, depth: usize) -> Result<(), Fault> {
+        let node = &mut self.mapping.nodes[id as usize];
+        if node.seen_in_event == self.event {
+            let detail = format!("`{}` stands twice in the event", node.path);
+            self.note(Reason::DuplicateKey, detail);
+            return self.reader.skip(depth).map_err(document_fault);
+        }
+        node.seen_in_event = self.event;
+        let inner = node.targets.is_empty();
+        let value = self.reader.value().map_err(|error| self.fault_at(id, error))?;
+        if inner {
+            match value {
+                Value::Object => return self.members(id, depth),
+                Value::Null => {}
+                other => self.wrong_type(id, "an object", other),
+            }
+        } else {
+            for index in 0..self.mapping.nodes[id as usize].targets.len() {
+                let target = self.mapping.nodes[id as usize].targets[index];
+                self.set(id, target, value);
+            }
+        }
+        match value {
+            Value::Object | Value::Array => self.reader.skip(depth).map_err(|error| self.fault_at(id, error)),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, id: NodeId, target: Target, value: Value<'a>) {
+        match (target, value) {
+            (Target::Number(signal), Value::Number(number)) => match number.to_f64() {
+                Some(value) => self.columns.set_number(signal, value),
+                None => self.too_large(id, number),
+            },
+            (Target::ModelName, _) | (_, Value::Null) => {}
+            (Target::Number(_), Value::Text(raw)) if is_non_finite_word(raw.raw) => {
+                let detail = format!("`{}`: expected a finite number, found {:?}", self.path(id), raw.raw);
+                self.note(Reason::NonFinite, detail);
+            }
+            (Target::Number(_), other) => self.wrong_type(id, "a number", other),
+            (Target::EventTime, Value::Text(raw)) => self.set_event_time(id, raw.raw, true),
+            (Target::EventTime, Value::Number(number)) => self.set_event_time(id, number.text, false),
+            (Target::EventTime, other) => self.wrong_type(id, "a time", other),
+            (target, Value::Text(raw)) => match raw.unescape(self.scratch) {
+                Ok(text) => set_text(self.columns, target, text),
+                Err(LoneSurrogate) => {
+                    let detail = format!("`{}`: half of a surrogate pair in the text", self.path(id));
+                    self.note(Reason::NotUtf8, detail);
+                }
+            },
+            // As Python and pandas name them, with which references are built.
+            (target, Value::Bool(value)) => set_text(self.columns, target, if value { "True" } else { "False" }),
+            (target, Value::Number(number)) => {
+                self.scratch.clear();
+                match number.write_text(self.scratch) {
+                    Some(()) => set_text(self.columns, target, self.scratch),
+                    None => self.too_large(id, number),
+                }
+            }
+            (_, other) => self.wrong_type(id, "a text, number or boolean", other),
+        }
+    }
+
+    fn set_event_time(&mut self, id: NodeId, text: &str, is_text: bool) {
+        match event_time_ms(text, is_text, self.limits.timestamp_unit) {
+            Ok(event_time_ms) => self.event_time_ms = Some(event_time_ms),
+            Err(expected) => {
+                let detail = format!("`{}`: expected {expected}, found {}", self.path(id), excerpt(text));
+                self.note(Reason::BadTimestamp, detail);
+            }
+        }
+    }
+
+    fn path(&self, id: NodeId) -> &str {
+        &self.mapping.nodes[id as usize].path
+    }
+
+    #[cold]
+    fn note(&mut self, reason: Reason, detail: String) {
+        if self.fault.is_none() {
+            self.fault = Some(Fault::of_field(reason, detail));
+        }
+    }
+
+    #[cold]
+    fn too_large(&mut self, id: NodeId, number: Number<'_>) {
+        let detail =
+            format!("`{}`: {} is beyond the largest double-precision number", self.path(id), excerpt(number.text));
+        self.note(Reason::NonFinite, detail);
+    }
+
+    #[cold]
+    fn wrong_type(&mut self, id: NodeId, expected: &str, found: Value<'_>) {
+        let detail = format!("`{}`: expected {expected}, found {}", self.path(id), describe(found));
+        self.note(Reason::WrongType, detail);
+    }
+
+    #[cold]
+    fn fault_at(&self, id: NodeId, error: SyntaxError) -> Fault {
+        let fault = document_fault(error);
+        Fault { detail: format!("`{}`: {}", self.path(id), fault.detail), ..fault }
+    }
+}
+
+fn set_text(columns: &mut Columns, target: Target, text: &str) {
+    match target {
+        Target::Version => columns.set_version(text),
+        Target::PredictionId => columns.set_prediction_id(text),
+        Target::Category(signal) => columns.set_category(signal, text),
+        Target::EventTime | Target::ModelName | Target::Number(_) => {}
+    }
+}
+
+fn describe(value: Value<'_>) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => format!("the number {}", excerpt(number.text).trim_matches('"')),
+        Value::Text(RawText { raw, .. }) => format!("the text {}", excerpt(raw)),
+        Value::Object => "an object".into(),
+        Value::Array => "an array".into(),
+    }
+}
+
+/// The words that pandas, numpy, Java and JavaScript write for a number that is none.
+fn is_non_finite_word(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    ["nan", "inf", "infinity"].iter().any(|word| unsigned.eq_ignore_ascii_case(word))
+}
+
+#[cold]
+pub(super) fn document_fault(error: SyntaxError) -> Fault {
+    let at = error.at;
+    let (reason, detail) = match error.kind {
+        SyntaxKind::Truncated => (Reason::NotJson, format!("the payload ends at byte {at} inside a value")),
+        SyntaxKind::Expected(expected) => (Reason::NotJson, format!("expected {expected} at byte {at}")),
+        SyntaxKind::NonFinite => (Reason::NonFinite, format!("a bare NaN or Infinity at byte {at}, which is not JSON")),
+        SyntaxKind::TooDeep => (Reason::NotJson, format!("nested deeper than {MAX_DEPTH} levels at byte {at}")),
+        SyntaxKind::Trailing(true) => (Reason::NotJson, format!("a second document starts at byte {at}")),
+        SyntaxKind::Trailing(false) => (Reason::NotJson, format!("text after the end of the document at byte {at}")),
+    };
+    Fault::of_document(reason, detail)
+}
