@@ -1,7 +1,65 @@
-//! The command line: one file per subcommand.
+//! The command line: one file per subcommand. To add one: a file with its `Args` and `run`, a variant of
+//! `Command` here.
+//!
+//! Exit codes: 0 ok, 1 failed, 2 usage, 3 warnings under `--deny-warnings`, 4 could not decide (input or output
+//! failed, too little data).
+
+pub mod check;
+pub mod dashboards;
+pub mod demo;
+pub mod produce_sample;
+pub mod reference;
+pub mod report;
+pub mod run;
+pub mod sample;
+pub mod schema;
+pub mod service;
+pub mod watched;
 
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
+/// Could not decide: input or output failed.
+pub const UNDECIDED: u8 = 4;
+
+/// Monitoring for machine-learning models whose predictions flow through Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "driftline", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole service at work on an embedded log, with a drift to be found; needs no Kafka
+    Demo(demo::DemoArgs),
+    /// Watch the models of a service file
+    Run(run::RunArgs),
+    /// Check service file, models and rules; prints every error with its place and how to mend it
+    Check(check::CheckArgs),
+    /// Compare a file with a reference file: what drifted, by windows; needs no Kafka
+    Report(report::ReportArgs),
+    /// Build, list, show and promote references
+    Reference(reference::ReferenceArgs),
+    /// Print the JSON Schema of a configuration file
+    Schema(schema::SchemaArgs),
+    /// Write the Grafana dashboards
+    Dashboards(dashboards::DashboardsArgs),
+    /// Write sample predictions to a Kafka topic, to try a set-up
+    ProduceSample(produce_sample::ProduceSampleArgs),
+}
+
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Report(args) => report::run(args),
+        Command::Reference(args) => reference::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Dashboards(args) => dashboards::run(&args),
+        Command::ProduceSample(args) => produce_sample::run(&args),
+    }
 }

@@ -20,8 +20,7 @@ use crate::http::view::{self, View};
 use crate::ingest::role::{IngestModel, IngestRole, Status};
 use crate::log::topics::Topics;
 use crate::log::{Log, LogError, StartOffset};
-use crate::reference::Reference;
-use crate::reference::store::ReferenceStore;
+use crate::reference::{Reference, ReferenceStore};
 use crate::rules::RuleSet;
 use crate::rules::judge::RulesJudge;
 use crate::telemetry::Metrics;
@@ -315,10 +314,20 @@ impl KnownReferences {
     }
 }
 
+impl KnownReferences {
+    fn load(&self, model: &str, id: &str) -> Option<Arc<Reference>> {
+        let store = self.store.as_ref()?;
+        let listed = store.list().inspect_err(|error| tracing::error!(%error, "references cannot be listed")).ok()?;
+        let found = listed.into_iter().find(|listed| listed.model == model && listed.id == id)?;
+        let loaded = store.load(model, &found.name, id);
+        loaded.inspect_err(|error| tracing::error!(%error, "a reference cannot be read")).ok().map(Arc::new)
+    }
+}
+
 impl References for KnownReferences {
     fn find(&self, model: &str, id: &str) -> Option<Arc<Reference>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (model.to_string(), id.to_string());
-        known.entry(key).or_insert_with(|| self.store.as_ref()?.find(model, id).map(Arc::new)).clone()
+        known.entry(key).or_insert_with(|| self.load(model, id)).clone()
     }
 }

@@ -181,7 +181,7 @@ impl Running<'_> {
             // The records of this poll may stand before the committed offset: they are read again.
             return self.rewind();
         }
-        self.take_in(&polled.records);
+        self.take_in(&polled.records)?;
         if self.rows >= self.role.settings.flush_rows || self.last_flush.elapsed() >= interval {
             self.flush()?;
         }
@@ -250,9 +250,9 @@ impl Running<'_> {
         self.counts = Counts::default();
     }
 
-    fn take_in(&mut self, records: &Records) {
+    fn take_in(&mut self, records: &Records) -> Result<()> {
         if records.is_empty() {
-            return;
+            return Ok(());
         }
         let now_ms = (self.role.clock)();
         for record in records.iter() {
@@ -264,26 +264,27 @@ impl Running<'_> {
             }
             *self.counts.read.entry(record.topic.clone()).or_default() += 1;
         }
-        let decoded = self.decoder.decode(records, now_ms);
-        for clock in decoded.clocks {
-            let partition = TopicPartition { topic: clock.topic, partition: clock.partition };
-            if let Some(source) = self.sources.get_mut(&partition) {
-                source.clock_ms = source.clock_ms.max(Some(clock.max_event_time_ms));
-            }
-        }
+        let fatal = |error: &dyn std::fmt::Display| LogError::Fatal(error.to_string());
+        let decoded = self.decoder.decode(records, now_ms).map_err(|error| fatal(&error))?;
         for decoded in decoded.batches {
+            for progress in &decoded.sources {
+                if let Some(source) = self.sources.get_mut(&progress.partition) {
+                    source.clock_ms = source.clock_ms.max(Some(progress.max_event_time_ms));
+                }
+            }
             self.rows += decoded.batch.num_rows();
             self.batches[decoded.model_index].push(decoded.batch);
         }
         for rejected in &decoded.rejected {
-            let Some(record) = records.get(rejected.index) else { continue };
-            let mut letter = dead_letter(record, rejected, now_ms);
+            let Some(record) = records.get(rejected.record) else { continue };
+            let mut letter = dead_letter(record, rejected, now_ms).map_err(|error| fatal(&error))?;
             letter.topic = self.role.topics.dead_letter.as_str().into();
             self.dead_letters.push(letter);
             let reason = rejected.reason.as_str();
             *self.counts.dead_lettered.entry((record.topic.clone(), reason)).or_default() += 1;
         }
         self.counts.unrouted += decoded.unrouted;
+        Ok(())
     }
 
     /// One transaction: aggregates and progress to every partition of `partials`, dead letters, offsets.

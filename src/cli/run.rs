@@ -1,0 +1,179 @@
+//! `driftline run`: the service, on Kafka.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::config::model::Model;
+use crate::dispatch::receiver::build_all;
+use crate::log::kafka::{KafkaLog, KafkaOptions};
+use crate::log::topics::Topics;
+use crate::log::{Log, LogError};
+use crate::reference::{Reference, ReferenceStore, StoreError};
+use crate::rules::Workspace;
+use crate::telemetry::{self, LogFormat, Metrics};
+
+use super::service::{Assembly, Roles, no_reference};
+use super::{UNDECIDED, watched};
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Service file
+    #[arg(long, short, default_value = "driftline.yaml", env = "DRIFTLINE_CONFIG")]
+    config: PathBuf,
+    /// Roles of this process, comma separated: ingest, windows, dispatch, http; default: all
+    #[arg(long, value_delimiter = ',')]
+    roles: Vec<String>,
+    /// Lines for people, or JSON
+    #[arg(long, value_enum, default_value = "text", env = "DRIFTLINE_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// What is logged: `info`, `debug`, or a filter such as `driftline::ingest=debug`
+    #[arg(long, default_value = "info", env = "DRIFTLINE_LOG")]
+    log: String,
+}
+
+/// Why the service did not start or went down, with its exit code.
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+fn failure(message: impl Into<String>) -> Failure {
+    Failure { message: message.into(), code: 1 }
+}
+
+pub fn run(args: &RunArgs) -> ExitCode {
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { message, code }) => {
+            eprintln!("{}", message.trim_end());
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start(args: &RunArgs) -> Result<(), Failure> {
+    let roles = if args.roles.is_empty() {
+        Roles::ALL
+    } else {
+        Roles::of(&args.roles).map_err(|message| Failure { message: format!("error: {message}"), code: 2 })?
+    };
+    telemetry::start_logging(args.log_format, &args.log).map_err(|message| failure(format!("error: {message}")))?;
+    let workspace = Workspace::load(&args.config).map_err(|errors| failure(errors.text(false)))?;
+    let error = |message: String| failure(format!("error: {message}"));
+    let service = workspace.service;
+    let store = ReferenceStore::open(workspace.base_dir.join(&service.references))
+        .map_err(|failed| error(failed.to_string()))?;
+    let references = current_references(&store, &workspace.models).map_err(|messages| error(messages.join("\nerror: ")))?;
+    let rules = Arc::new(workspace.rules);
+    let receivers = build_all(rules.receivers(), service.smtp.as_ref()).map_err(|errors| {
+        error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: "))
+    })?;
+    let metrics = Metrics::new().map_err(|failed| error(failed.to_string()))?;
+    metrics.prepare(&watched::labels(&workspace.models, &rules));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|failed| error(format!("cannot start: {failed}")))?;
+    let log = KafkaLog::new(KafkaOptions {
+        bootstrap_servers: service.kafka.bootstrap_servers.clone(),
+        client_id: format!("{}-{}", service.app, service.instance),
+        properties: service.kafka.properties.clone(),
+    })
+    .map_err(|failed| error(format!("kafka: {failed}")))?;
+    let log: Arc<dyn Log> = Arc::new(log);
+    let listener = if roles.http {
+        let bound = runtime.block_on(tokio::net::TcpListener::bind(&service.http.bind));
+        Some(bound.map_err(|failed| {
+            error(format!("cannot serve pages on {}: {failed}; set `http.bind` in {}", service.http.bind, args.config.display()))
+        })?)
+    } else {
+        None
+    };
+    create_topics(&*log, &service).map_err(|message| Failure { message: format!("error: {message}"), code: UNDECIDED })?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        models = workspace.models.len(),
+        bootstrap_servers = %service.kafka.bootstrap_servers,
+        "driftline starts"
+    );
+    let watched = watched::of(&workspace.models, &rules);
+    let assembly = Assembly {
+        log,
+        service,
+        roles,
+        models: workspace.models,
+        rules,
+        references,
+        store: Some(store),
+        receivers,
+        metrics,
+        watched,
+    };
+    let running = assembly.start(runtime.handle(), listener).map_err(error)?;
+    let stop = running.stop.clone();
+    runtime.block_on(async {
+        tokio::select! {
+            () = stopped_by_signal() => tracing::info!("stopping"),
+            () = stop.cancelled() => {}
+        }
+    });
+    stop.cancel();
+    running.join().map_err(|reasons| failure(format!("error: {}", reasons.join("\nerror: "))))
+}
+
+async fn stopped_by_signal() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be handled");
+            let _ = tokio::signal::ctrl_c().await;
+            return;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// The promoted `training` reference of every model, or what is missing.
+fn current_references(
+    store: &ReferenceStore,
+    models: &[Arc<Model>],
+) -> Result<BTreeMap<String, Arc<Reference>>, Vec<String>> {
+    let mut references = BTreeMap::new();
+    let mut problems = Vec::new();
+    for model in models {
+        match store.load(&model.model, "training", "current") {
+            Ok(reference) => drop(references.insert(model.model.clone(), Arc::new(reference))),
+            Err(StoreError::Missing { .. }) => problems.push(no_reference(model)),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    if problems.is_empty() { Ok(references) } else { Err(problems) }
+}
+
+/// Waits for the broker for a while: in a fleet that starts together it may come last.
+fn create_topics(log: &dyn Log, service: &crate::config::service::Service) -> Result<(), String> {
+    let specs = Topics::new(&service.app).specs(service.kafka.partitions, service.kafka.replication);
+    for attempt in 1..=30 {
+        match log.create_topics(&specs) {
+            Ok(()) => return Ok(()),
+            Err(LogError::Fatal(reason)) => return Err(reason),
+            Err(error) => {
+                let servers = &service.kafka.bootstrap_servers;
+                tracing::warn!(%error, attempt, "kafka at {servers} does not answer yet");
+                std::thread::sleep(std::time::Duration::from_secs(2));
+            }
+        }
+    }
+    Err(format!(
+        "no Kafka broker answers at {}; check `kafka.bootstrap_servers` in the service file",
+        service.kafka.bootstrap_servers
+    ))
+}
