@@ -1,0 +1,358 @@
+//! The service on a real broker: broken input, receivers that are down, idle sources, bad configuration.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use driftline::cli::sample::{Sampler, rfc3339};
+use driftline::dispatch::catcher::MailCatcher;
+use driftline::dispatch::hook_catcher::HookCatcher;
+use driftline::log::{Log, OutRecord};
+use driftline::rules::episode::EpisodeStatus;
+use serde_json::Value;
+use support::{Workspace, create_topic, free_port, http_get, kafka_log, unique, wait_until};
+
+const MINUTE_MS: i64 = 60_000;
+/// 2026-01-01T00:00:00Z
+const START_MS: i64 = 1_767_225_600_000;
+
+fn model_yaml(topic: &str) -> String {
+    format!(
+        "version: 1
+model: fraud
+topics: [{topic}]
+fields: {{timestamp: timestamp, model: model, version: version, prediction_id: id, features: features.*}}
+features:
+  amount: {{type: numeric, required: true}}
+  age_days: numeric
+  merchant_category: categorical
+  country: categorical
+score: {{path: score, type: numeric}}
+segments: [country]
+references: {{training: {{path: ../training.jsonl}}}}
+windows: {{size: 1m, watermark_delay: 0s, allowed_lateness: 10m, idle_after: 2s}}
+max_event_bytes: 4096
+"
+    )
+}
+
+fn rules_yaml(receivers: &str) -> String {
+    format!(
+        "version: 1
+rules:
+  - name: feature-drift
+    model: fraud@*
+    window: 1m
+    min_samples: 200
+    when: {{warn: psi > 0.10, critical: psi > 0.25}}
+    recover: psi < 0.08
+    for: 2 of 2 windows
+routes:
+  - {{match: {{}}, to: [mail, hook]}}
+receivers:
+{receivers}
+"
+    )
+}
+
+fn workspace(topic: &str, receivers: &str, extra: &str) -> Workspace {
+    let workspace = Workspace::new(&unique("svc"), &model_yaml(topic), &rules_yaml(receivers), extra);
+    let rows = workspace.must(&["produce-sample", "--reference", "20000"]);
+    std::fs::write(workspace.dir.join("training.jsonl"), rows).unwrap();
+    workspace.must(&["reference", "build"]);
+    workspace.must(&["check"]);
+    workspace
+}
+
+fn no_receivers() -> String {
+    let port = free_port();
+    format!(
+        "  mail: {{webhook: {{url: \"http://127.0.0.1:{port}/\", allow_private: true}}}}\n  hook: {{webhook: {{url: \"http://127.0.0.1:{port}/\", allow_private: true}}}}\n"
+    )
+}
+
+/// Events of one minute, spread evenly; one partition each in turn.
+fn minute(sampler: &mut Sampler, index: i64, events: i64, drifted: bool) -> Vec<Value> {
+    (0..events).map(|event| sampler.event(START_MS + index * MINUTE_MS + event * MINUTE_MS / events, drifted)).collect()
+}
+
+fn append(log: &dyn Log, topic: &str, payloads: &[Vec<u8>]) {
+    let record = |(index, payload): (usize, &Vec<u8>)| OutRecord {
+        topic: topic.into(),
+        partition: Some((index % 4) as i32),
+        value: Some(payload.clone()),
+        ..OutRecord::default()
+    };
+    log.append(payloads.iter().enumerate().map(record).collect()).unwrap();
+}
+
+fn bytes(events: &[Value]) -> Vec<Vec<u8>> {
+    events.iter().map(|event| event.to_string().into_bytes()).collect()
+}
+
+/// A way to break an event, and the reason it must be given.
+type Breakage = (&'static str, fn(Value) -> Vec<u8>);
+
+fn text(event: &Value) -> String {
+    event.to_string()
+}
+
+const BREAKAGES: [Breakage; 14] = [
+    ("not_json", |event| text(&event).into_bytes()[..60].to_vec()),
+    ("not_json", |event| format!("{event}{event}").into_bytes()),
+    ("not_json", |_| Vec::new()),
+    ("not_an_object", |event| format!("[{event}]").into_bytes()),
+    ("not_utf8", |event| {
+        let mut bytes = text(&event).into_bytes();
+        let at = bytes.windows(7).position(|window| window == b"\"model\"").unwrap() + 2;
+        bytes[at] = 0xFF;
+        bytes
+    }),
+    ("missing_field", |mut event| {
+        event.as_object_mut().unwrap().remove("timestamp");
+        text(&event).into_bytes()
+    }),
+    ("missing_field", |mut event| {
+        event["features"]["amount"] = Value::Null;
+        text(&event).into_bytes()
+    }),
+    ("wrong_type", |mut event| {
+        event["features"]["age_days"] = "old".into();
+        text(&event).into_bytes()
+    }),
+    ("wrong_type", |mut event| {
+        event["features"]["country"] = serde_json::json!({"code": "DE"});
+        text(&event).into_bytes()
+    }),
+    ("non_finite", |mut event| {
+        event["features"]["age_days"] = "@".into();
+        text(&event).replace("\"@\"", "NaN").into_bytes()
+    }),
+    ("unknown_feature", |mut event| {
+        event["features"]["brand_new"] = 1.into();
+        text(&event).into_bytes()
+    }),
+    ("bad_timestamp", |mut event| {
+        event["timestamp"] = "yesterday".into();
+        text(&event).into_bytes()
+    }),
+    ("future", |mut event| {
+        event["timestamp"] = rfc3339(chrono::Utc::now().timestamp_millis() + 3_600_000).into();
+        text(&event).into_bytes()
+    }),
+    ("oversized", |mut event| {
+        event["note"] = "x".repeat(5_000).into();
+        text(&event).into_bytes()
+    }),
+];
+
+#[test]
+#[ignore = "needs a Kafka broker: DRIFTLINE_TEST_KAFKA"]
+fn one_bad_record_costs_one_record() {
+    let log = kafka_log();
+    let topic = unique("predictions");
+    create_topic(&*log, &topic, 4);
+    let workspace = workspace(&topic, &no_receivers(), "");
+
+    let mut sampler = Sampler::new(3);
+    let (mut payloads, mut good, mut broken) = (Vec::new(), BTreeMap::<i64, u64>::new(), Vec::new());
+    for index in 0..10 {
+        for (position, event) in minute(&mut sampler, index, 4_000, false).into_iter().enumerate() {
+            // One in a hundred, in turn broken in each way.
+            if position % 100 == 50 {
+                let (reason, corrupt) = BREAKAGES[broken.len() % BREAKAGES.len()];
+                let payload = corrupt(event);
+                broken.push((reason, payload.clone()));
+                payloads.push(payload);
+            } else {
+                *good.entry(START_MS + index * MINUTE_MS).or_default() += 1;
+                payloads.push(text(&event).into_bytes());
+            }
+        }
+    }
+    append(&*log, &topic, &payloads);
+    let mut service = workspace.start();
+    service.wait_ready(Duration::from_secs(60));
+    let whole = |results: Vec<driftline::windows::result::WindowResult>| -> BTreeMap<i64, u64> {
+        results.into_iter().filter(|result| result.segment.is_all()).map(|result| (result.window.start_ms, result.rows)).collect()
+    };
+    wait_until("all windows close", Duration::from_secs(60), || whole(workspace.results(&*log)).len() == good.len());
+    assert_eq!(whole(workspace.results(&*log)), good, "every good event is counted, in its window");
+
+    let letters: Vec<Value> = workspace.read(&*log, "dead-letter");
+    let mut expected: Vec<(String, Vec<u8>)> =
+        broken.iter().map(|(reason, payload)| (reason.to_string(), payload.clone())).collect();
+    let payload = |letter: &Value| match (&letter["payload"], &letter["payload_base64"]) {
+        (Value::String(text), _) => text.clone().into_bytes(),
+        (_, Value::String(encoded)) => {
+            use base64::Engine;
+            base64::engine::general_purpose::STANDARD.decode(encoded).unwrap()
+        }
+        _ => Vec::new(),
+    };
+    let mut found: Vec<(String, Vec<u8>)> =
+        letters.iter().map(|letter| (letter["reason"].as_str().unwrap().to_string(), payload(letter))).collect();
+    expected.sort();
+    found.sort();
+    assert_eq!(found.len(), expected.len(), "every bad event is in the dead letter, once");
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found.0, expected.0, "reason of {:?}", String::from_utf8_lossy(&expected.1));
+        assert_eq!(found.1, expected.1, "the bytes are kept");
+    }
+    let (_, metrics) = http_get(workspace.http_port, "/metrics").unwrap();
+    let counted: f64 = metrics
+        .lines()
+        .filter(|line| line.starts_with("driftline_events_dead_lettered_total"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum();
+    assert_eq!(counted as usize, expected.len(), "and counted");
+    drop(service);
+}
+
+#[test]
+#[ignore = "needs a Kafka broker: DRIFTLINE_TEST_KAFKA"]
+fn receivers_that_were_down_get_everything_in_order() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let log = kafka_log();
+    let topic = unique("predictions");
+    create_topic(&*log, &topic, 4);
+    let (mail_port, hook_port) = (free_port(), free_port());
+    let receivers = format!(
+        "  mail: {{email: {{to: [on-call@example.com]}}}}\n  hook: {{webhook: {{url: \"http://127.0.0.1:{hook_port}/\", allow_private: true}}}}\n"
+    );
+    let extra = format!(
+        "smtp: {{url: \"smtp://127.0.0.1:{mail_port}\", from: driftline@example.com}}\ndispatch: {{first_retry: 100ms, max_retry: 1s}}\n"
+    );
+    let workspace = workspace(&topic, &receivers, &extra);
+    let mut service = workspace.start();
+    service.wait_ready(Duration::from_secs(60));
+
+    // Two episodes, each firing and resolved, while nobody listens.
+    let mut sampler = Sampler::new(4);
+    let drifted = [false, true, true, true, false, false, true, true, false, false];
+    for (index, drifted) in drifted.into_iter().enumerate() {
+        append(&*log, &topic, &bytes(&minute(&mut sampler, index as i64, 2_000, drifted)));
+    }
+    wait_until("the outbox holds both episodes", Duration::from_secs(60), || {
+        let outbox = workspace.outbox(&*log);
+        let resolved = outbox.iter().filter(|told| told.segment.is_all() && told.status == EpisodeStatus::Resolved);
+        resolved.count() >= 2
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    let (hook, mail) = runtime
+        .block_on(async { (HookCatcher::start(hook_port).await.unwrap(), MailCatcher::start(mail_port, None).await.unwrap()) });
+    let outbox = workspace.outbox(&*log);
+    wait_until("everything arrives", Duration::from_secs(60), || {
+        let ids: BTreeSet<String> = hook.hooks().into_iter().map(|hook| hook.id).collect();
+        ids.len() == outbox.len() && mail.mails().len() >= outbox.len()
+    });
+    let mut by_episode: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for told in &outbox {
+        by_episode.entry(&told.episode_id).or_default().push(&told.id);
+    }
+    for (episode, ids) in &by_episode {
+        let hooks: Vec<String> =
+            hook.hooks().into_iter().filter(|hook| hook.notification.episode_id == *episode).map(|hook| hook.id).collect();
+        assert_eq!(hooks, *ids, "webhooks of episode {episode} in order");
+        let mails: Vec<String> = mail
+            .mails()
+            .iter()
+            .filter_map(|mail| mail.header("Message-ID"))
+            .filter(|id| id.contains(episode))
+            .map(|id| id.trim_start_matches('<').split('@').next().unwrap_or_default().to_string())
+            .collect();
+        assert_eq!(mails, *ids, "mails of episode {episode} in order");
+    }
+    assert!(by_episode.len() >= 2, "at least two episodes: {by_episode:?}");
+    assert!(service.terminate().success());
+}
+
+#[test]
+#[ignore = "needs a Kafka broker: DRIFTLINE_TEST_KAFKA"]
+fn late_events_revise_their_window_and_later_ones_are_noted() {
+    let log = kafka_log();
+    let topic = unique("predictions");
+    create_topic(&*log, &topic, 4);
+    let workspace = workspace(&topic, &no_receivers(), "");
+    let mut service = workspace.start();
+    service.wait_ready(Duration::from_secs(60));
+    let mut sampler = Sampler::new(5);
+    for index in 0..3 {
+        append(&*log, &topic, &bytes(&minute(&mut sampler, index, 800, false)));
+    }
+    let rows = |start_ms: i64| -> Vec<(u32, u64)> {
+        let results = workspace.results(&*log).into_iter();
+        let whole = results.filter(|result| result.segment.is_all() && result.window.start_ms == start_ms);
+        whole.map(|result| (result.revision, result.rows)).collect()
+    };
+    wait_until("the first window closes", Duration::from_secs(60), || rows(START_MS).len() == 1);
+    append(&*log, &topic, &bytes(&minute(&mut sampler, 0, 100, false)));
+    wait_until("the first window is revised", Duration::from_secs(60), || {
+        rows(START_MS).last().is_some_and(|(_, rows)| *rows == 900)
+    });
+    let revisions: Vec<u32> = rows(START_MS).iter().map(|(revision, _)| *revision).collect();
+    assert_eq!(revisions, (0..revisions.len() as u32).collect::<Vec<_>>(), "revisions count up");
+    // Past the allowed lateness of ten minutes.
+    append(&*log, &topic, &bytes(&minute(&mut sampler, 30, 800, false)));
+    append(&*log, &topic, &bytes(&minute(&mut sampler, 31, 800, false)));
+    wait_until("the watermark has moved on", Duration::from_secs(60), || rows(START_MS + 30 * MINUTE_MS).len() == 1);
+    append(&*log, &topic, &bytes(&minute(&mut sampler, 0, 50, false)));
+    wait_until("what is too late is noted", Duration::from_secs(60), || {
+        let late: Vec<Value> = workspace.read(&*log, "late");
+        late.iter().map(|late| late["rows"].as_u64().unwrap()).sum::<u64>() == 50
+    });
+    assert_eq!(rows(START_MS).last().unwrap().1, 900, "and changes nothing");
+    drop(service);
+}
+
+#[test]
+#[ignore = "needs a Kafka broker: DRIFTLINE_TEST_KAFKA"]
+fn two_processes_share_the_work_and_lose_nothing_when_one_dies() {
+    let log = kafka_log();
+    let topic = unique("predictions");
+    create_topic(&*log, &topic, 4);
+    let workspace = workspace(&topic, &no_receivers(), "");
+    let second_port = free_port();
+    let second = |workspace: &Workspace| {
+        let mut command = workspace.command(&["run"]);
+        command
+            .env("DRIFTLINE__INSTANCE", "second")
+            .env("DRIFTLINE__HTTP__BIND", format!("127.0.0.1:{second_port}"))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        command.spawn().unwrap()
+    };
+    let mut first = workspace.start();
+    first.wait_ready(Duration::from_secs(60));
+    let mut other = second(&workspace);
+    wait_until("the second is ready", Duration::from_secs(60), || {
+        http_get(second_port, "/-/ready").is_some_and(|(status, _)| status == 200)
+    });
+    let mut sampler = Sampler::new(6);
+    let mut expected = BTreeMap::new();
+    for index in 0..12 {
+        append(&*log, &topic, &bytes(&minute(&mut sampler, index, 2_000, false)));
+        expected.insert(START_MS + index * MINUTE_MS, 2_000);
+        if index == 6 {
+            std::thread::sleep(Duration::from_millis(700));
+            other.kill().unwrap();
+            other.wait().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let rows = || -> BTreeMap<i64, u64> {
+        let results = workspace.results(&*log).into_iter().filter(|result| result.segment.is_all());
+        results.map(|result| (result.window.start_ms, result.rows)).collect()
+    };
+    wait_until("all windows are whole", Duration::from_secs(90), || rows() == expected);
+    let incomplete: Vec<i64> = workspace
+        .results(&*log)
+        .iter()
+        .filter(|result| !result.complete)
+        .map(|result| result.window.start_ms)
+        .collect();
+    assert_eq!(incomplete, Vec::<i64>::new(), "no window is incomplete");
+    drop(first);
+}
