@@ -22,11 +22,7 @@ pub fn contingency_yates(reference_counts: &[u64], window_counts: &[u64]) -> Opt
     tabulate(reference_counts, window_counts, |dof| if dof == 1 { 0.5 } else { 0.0 })
 }
 
-fn tabulate(
-    reference_counts: &[u64],
-    window_counts: &[u64],
-    correction_for: impl Fn(u64) -> f64,
-) -> Option<ChiSquare> {
+fn tabulate(reference_counts: &[u64], window_counts: &[u64], correction_for: impl Fn(u64) -> f64) -> Option<ChiSquare> {
     let reference_total: u64 = reference_counts.iter().sum();
     let window_total: u64 = window_counts.iter().sum();
     let table = || reference_counts.iter().zip(window_counts).filter(|(r, w)| **r + **w > 0);

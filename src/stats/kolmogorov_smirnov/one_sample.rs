@@ -37,11 +37,8 @@ pub fn one_sample_survival(n: u64, x: f64) -> f64 {
     if one_sided_suffices {
         return (2.0 * one_sided_survival(n, x)).clamp(0.0, 1.0);
     }
-    let cdf = if n <= 140 || (n <= 100_000 && nx * x.sqrt() <= 1.4) {
-        durbin_matrix_cdf(n, x)
-    } else {
-        pelz_good_cdf(n, x)
-    };
+    let cdf =
+        if n <= 140 || (n <= 100_000 && nx * x.sqrt() <= 1.4) { durbin_matrix_cdf(n, x) } else { pelz_good_cdf(n, x) };
     (1.0 - cdf).clamp(0.0, 1.0)
 }
 
@@ -76,11 +73,8 @@ fn one_sided_sum(n: u64, x: f64, stride: u64) -> f64 {
     while j <= last {
         let index = j as f64;
         let (above, below) = (x + index / size, 1.0 - x - index / size);
-        let power_below = if below <= 0.0 {
-            if j == n { 0.0 } else { f64::NEG_INFINITY }
-        } else {
-            (size - index) * below.ln()
-        };
+        let power_below =
+            if below <= 0.0 { if j == n { 0.0 } else { f64::NEG_INFINITY } } else { (size - index) * below.ln() };
         let ln_binomial = ln_n_factorial - ln_gamma(index + 1.0) - ln_gamma(size - index + 1.0);
         sum += (ln_binomial + (index - 1.0) * above.ln() + power_below).exp();
         j += stride;
@@ -240,7 +234,8 @@ mod tests {
 
     #[test]
     fn thinning_the_sum_changes_nothing() {
-        for (n, x) in [(4_000, 0.0235), (10_000, 0.0149), (29_200, 0.02), (50_000, 0.01), (50_000, 0.08), (6_000, 0.2)] {
+        for (n, x) in [(4_000, 0.0235), (10_000, 0.0149), (29_200, 0.02), (50_000, 0.01), (50_000, 0.08), (6_000, 0.2)]
+        {
             let (thinned, full) = (one_sided_survival(n, x), one_sided_sum(n, x, 1));
             assert!((thinned / full - 1.0).abs() < 1e-10, "P(D+_{n} >= {x}): {thinned} and {full}");
         }

@@ -25,7 +25,8 @@ pub fn cramer_von_mises(steps: &[Step]) -> Option<(f64, f64)> {
     let (k, rows) = (nx * ny, nx + ny);
     let t = u / (k * rows) - (4.0 * k - 1.0) / (6.0 * rows);
     let mean = (1.0 + 1.0 / rows) / 6.0;
-    let variance = (rows + 1.0) * (4.0 * k * rows - 3.0 * (nx * nx + ny * ny) - 2.0 * k) / (45.0 * rows * rows * 4.0 * k);
+    let variance =
+        (rows + 1.0) * (4.0 * k * rows - 3.0 * (nx * nx + ny * ny) - 2.0 * k) / (45.0 * rows * rows * 4.0 * k);
     let standardised = 1.0 / 6.0 + (t - mean) / (45.0 * variance).sqrt();
     let p = if standardised < 0.003 { 1.0 } else { (1.0 - limit_cdf(standardised)).max(0.0) };
     Some((t, p))
@@ -46,7 +47,8 @@ fn limit_cdf(x: f64) -> f64 {
         let index = f64::from(k);
         let y = 4.0 * index + 1.0;
         let q = y * y / (16.0 * x);
-        let weight = (ln_gamma(index + 0.5) - ln_gamma(index + 1.0)).exp() / (std::f64::consts::PI.powf(1.5) * x.sqrt());
+        let weight =
+            (ln_gamma(index + 0.5) - ln_gamma(index + 1.0)).exp() / (std::f64::consts::PI.powf(1.5) * x.sqrt());
         let term = weight * y.sqrt() * scaled_bessel_k_quarter(q);
         total += term;
         if term < 1e-14 * total || term == 0.0 {

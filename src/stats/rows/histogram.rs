@@ -138,8 +138,7 @@ mod tests {
     #[test]
     fn linspace_rounds_as_numpy_does() {
         // numpy.linspace(0.1, 0.7, 7)
-        let expected =
-            [0.1, 0.2, 0.30000000000000004, 0.4, 0.5, 0.6, 0.7].map(|x: f64| (x * 1e15).round());
+        let expected = [0.1, 0.2, 0.30000000000000004, 0.4, 0.5, 0.6, 0.7].map(|x: f64| (x * 1e15).round());
         assert_eq!(linspace(0.1, 0.7, 6).iter().map(|x| (x * 1e15).round()).collect::<Vec<_>>(), expected);
         assert_eq!(linspace(1.0, 2.0, 3).last(), Some(&2.0));
     }

@@ -152,8 +152,7 @@ impl NumericReference {
             let total = total as f64 + 0.5 * counts.len() as f64;
             counts.iter().map(|&count| (count as f64 + 0.5) / total).collect()
         };
-        let laplace =
-            population_stability_index(&smoothed(&self.deciles.counts, n_ref), &smoothed(&counts, n), 0.0);
+        let laplace = population_stability_index(&smoothed(&self.deciles.counts, n_ref), &smoothed(&counts, n), 0.0);
         put(metrics, "psi_q10_laplace05", laplace);
         let with_missing = |counts: &[u64], sample: &Sample| {
             let mut counts = counts.to_vec();

@@ -11,8 +11,7 @@ pub fn welch_t_test(reference: &Sample, window: &Sample) -> (f64, f64) {
     let (reference_error, window_error) = (reference.sample_variance() / n_reference, window.sample_variance() / n);
     let error = reference_error + window_error;
     let t = (reference.mean - window.mean) / error.sqrt();
-    let freedom =
-        error * error / (reference_error.powi(2) / (n_reference - 1.0) + window_error.powi(2) / (n - 1.0));
+    let freedom = error * error / (reference_error.powi(2) / (n_reference - 1.0) + window_error.powi(2) / (n - 1.0));
     (t, two_sided_p_value(t, freedom))
 }
 
