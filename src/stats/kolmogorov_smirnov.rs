@@ -1,65 +1,45 @@
-//! Kolmogorov-Smirnov distance of two samples that were counted into the same bins, and its p-value.
+//! Laws of the two-sample Kolmogorov-Smirnov statistic D, the largest distance of two empirical distributions.
+//!
+//! All take D in [0, 1] and the numbers of values on both sides, and give the probability of a distance at least
+//! as large when both samples come from one continuous distribution (with ties the test is conservative). `NaN`
+//! where a side is empty. With the effective number `en = n_reference n / (n_reference + n)`:
+//! - `p_value_limit`: Kolmogorov's limit law at `sqrt(en) D`;
+//! - `p_value_stephens`: the same at `(sqrt(en) + 0.12 + 0.11 / sqrt(en)) D` (Stephens, 1970), good from en of about 4;
+//! - `p_value_asymptotic`: the exact one-sample law at `round(en)`, which is what `scipy.stats.ks_2samp` calls
+//!   asymptotic.
 
-use std::f64::consts::PI;
+mod binned;
+mod one_sample;
 
-/// A distance read off at the bin edges: the distance of the rows lies in [value, value + bound].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BinnedDistance {
-    pub value: f64,
-    pub bound: f64,
+pub use binned::{BinnedDistance, binned_distance};
+pub use one_sample::one_sample_survival;
+
+fn effective_number(n_reference: u64, n: u64) -> f64 {
+    let (larger, smaller) = (n_reference.max(n) as f64, n_reference.min(n) as f64);
+    larger * smaller / (larger + smaller)
 }
 
-/// Largest difference of the two distribution functions at the edges of the bins, and how much larger it can be
-/// between them.
-///
-/// Within a bin both functions rise from their share below it to their share up to its end, at places unknown. They
-/// differ there by at most max(F(end) - G(start), G(end) - F(start)), which exceeds an edge's difference by at most
-/// the smaller of the two masses in the bin. A bin empty on one side, or with room for one value only (`atoms`),
-/// hides nothing: there the difference is monotone, so its largest value is at an end. All slices have one entry per
-/// bin, in order; `None` where a side is empty.
-pub fn binned_distance(reference: &[u64], window: &[u64], atoms: &[bool]) -> Option<BinnedDistance> {
-    debug_assert!(reference.len() == window.len() && reference.len() == atoms.len());
-    let (n_reference, n) = (reference.iter().sum::<u64>(), window.iter().sum::<u64>());
-    if n_reference == 0 || n == 0 {
-        return None;
-    }
-    let (n_reference, n) = (n_reference as f64, n as f64);
-    let (mut value, mut most) = (0.0f64, 0.0f64);
-    let (mut below_reference, mut below) = (0u64, 0u64);
-    for ((&in_reference, &in_window), &atom) in reference.iter().zip(window).zip(atoms) {
-        let (start_reference, start) = (below_reference as f64 / n_reference, below as f64 / n);
-        below_reference += in_reference;
-        below += in_window;
-        let (end_reference, end) = (below_reference as f64 / n_reference, below as f64 / n);
-        value = value.max((end_reference - end).abs());
-        if in_reference > 0 && in_window > 0 && !atom {
-            most = most.max(end_reference - start).max(end - start_reference);
-        }
-    }
-    Some(BinnedDistance { value, bound: (most - value).max(0.0) })
-}
-
-/// Probability of a distance at least this large under one continuous distribution, by the limiting law at
-/// sqrt(en) D, en = n_reference n / (n_reference + n).
-pub fn p_value_limit(statistic: f64, n_reference: u64, n: u64) -> f64 {
-    kolmogorov_survival(effective_size(n_reference, n).sqrt() * statistic)
-}
-
-/// The same with Stephens' (1970) correction for small samples: (sqrt(en) + 0.12 + 0.11 / sqrt(en)) D. Too large
-/// (safe) for distributions with ties.
+/// Limit law after Stephens' correction for small samples.
 pub fn p_value_stephens(statistic: f64, n_reference: u64, n: u64) -> f64 {
-    let root = effective_size(n_reference, n).sqrt();
+    let root = effective_number(n_reference, n).sqrt();
     kolmogorov_survival((root + 0.12 + 0.11 / root) * statistic)
 }
 
-fn effective_size(n_reference: u64, n: u64) -> f64 {
-    let (n_reference, n) = (n_reference as f64, n as f64);
-    n_reference * n / (n_reference + n)
+/// Kolmogorov's limit law, uncorrected.
+pub fn p_value_limit(statistic: f64, n_reference: u64, n: u64) -> f64 {
+    kolmogorov_survival(effective_number(n_reference, n).sqrt() * statistic)
 }
 
-/// Q(z) = 2 sum (-1)^(k-1) exp(-2 k^2 z^2); below 1 by Jacobi's transform of it, which converges at once where the
-/// first series is slow and cancels.
-fn kolmogorov_survival(z: f64) -> f64 {
+/// Exact one-sample law at the effective number rounded half to even; NaN where that is 0.
+pub fn p_value_asymptotic(statistic: f64, n_reference: u64, n: u64) -> f64 {
+    let rounded = effective_number(n_reference, n).round_ties_even();
+    if rounded.is_nan() { f64::NAN } else { one_sample_survival(rounded as u64, statistic) }
+}
+
+/// Kolmogorov's Q(z) = P(K >= z) = 2 sum (-1)^(k-1) exp(-2 k^2 z^2); for small z by the theta transform, whose
+/// terms vanish faster there.
+pub fn kolmogorov_survival(z: f64) -> f64 {
+    use std::f64::consts::PI;
     if z.is_nan() {
         return f64::NAN;
     }
@@ -67,21 +47,19 @@ fn kolmogorov_survival(z: f64) -> f64 {
         return 1.0;
     }
     if z < 1.0 {
-        let cumulative: f64 = (0..6)
-            .map(|k| {
-                let odd = f64::from(2 * k + 1);
-                (-odd * odd * PI * PI / (8.0 * z * z)).exp()
-            })
-            .sum();
-        return 1.0 - (2.0 * PI).sqrt() / z * cumulative;
+        let step = -PI * PI / (8.0 * z * z);
+        let cdf: f64 = (0..20).map(|k| (step * f64::from((2 * k + 1) * (2 * k + 1))).exp()).sum();
+        return (1.0 - (2.0 * PI).sqrt() / z * cdf).clamp(0.0, 1.0);
     }
-    let tail: f64 = (1..=6)
-        .map(|k| {
-            let sign = if k % 2 == 1 { 1.0 } else { -1.0 };
-            sign * (-2.0 * f64::from(k * k) * z * z).exp()
-        })
-        .sum();
-    (2.0 * tail).clamp(0.0, 1.0)
+    let mut sum = 0.0;
+    for k in 1..20_i32 {
+        let term = (-2.0 * f64::from(k * k) * z * z).exp();
+        sum += if k % 2 == 1 { term } else { -term };
+        if term < 1e-20 * sum {
+            break;
+        }
+    }
+    (2.0 * sum).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]
@@ -89,32 +67,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limiting_law_equals_scipy() {
-        for (z, scipy) in [
-            (0.3, 0.9999906941986655),
-            (0.7, 0.7112351950296893),
+    fn limit_law_equals_published_values_on_both_branches() {
+        // scipy.stats.kstwobign.sf
+        for (z, expected) in [
+            (0.2, 0.999999999999495),
+            (0.5, 0.9639452436648751),
             (1.0, 0.26999967167735456),
-            (1.36, 0.049485876755377876),
-            (2.5, 7.453306344157342e-06),
-            (6.0, 1.0760372320042276e-31),
+            (1.5, 0.022217962616525127),
+            (3.0, 3.045995948942526e-08),
         ] {
             let ours = kolmogorov_survival(z);
-            assert!((ours / scipy - 1.0).abs() < 1e-12, "Q({z}): ours {ours}, scipy {scipy}");
+            assert!((ours / expected - 1.0).abs() < 1e-13, "Q({z}) = {ours} instead of {expected}");
         }
+        assert_eq!(kolmogorov_survival(0.0), 1.0);
+        assert_eq!(kolmogorov_survival(50.0), 0.0);
     }
 
     #[test]
-    fn a_distance_at_the_edges_is_exact_where_bins_hold_one_value() {
-        // Values 1, 2, 3 with counts 4, 2, 2 against 1, 1, 6: F = .5, .75, 1; G = .125, .25, 1.
-        let distance = binned_distance(&[4, 2, 2], &[1, 1, 6], &[true; 3]).unwrap();
-        assert_eq!(distance, BinnedDistance { value: 0.5, bound: 0.0 });
+    fn branches_meet() {
+        let (below, above) = (kolmogorov_survival(1.0 - 1e-12), kolmogorov_survival(1.0));
+        assert!((below - above).abs() < 1e-11, "{below} and {above}");
     }
 
     #[test]
-    fn the_bound_covers_what_a_shared_bin_can_hide() {
-        // All in one bin: anything from 0 to 1 is possible. The second: F(end) - G(start) = 1 - 0.5 at most.
-        assert_eq!(binned_distance(&[3], &[4], &[false]).unwrap(), BinnedDistance { value: 0.0, bound: 1.0 });
-        assert_eq!(binned_distance(&[2, 2], &[2, 2], &[true, false]).unwrap(), BinnedDistance { value: 0.0, bound: 0.5 });
-        assert_eq!(binned_distance(&[0, 0], &[2, 2], &[false, false]), None);
+    fn disjoint_samples_of_twenty() {
+        // D = 1, en = 10; the values of the oracle's case "disjoint"
+        for (ours, expected) in [
+            (p_value_limit(1.0, 20, 20), 4.122307244877101e-09),
+            (p_value_stephens(1.0, 20, 20), 5.546615975073734e-10),
+        ] {
+            assert!((ours / expected - 1.0).abs() < 1e-12, "{ours} instead of {expected}");
+        }
+        assert_eq!(p_value_asymptotic(1.0, 20, 20), 0.0);
+    }
+
+    #[test]
+    fn no_values_no_probability() {
+        assert!(p_value_limit(0.0, 0, 0).is_nan());
+        assert!(p_value_asymptotic(1.0, 1, 1).is_nan(), "en = 0.5 rounds to 0");
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! `layout` says how a reference cuts a feature into bins or categories, `profile` holds what a pane keeps of a
 //! feature under a layout, `aggregate` lets DataFusion build profiles, and `evaluate` turns two profiles of one
-//! layout (reference and window) into named metrics. The other files hold one statistic each, as functions of
-//! shares or counts. Definitions and names are those of docs/statistics.md. To add a statistic: one file with the
-//! function, its source and tests; a line in `evaluate.rs`; a row in the docs.
+//! layout (reference and window) into named metrics. `rows` holds the exact statistics on the values themselves.
+//! The other files hold one statistic each, as functions of shares or counts. Definitions and names are those of
+//! docs/statistics.md. To add a statistic: one file with the function, its source and tests; a line in
+//! `evaluate.rs`; a row in the docs.
 
 pub mod aggregate;
 pub mod categorical_profile;
@@ -12,15 +13,20 @@ pub mod chi_square;
 pub mod edges;
 pub mod evaluate;
 pub mod exact_sum;
+pub mod hellinger;
 pub mod jensen_shannon;
 pub mod kolmogorov_smirnov;
+pub mod kullback_leibler;
 pub mod labels;
 pub mod layout;
 pub mod metric;
+pub mod multiple_testing;
 pub mod numeric_profile;
 pub mod profile;
 pub mod proportions;
 pub mod psi;
 pub mod quantile;
+pub mod rows;
+pub mod total_variation;
 pub mod varint;
 pub mod wasserstein;

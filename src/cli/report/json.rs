@@ -1,0 +1,155 @@
+//! The report for programs: one document, or one value a line.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::verdict::Cause;
+use super::{Report, Source};
+use crate::config::model::Kind;
+use crate::stats::metric::BinShare;
+
+/// Version of the document's shape.
+const FORMAT_VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    window: usize,
+    feature: &'a str,
+    metric: &'a str,
+    value: Option<f64>,
+}
+
+/// Window by window, feature by feature.
+pub fn write_lines(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    for window in 0..report.windows.len() {
+        for feature in &report.features {
+            for (metric, value) in &feature.windows[window].metrics {
+                let line = Line { window, feature: &feature.name, metric, value: *value };
+                serde_json::to_writer(&mut *out, &line)?;
+                out.write_all(b"\n")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    reference: File,
+    current: File,
+    windows_by: String,
+    thresholds: ThresholdsOut,
+    drifted: bool,
+    windows: Vec<WindowOut<'a>>,
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct File {
+    path: String,
+    rows: usize,
+}
+
+impl From<&Source> for File {
+    fn from(source: &Source) -> Self {
+        Self { path: source.path.display().to_string(), rows: source.rows }
+    }
+}
+
+#[derive(Serialize)]
+struct ThresholdsOut {
+    psi_above: f64,
+    significance: f64,
+    min_samples: u64,
+}
+
+#[derive(Serialize)]
+struct WindowOut<'a> {
+    index: usize,
+    label: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    rows: usize,
+    /// Worst first.
+    drifted: Vec<DriftOut<'a>>,
+    too_small: Vec<&'a str>,
+    tests: usize,
+    features: BTreeMap<&'a str, FeatureOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct DriftOut<'a> {
+    feature: &'a str,
+    cause: &'static str,
+    psi: f64,
+    adjusted_p: f64,
+    what_moved: String,
+}
+
+#[derive(Serialize)]
+struct FeatureOut<'a> {
+    kind: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adjusted_p: Option<f64>,
+    metrics: BTreeMap<&'a str, Option<f64>>,
+    bins: &'a [BinShare],
+}
+
+/// Everything in one JSON document.
+pub fn write_document(out: &mut impl Write, report: &Report) -> Result<(), String> {
+    let document = Document {
+        version: FORMAT_VERSION,
+        reference: (&report.reference).into(),
+        current: (&report.current).into(),
+        windows_by: report.spec.to_string(),
+        thresholds: ThresholdsOut {
+            psi_above: report.thresholds.psi_above,
+            significance: report.thresholds.significance,
+            min_samples: report.thresholds.min_samples,
+        },
+        drifted: report.verdicts.iter().any(|verdict| verdict.has_drift()),
+        windows: (0..report.windows.len()).map(|index| window(report, index)).collect(),
+        notes: &report.notes,
+    };
+    serde_json::to_writer_pretty(&mut *out, &document).map_err(|error| error.to_string())?;
+    out.write_all(b"\n").map_err(|error| error.to_string())
+}
+
+fn window(report: &Report, index: usize) -> WindowOut<'_> {
+    let (rows, verdict) = (&report.windows[index], &report.verdicts[index]);
+    let name = |position: usize| report.features[position].name.as_str();
+    let drifted = verdict.drifted.iter().map(|drift| DriftOut {
+        feature: name(drift.feature),
+        cause: match drift.cause {
+            Cause::Distribution => "distribution",
+            Cause::Missing => "missing",
+        },
+        psi: drift.psi,
+        adjusted_p: drift.adjusted_p,
+        what_moved: super::explain::what_moved(&report.features[drift.feature], index, drift.cause),
+    });
+    let features = report.features.iter().zip(&verdict.adjusted).map(|(feature, adjusted_p)| {
+        let values = &feature.windows[index];
+        let metrics = values.metrics.iter().copied().collect();
+        (feature.name.as_str(), FeatureOut { kind: feature.kind, adjusted_p: *adjusted_p, metrics, bins: &values.bins })
+    });
+    WindowOut {
+        index,
+        label: &rows.label,
+        start_ms: rows.time_ms.map(|(start, _)| start),
+        end_ms: rows.time_ms.map(|(_, end)| end),
+        key: rows.key.as_deref(),
+        rows: rows.rows,
+        drifted: drifted.collect(),
+        too_small: verdict.too_small.iter().map(|position| name(*position)).collect(),
+        tests: verdict.tests,
+        features: features.collect(),
+    }
+}
