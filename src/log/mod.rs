@@ -8,7 +8,11 @@
 
 pub mod embedded;
 pub mod kafka;
+pub mod partitioner;
+pub mod records;
 pub mod topics;
+
+pub use records::{RecordRef, Records};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,103 +33,6 @@ impl TopicPartition {
 impl std::fmt::Display for TopicPartition {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}[{}]", self.topic, self.partition)
-    }
-}
-
-/// A slab of records of one poll: keys and values stand in one buffer, so that a slab costs a handful of
-/// allocations however many records it holds.
-#[derive(Debug, Clone, Default)]
-pub struct Records {
-    topics: Vec<Arc<str>>,
-    metas: Vec<RecordMeta>,
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct RecordMeta {
-    topic: u32,
-    partition: i32,
-    offset: i64,
-    timestamp_ms: i64,
-    key_start: usize,
-    key_len: Option<u32>,
-    value_len: Option<u32>,
-}
-
-/// One record of a slab. `timestamp_ms` is the broker's record timestamp (epoch milliseconds), not event time.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordRef<'a> {
-    pub topic: &'a Arc<str>,
-    pub partition: i32,
-    pub offset: i64,
-    pub timestamp_ms: i64,
-    pub key: Option<&'a [u8]>,
-    pub value: Option<&'a [u8]>,
-}
-
-impl Records {
-    pub fn len(&self) -> usize {
-        self.metas.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.metas.is_empty()
-    }
-
-    /// Bytes of keys and values held.
-    pub fn byte_len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub fn push(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-        timestamp_ms: i64,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-    ) {
-        let topic_index = match self.topics.iter().position(|known| &**known == topic) {
-            Some(index) => index,
-            None => {
-                self.topics.push(topic.into());
-                self.topics.len() - 1
-            }
-        };
-        let key_start = self.bytes.len();
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        self.bytes.extend_from_slice(value.unwrap_or_default());
-        self.metas.push(RecordMeta {
-            topic: topic_index as u32,
-            partition,
-            offset,
-            timestamp_ms,
-            key_start,
-            key_len: key.map(|key| key.len() as u32),
-            value_len: value.map(|value| value.len() as u32),
-        });
-    }
-
-    pub fn get(&self, index: usize) -> Option<RecordRef<'_>> {
-        self.metas.get(index).map(|meta| self.view(meta))
-    }
-
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> {
-        self.metas.iter().map(|meta| self.view(meta))
-    }
-
-    fn view(&self, meta: &RecordMeta) -> RecordRef<'_> {
-        let value_start = meta.key_start + meta.key_len.unwrap_or(0) as usize;
-        let slice = |start: usize, len: Option<u32>| len.map(|len| &self.bytes[start..start + len as usize]);
-        RecordRef {
-            topic: &self.topics[meta.topic as usize],
-            partition: meta.partition,
-            offset: meta.offset,
-            timestamp_ms: meta.timestamp_ms,
-            key: slice(meta.key_start, meta.key_len),
-            value: slice(value_start, meta.value_len),
-        }
     }
 }
 
@@ -195,8 +102,13 @@ pub struct TopicSpec {
     pub partitions: i32,
     /// -1: the broker's default.
     pub replication: i32,
+    /// Kafka's topic configuration. The embedded log obeys `cleanup.policy`, `retention.ms` and its own
+    /// `RETENTION_RECORDS`, which is not sent to Kafka.
     pub config: Vec<(String, String)>,
 }
+
+/// Topic configuration of the embedded log alone: most records that a partition keeps.
+pub const RETENTION_RECORDS: &str = "retention.records";
 
 /// Errors by what the caller does next.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -223,6 +135,10 @@ pub trait Log: Send + Sync {
     /// `None` if the topic does not exist.
     fn partition_count(&self, topic: &str) -> Result<Option<i32>>;
     fn consumer(&self, options: ConsumerOptions) -> Result<Box<dyn Consumer>>;
+    /// Writes records outside any transaction, each once and in order per partition; durable on return. After an
+    /// error some of them may have been written. This is how tests and the demo play the part of the
+    /// programs that produce events; the roles write in transactions.
+    fn append(&self, records: Vec<OutRecord>) -> Result<()>;
     /// A transactional producer, initialised: a predecessor with the same id is fenced, its open transaction
     /// aborted or completed.
     fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>>;

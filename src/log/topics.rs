@@ -46,7 +46,7 @@ impl Topics {
             spec(&self.partials, &[keep(3)]),
             spec(&self.panes, &[compact_delete, keep(60)]),
             spec(&self.results, &[keep(60)]),
-            spec(&self.episodes, &[compact.clone()]),
+            spec(&self.episodes, std::slice::from_ref(&compact)),
             spec(&self.outbox, &[keep(14)]),
             spec(&self.deliveries, &[compact]),
             spec(&self.dead_letter, &[keep(14)]),
