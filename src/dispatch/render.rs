@@ -47,7 +47,9 @@ pub fn text(notification: &Notification, url: &str) -> String {
     }
     for (place, finding) in findings.iter().take(MAX_FINDINGS).enumerate() {
         line(format!("{:>3}. {}", place + 1, clean(&finding.reason)));
-        line(format!("     {} {}; {}", subject_of(finding), measured(finding), evidence(finding)));
+        if finding.value.value.is_some() {
+            line(format!("     {} {}; {}", subject_of(finding), measured(finding), evidence(finding)));
+        }
         for bin in &finding.moved {
             line(format!("     {}", moved(bin)));
         }
@@ -236,10 +238,15 @@ fn verb(metric: &str) -> &'static str {
     }
 }
 
+/// Findings about how many events there are, not what is in them.
+fn is_about_volume(metric: &str) -> bool {
+    matches!(metric, "absent" | "no_data" | "no-data" | "row_count")
+}
+
 /// A finding about the window as a whole.
 fn whole_window(finding: &Finding) -> String {
     match (finding.metric.as_str(), finding.value.value) {
-        ("absent" | "no_data" | "no-data", _) => "no events".into(),
+        (metric, None) if is_about_volume(metric) => "no events".into(),
         (metric, Some(value)) => format!("{} {}", metric_title(metric), number(value)),
         (metric, None) => format!("{} out of bounds", metric_title(metric)),
     }
@@ -303,7 +310,7 @@ fn evidence(finding: &Finding) -> String {
 }
 
 fn value_of(finding: &Finding) -> String {
-    finding.value.value.map_or("undefined".into(), number)
+    finding.value.value.map_or("-".into(), number)
 }
 
 /// `` `x`: 12% -> 31% ``, reference first.
@@ -321,7 +328,7 @@ fn next_steps(notification: &Notification) -> Vec<&'static str> {
     }
     let first = worst_first(notification).first().map_or(String::new(), |finding| finding.metric.clone());
     let check = match first.as_str() {
-        "absent" | "no_data" | "no-data" | "row_count" => {
+        metric if is_about_volume(metric) => {
             "Check that the model still serves and its producer still writes to the topic: deployment, credentials, \
              broker."
         }
@@ -335,11 +342,13 @@ fn next_steps(notification: &Notification) -> Vec<&'static str> {
              mix, a deployment."
         }
     };
-    vec![
-        "Open the page: is it one feature or many, one window or a trend, one segment or all?",
-        check,
-        "If the change is real and here to stay, retrain on data after it began, and build the reference anew.",
-    ]
+    let mut steps = vec!["Open the page: is it one feature or many, one window or a trend, one segment or all?", check];
+    if !is_about_volume(&first) {
+        steps.push(
+            "If the change is real and here to stay, retrain on data after it began, and build the reference anew.",
+        );
+    }
+    steps
 }
 
 fn footer(notification: &Notification) -> String {

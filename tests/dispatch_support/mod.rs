@@ -60,3 +60,5 @@ pub fn finding(feature: &str, metric: &str, value: f64) -> Finding {
         ),
     }
 }
+
+pub mod role_harness;
