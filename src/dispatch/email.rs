@@ -13,6 +13,7 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
@@ -42,8 +43,9 @@ pub struct EmailTransport {
     from: Mailbox,
     to: Vec<Mailbox>,
     server: lettre::transport::smtp::AsyncSmtpTransportBuilder,
-    /// Made at the first delivery: the pool wants a running runtime.
-    connection: OnceCell<Connection>,
+    /// Made at the first delivery, with the runtime it was made on: the pool spawns tasks when it is made, and
+    /// again when it is dropped.
+    connection: OnceCell<(Connection, Handle)>,
     partly_delivered: Mutex<PartlyDelivered>,
 }
 
@@ -119,7 +121,8 @@ impl EmailTransport {
     async fn send_to(&self, address: &Address, message: &[u8]) -> Result<(), Refusal> {
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![address.clone()])
             .map_err(|error| Refusal::ForGood(error.to_string()))?;
-        let connection = self.connection.get_or_init(async || self.server.clone().build()).await;
+        let (connection, _) =
+            self.connection.get_or_init(async || (self.server.clone().build(), Handle::current())).await;
         match connection.send_raw(&envelope, message).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(Refusal::ForGood(format!("{address}: {error}"))),
@@ -130,6 +133,15 @@ impl EmailTransport {
 
     fn partly_delivered(&self) -> std::sync::MutexGuard<'_, PartlyDelivered> {
         self.partly_delivered.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for EmailTransport {
+    fn drop(&mut self) {
+        if let Some((connection, runtime)) = self.connection.take() {
+            let _entered = runtime.enter();
+            drop(connection);
+        }
     }
 }
 
