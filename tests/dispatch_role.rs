@@ -31,7 +31,7 @@ impl Transport for Notebook {
         assert_eq!(context.episode_url(notification), format!("http://drift.test/alerts/{}", notification.episode_id));
         tokio::time::sleep(Duration::from_millis(1)).await;
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.fails_every > 0 && attempt % self.fails_every == 0 {
+        if self.fails_every > 0 && attempt.is_multiple_of(self.fails_every) {
             return Outcome::retry("out of paper");
         }
         self.accepted.lock().unwrap().push((notification.episode_id.clone(), notification.sequence));

@@ -311,3 +311,50 @@ fn a_receiver_that_cannot_work_is_refused_at_the_start() {
     let nothing = build("hook", &Receiver::default(), None).err().unwrap();
     assert!(nothing.to_string().contains("exactly one"), "{nothing}");
 }
+
+#[tokio::test]
+#[ignore = "needs Python with the Standard Webhooks library: scripts/webhook-reference.sh"]
+async fn the_reference_library_verifies_every_signature() {
+    let python = std::env::var("DRIFTLINE_PYTHON").expect("scripts/webhook-reference.sh sets DRIFTLINE_PYTHON");
+    let mut server = std::process::Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/webhook_reference.py"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut port = String::new();
+    let stdout = server.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut port).unwrap();
+    let hex = |secret: &[u8]| secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut outcomes = Vec::new();
+    for secret in [&CURRENT[..], &PREVIOUS[..], &[1; 32]] {
+        let url = format!("http://127.0.0.1:{}/{}", port.trim(), hex(secret));
+        let mut rotating = configured(&url, &[&CURRENT, &PREVIOUS]);
+        rotating.config.timeout = Some(Span::from_ms(10_000));
+        outcomes.push(transport(&rotating.config).deliver(&notification("e", 0, &[]), &context()).await.label());
+    }
+    drop(server.stdin.take());
+    server.wait().unwrap();
+    assert_eq!(outcomes, ["delivered", "delivered", "permanent"], "by current, previous and a foreign secret");
+}
+
+#[test]
+fn an_alert_is_received_within_a_second_of_its_commit() {
+    let harness = Harness::new();
+    let catcher = harness.runtime.block_on(HookCatcher::start(0)).unwrap();
+    let configured = configured(&catcher.url(), &[&CURRENT]);
+    let receivers: Arc<Receivers> = Arc::new(BTreeMap::from([("hook".into(), transport(&configured.config))]));
+    let role = harness.start("0", &receivers, None);
+    let mut took_ms = Vec::new();
+    for place in 0..20 {
+        std::thread::sleep(Duration::from_millis(20));
+        let committed_ms = chrono::Utc::now().timestamp_millis();
+        harness.publish(&[notification(&format!("e{place}"), 0, &["hook"])]);
+        let hooks = harness.runtime.block_on(catcher.wait_for(place + 1, Duration::from_secs(10)));
+        took_ms.push(hooks[place].received_at_ms - committed_ms);
+    }
+    role.stop().unwrap();
+    took_ms.sort_unstable();
+    println!("from commit to webhook received: median {} ms, longest {} ms", took_ms[10], took_ms[19]);
+    assert!(took_ms[10] < 1_000, "{took_ms:?}");
+}

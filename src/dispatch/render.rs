@@ -178,7 +178,7 @@ fn findings_table(findings: &[&Finding]) -> Markup {
         p style="margin:6px 0 0 0;font-size:12px;color:#59636e;" {
             @if findings.len() > MAX_FINDINGS { "And " (findings.len() - MAX_FINDINGS) " more on the page. " }
             "n and N: values in the window and in the reference. p: probability under no drift, adjusted for all \
-             features looked at."
+             features looked at. Shares: in the reference -> in the window."
         }
     }
 }
@@ -313,9 +313,9 @@ fn value_of(finding: &Finding) -> String {
     finding.value.value.map_or("-".into(), number)
 }
 
-/// `` `x`: 12% -> 31% ``, reference first.
+/// `` share of `x`: 12% -> 31% ``: in the reference, in the window.
 fn moved(bin: &BinShare) -> String {
-    format!("`{}`: {} -> {}", clean(&bin.label), percent(bin.reference), percent(bin.window))
+    format!("share of `{}`: {} -> {}", clean(&bin.label), percent(bin.reference), percent(bin.window))
 }
 
 /// Nothing here is new to a person on call at noon; it is written for the night.

@@ -12,7 +12,7 @@ const START_MS: i64 = 1_772_366_400_000;
 
 /// The `sequence`-th notification of an episode; odd ones resolve it.
 pub fn notification(episode: &str, sequence: u32, receivers: &[&str]) -> Notification {
-    let status = if sequence % 2 == 0 { EpisodeStatus::Firing } else { EpisodeStatus::Resolved };
+    let status = if sequence.is_multiple_of(2) { EpisodeStatus::Firing } else { EpisodeStatus::Resolved };
     let first_window = Window { start_ms: START_MS, end_ms: START_MS + HOUR_MS };
     let window = Window { start_ms: START_MS + HOUR_MS, end_ms: START_MS + 2 * HOUR_MS };
     Notification {
