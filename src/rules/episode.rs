@@ -1,5 +1,6 @@
 //! An episode: one alert from its first breaching window to its recovery, and the notifications it sends.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::rules::Severity;
@@ -7,7 +8,7 @@ use crate::stats::metric::{BinShare, MetricValue};
 use crate::windows::result::{Segment, Window};
 
 /// Where an episode stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EpisodeStatus {
     Firing,
@@ -15,7 +16,7 @@ pub enum EpisodeStatus {
 }
 
 /// One feature (or the whole window) that breaches a rule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// `None` for rules about the window as a whole (`row_count`, `share(...)`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +42,7 @@ pub struct Finding {
 }
 
 /// A change of an episode that people are told: one record of the `outbox` topic, keyed by `episode_id`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Notification {
     /// `{episode_id}-{sequence}`: the same however often it is derived or sent.
     pub id: String,

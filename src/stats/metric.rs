@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One statistic of one feature in one window.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MetricValue {
     /// `None`: undefined here (empty window, empty reference).
     pub value: Option<f64>,
@@ -28,7 +29,7 @@ impl MetricValue {
 }
 
 /// Share of one bin or category on both sides, for explanations and pages.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BinShare {
     /// `< 12.5`, `12.5 to 14`, `>= 14`; a category; `(18 others)`, `(other unseen)`, `(not listed)`; `(missing)`.
     pub label: String,

@@ -1,0 +1,105 @@
+//! The seam to the outside world: what a receiver can do, what an attempt answers, and building receivers from
+//! the configuration.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::email::EmailTransport;
+use super::secret::SecretError;
+use super::webhook::WebhookTransport;
+use crate::config::rules::Receiver;
+use crate::config::service::Smtp;
+use crate::rules::episode::Notification;
+
+/// Receivers by the names that routes use.
+pub type Receivers = BTreeMap<String, Box<dyn Transport>>;
+
+/// How an attempt ended, by what happens next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Accepted. `remark`: what a person should know all the same, such as one refused address among several.
+    Delivered { remark: Option<String> },
+    /// Try again, at the earliest after `after_ms` if the receiver said so.
+    Retry { reason: String, after_ms: Option<i64> },
+    /// Trying again would not help.
+    Permanent { reason: String },
+}
+
+impl Outcome {
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Outcome::Retry { reason: reason.into(), after_ms: None }
+    }
+
+    pub fn permanent(reason: impl Into<String>) -> Self {
+        Outcome::Permanent { reason: reason.into() }
+    }
+
+    /// The value of the metric label `outcome`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Outcome::Delivered { .. } => "delivered",
+            Outcome::Retry { .. } => "retry",
+            Outcome::Permanent { .. } => "permanent",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryContext {
+    /// What links start with, without a slash at the end.
+    pub public_url: String,
+    /// Counts from 1.
+    pub attempt: u32,
+}
+
+impl DeliveryContext {
+    /// The alert's own page.
+    pub fn episode_url(&self, notification: &Notification) -> String {
+        format!("{}/alerts/{}", self.public_url.trim_end_matches('/'), notification.episode_id)
+    }
+}
+
+/// One kind of receiver. `deliver` sends the notification once, with its id as idempotency key, within a bounded
+/// time; it neither retries nor panics.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    async fn deliver(&self, notification: &Notification, context: &DeliveryContext) -> Outcome;
+}
+
+/// Why a receiver cannot be used as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiverError {
+    #[error("receiver `{receiver}`: {error}")]
+    Secret { receiver: String, error: SecretError },
+    #[error("receiver `{receiver}`: {reason}")]
+    Invalid { receiver: String, reason: String },
+}
+
+/// Every receiver, or everything that is wrong with them.
+pub fn build_all(receivers: &BTreeMap<String, Receiver>, smtp: Option<&Smtp>) -> Result<Receivers, Vec<ReceiverError>> {
+    let mut built = Receivers::new();
+    let mut errors = Vec::new();
+    for (name, receiver) in receivers {
+        match build(name, receiver, smtp) {
+            Ok(transport) => {
+                built.insert(name.clone(), transport);
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(built) } else { Err(errors) }
+}
+
+/// Resolves the secrets of one receiver and checks what can be checked without connecting.
+pub fn build(name: &str, receiver: &Receiver, smtp: Option<&Smtp>) -> Result<Box<dyn Transport>, ReceiverError> {
+    let invalid = |reason: String| ReceiverError::Invalid { receiver: name.to_string(), reason };
+    match (&receiver.email, &receiver.webhook) {
+        (Some(email), None) => match smtp {
+            Some(smtp) => Ok(Box::new(EmailTransport::new(name, email, smtp)?)),
+            None => Err(invalid("e-mail needs `smtp` in the service file".into())),
+        },
+        (None, Some(webhook)) => Ok(Box::new(WebhookTransport::new(name, webhook)?)),
+        _ => Err(invalid("exactly one of `email` and `webhook` is needed".into())),
+    }
+}

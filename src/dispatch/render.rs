@@ -1,0 +1,472 @@
+//! What people read: subject, text and HTML of a notification. Pure; names come from events, so nothing is
+//! trusted: control characters are blanked everywhere and HTML is escaped.
+
+use chrono::DateTime;
+use maud::{DOCTYPE, Markup, html};
+
+use crate::config::rules::Severity;
+use crate::rules::episode::{EpisodeStatus, Finding, Notification};
+use crate::stats::metric::BinShare;
+use crate::windows::result::Window;
+
+/// Findings shown in full; the page has the rest.
+const MAX_FINDINGS: usize = 25;
+/// Characters of a name or sentence that comes from events.
+const MAX_NAME_CHARS: usize = 500;
+const MAX_SUBJECT_CHARS: usize = 180;
+
+/// Statistics that compare two distributions: what exceeds them has drifted.
+const DRIFT_METRICS: [&str; 9] =
+    ["psi", "ks", "js", "hellinger", "wasserstein", "wasserstein_norm", "chi_square", "cramers_v", "kl"];
+
+/// `[critical] fraud@3: amount drifted (feature-drift)`, or `[resolved] ...`.
+pub fn subject(notification: &Notification) -> String {
+    let subject = format!("[{}] {} ({})", state_word(notification), headline(notification), clean(&notification.rule));
+    subject.chars().take(MAX_SUBJECT_CHARS).collect()
+}
+
+/// Plain text, for the first part of a mail. `url`: the alert's own page.
+pub fn text(notification: &Notification, url: &str) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    line(format!("{}  {}", state_word(notification).to_uppercase(), headline(notification)));
+    line(clean(&notification.summary));
+    line(String::new());
+    for (name, value) in facts(notification) {
+        line(format!("{name:<11}{value}"));
+    }
+    line(format!("{:<11}{url}", "Page"));
+
+    let findings = worst_first(notification);
+    if !findings.is_empty() {
+        line(String::new());
+        line(findings_title(notification).into());
+    }
+    for (place, finding) in findings.iter().take(MAX_FINDINGS).enumerate() {
+        line(format!("{:>3}. {}", place + 1, clean(&finding.reason)));
+        if finding.value.value.is_some() {
+            line(format!("     {} {}; {}", subject_of(finding), measured(finding), evidence(finding)));
+        }
+        for bin in &finding.moved {
+            line(format!("     {}", moved(bin)));
+        }
+    }
+    if findings.len() > MAX_FINDINGS {
+        line(format!("     and {} more on the page", findings.len() - MAX_FINDINGS));
+    }
+
+    line(String::new());
+    line("What to do next".into());
+    for (place, step) in next_steps(notification).iter().enumerate() {
+        line(format!("{:>3}. {step}", place + 1));
+    }
+    line(String::new());
+    line(footer(notification));
+    out
+}
+
+/// HTML for the second part of a mail: tables and inline styles only, which is what mail clients show alike.
+pub fn html(notification: &Notification, url: &str) -> String {
+    let findings = worst_first(notification);
+    let colour = match (notification.status, notification.severity) {
+        (EpisodeStatus::Resolved, _) => "#1a7f37",
+        (EpisodeStatus::Firing, Severity::Warn) => "#9a6700",
+        (EpisodeStatus::Firing, Severity::Critical) => "#b3261e",
+    };
+    let page: Markup = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width";
+                title { (subject(notification)) }
+            }
+            body style="margin:0;padding:0;background:#f4f5f7;" {
+                table role="presentation" width="100%" cellpadding="0" cellspacing="0" style="background:#f4f5f7;" {
+                    tr { td align="center" style="padding:16px;" {
+                        table role="presentation" width="640" cellpadding="0" cellspacing="0" style=(
+                            "background:#ffffff;border:1px solid #d8dbe0;font-family:Arial,Helvetica,sans-serif;\
+                             font-size:14px;line-height:20px;color:#1f2328;") {
+                            tr { td style=(format!("background:{colour};color:#ffffff;padding:12px 20px;")) {
+                                span style="font-size:12px;font-weight:bold;" {
+                                    (state_word(notification).to_uppercase())
+                                }
+                                br;
+                                span style="font-size:18px;line-height:24px;font-weight:bold;" {
+                                    (headline(notification))
+                                }
+                            } }
+                            tr { td style="padding:16px 20px 4px 20px;" { (clean(&notification.summary)) } }
+                            tr { td style="padding:4px 20px;" { (facts_table(notification)) } }
+                            tr { td style="padding:12px 20px;" {
+                                a href=(url) style=(
+                                    "display:inline-block;background:#1f4e8c;color:#ffffff;padding:8px 16px;\
+                                     text-decoration:none;font-weight:bold;") { "Open the alert" }
+                            } }
+                            @if !findings.is_empty() {
+                                tr { td style="padding:8px 20px;" {
+                                    (section_title(findings_title(notification)))
+                                    (findings_table(&findings))
+                                } }
+                            }
+                            tr { td style="padding:8px 20px 16px 20px;" {
+                                (section_title("What to do next"))
+                                ol style="margin:0;padding-left:20px;" {
+                                    @for step in next_steps(notification) { li { (step) } }
+                                }
+                            } }
+                            tr { td style="padding:10px 20px;border-top:1px solid #d8dbe0;font-size:12px;color:#59636e;" {
+                                (footer(notification))
+                            } }
+                        }
+                    } }
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn section_title(title: &str) -> Markup {
+    html! { p style="margin:0 0 6px 0;font-weight:bold;" { (title) } }
+}
+
+fn facts_table(notification: &Notification) -> Markup {
+    html! {
+        table role="presentation" cellpadding="0" cellspacing="0" style="font-size:14px;line-height:20px;" {
+            @for (name, value) in facts(notification) {
+                tr {
+                    td style="padding:2px 16px 2px 0;color:#59636e;vertical-align:top;white-space:nowrap;" { (name) }
+                    td style="padding:2px 0;" { (value) }
+                }
+            }
+        }
+    }
+}
+
+fn findings_table(findings: &[&Finding]) -> Markup {
+    let head = "padding:4px 8px 4px 0;border-bottom:2px solid #d8dbe0;text-align:left;color:#59636e;";
+    let cell = "padding:6px 8px 2px 0;vertical-align:top;white-space:nowrap;";
+    let number = "padding:6px 8px 2px 0;vertical-align:top;text-align:right;white-space:nowrap;";
+    html! {
+        table width="100%" cellpadding="0" cellspacing="0" style="font-size:13px;line-height:18px;" {
+            tr {
+                @for title in ["Feature", "Severity", "Metric"] { th style=(head) { (title) } }
+                @for title in ["Value", "Adjusted p", "n", "N"] {
+                    th style=(format!("{head}text-align:right;")) { (title) }
+                }
+            }
+            @for finding in findings.iter().take(MAX_FINDINGS) {
+                tr {
+                    td style=(cell) { b { (subject_of(finding)) } }
+                    td style=(cell) { (severity_word(finding.severity)) }
+                    td style=(cell) { (metric_title(&finding.metric)) }
+                    td style=(number) { (value_of(finding)) }
+                    td style=(number) { (finding.p_adjusted.map_or("-".into(), p_value)) }
+                    td style=(number) { (grouped(finding.n)) }
+                    td style=(number) { (grouped(finding.n_reference)) }
+                }
+                tr { td colspan="7" style="padding:0 8px 8px 0;border-bottom:1px solid #eaecef;color:#3d444d;" {
+                    (clean(&finding.reason)) " (" (clean(&finding.condition)) ")"
+                    @for bin in &finding.moved { br; (moved(bin)) }
+                } }
+            }
+        }
+        p style="margin:6px 0 0 0;font-size:12px;color:#59636e;" {
+            @if findings.len() > MAX_FINDINGS { "And " (findings.len() - MAX_FINDINGS) " more on the page. " }
+            "n and N: values in the window and in the reference. p: probability under no drift, adjusted for all \
+             features looked at. Shares: in the reference -> in the window."
+        }
+    }
+}
+
+fn state_word(notification: &Notification) -> &'static str {
+    match notification.status {
+        EpisodeStatus::Resolved => "resolved",
+        EpisodeStatus::Firing => severity_word(notification.severity),
+    }
+}
+
+fn severity_word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Warn => "warn",
+        Severity::Critical => "critical",
+    }
+}
+
+/// `fraud@3: amount drifted`, `fraud@3 country=DE: amount and 2 more drifted`, `fraud@3: back to normal`.
+fn headline(notification: &Notification) -> String {
+    let model = format!("{}@{}", clean(&notification.model), clean(&notification.version));
+    let segment = if notification.segment.is_all() {
+        String::new()
+    } else {
+        format!(" {}", clean(&notification.segment.to_string()))
+    };
+    let findings = worst_first(notification);
+    let mut features: Vec<String> = Vec::new();
+    for feature in
+        findings.iter().filter_map(|finding| finding.feature.as_deref()).chain(notification.feature.as_deref())
+    {
+        let feature = clean(feature);
+        if !features.contains(&feature) {
+            features.push(feature);
+        }
+    }
+    let what = match (notification.status, features.as_slice(), findings.first()) {
+        (EpisodeStatus::Resolved, [feature], _) => format!("{feature} back to normal"),
+        (EpisodeStatus::Resolved, _, _) => "back to normal".into(),
+        (EpisodeStatus::Firing, [], Some(finding)) => whole_window(finding),
+        (EpisodeStatus::Firing, [], None) => "needs a look".into(),
+        (EpisodeStatus::Firing, [feature], Some(finding)) => format!("{feature} {}", verb(&finding.metric)),
+        (EpisodeStatus::Firing, [feature, rest @ ..], Some(finding)) if !rest.is_empty() => {
+            format!("{feature} and {} more {}", rest.len(), verb(&finding.metric))
+        }
+        (EpisodeStatus::Firing, [feature, ..], _) => format!("{feature} out of bounds"),
+    };
+    format!("{model}{segment}: {what}")
+}
+
+fn verb(metric: &str) -> &'static str {
+    match metric {
+        metric if DRIFT_METRICS.contains(&metric) => "drifted",
+        "null_rate" | "null_rate_change" => "missing more or less often",
+        "unseen_rate" => "with unseen categories",
+        _ => "out of bounds",
+    }
+}
+
+/// Findings about how many events there are, not what is in them.
+fn is_about_volume(metric: &str) -> bool {
+    matches!(metric, "absent" | "no_data" | "no-data" | "row_count")
+}
+
+/// A finding about the window as a whole.
+fn whole_window(finding: &Finding) -> String {
+    match (finding.metric.as_str(), finding.value.value) {
+        (metric, None) if is_about_volume(metric) => "no events".into(),
+        (metric, Some(value)) => format!("{} {}", metric_title(metric), number(value)),
+        (metric, None) => format!("{} out of bounds", metric_title(metric)),
+    }
+}
+
+/// What, since when, how sure, in rows.
+fn facts(notification: &Notification) -> Vec<(&'static str, String)> {
+    let mut facts = vec![
+        ("Model", format!("{}@{}", clean(&notification.model), clean(&notification.version))),
+        ("Rule", clean(&notification.rule)),
+    ];
+    if !notification.segment.is_all() {
+        facts.push(("Segment", clean(&notification.segment.to_string())));
+    }
+    facts.push(("Since", format!("{} (first window)", window(notification.first_window))));
+    facts.push(("Window", format!("{}, {} events", window(notification.window), grouped(notification.rows))));
+    if notification.windows_considered > 0 {
+        let (breached, considered) = (notification.windows_breached, notification.windows_considered);
+        facts.push(("Breached", format!("{breached} of {considered} windows")));
+    }
+    if !notification.reference.is_empty() {
+        facts.push(("Reference", clean(&notification.reference)));
+    }
+    facts.push(("Closed", format!("{}, notification {}", time(notification.at_ms), notification.sequence + 1)));
+    facts
+}
+
+fn findings_title(notification: &Notification) -> &'static str {
+    match notification.status {
+        EpisodeStatus::Firing => "How sure, worst first",
+        EpisodeStatus::Resolved => "Where it stands now",
+    }
+}
+
+/// By severity, then by value; equal ones keep the order of the rule.
+fn worst_first(notification: &Notification) -> Vec<&Finding> {
+    let mut findings: Vec<&Finding> = notification.findings.iter().collect();
+    findings.sort_by(|a, b| {
+        let value = |finding: &Finding| finding.value.value.unwrap_or(f64::NEG_INFINITY);
+        b.severity.cmp(&a.severity).then(value(b).total_cmp(&value(a)))
+    });
+    findings
+}
+
+fn subject_of(finding: &Finding) -> String {
+    let feature = finding.feature.as_deref().map_or("whole window".into(), clean);
+    if finding.segment.is_all() { feature } else { format!("{feature}, {}", clean(&finding.segment.to_string())) }
+}
+
+fn measured(finding: &Finding) -> String {
+    format!("{} {} ({})", metric_title(&finding.metric), value_of(finding), clean(&finding.condition))
+}
+
+fn evidence(finding: &Finding) -> String {
+    let counts = format!("n {}, N {}", grouped(finding.n), grouped(finding.n_reference));
+    match finding.p_adjusted {
+        Some(p) if p < SMALLEST_P => format!("adjusted p {}, {counts}", p_value(p)),
+        Some(p) => format!("adjusted p = {}, {counts}", p_value(p)),
+        None => counts,
+    }
+}
+
+fn value_of(finding: &Finding) -> String {
+    finding.value.value.map_or("-".into(), number)
+}
+
+/// `` share of `x`: 12% -> 31% ``: in the reference, in the window.
+fn moved(bin: &BinShare) -> String {
+    format!("share of `{}`: {} -> {}", clean(&bin.label), percent(bin.reference), percent(bin.window))
+}
+
+/// Nothing here is new to a person on call at noon; it is written for the night.
+fn next_steps(notification: &Notification) -> Vec<&'static str> {
+    if notification.status == EpisodeStatus::Resolved {
+        return vec![
+            "Nothing at once: the rule no longer holds.",
+            "Note on the page what it was, if you know; a cause that was not found tends to return.",
+        ];
+    }
+    let first = worst_first(notification).first().map_or(String::new(), |finding| finding.metric.clone());
+    let check = match first.as_str() {
+        metric if is_about_volume(metric) => {
+            "Check that the model still serves and its producer still writes to the topic: deployment, credentials, \
+             broker."
+        }
+        "null_rate" | "null_rate_change" => {
+            "Check the join or feature store that fills the feature: missing values are a broken source more often \
+             than a changed world."
+        }
+        "unseen_rate" => "Check for new or renamed categories upstream: encoding, spelling, a new market.",
+        _ => {
+            "Check what changed upstream of the worst feature when it began: unit, encoding, default value, traffic \
+             mix, a deployment."
+        }
+    };
+    let mut steps = vec!["Open the page: is it one feature or many, one window or a trend, one segment or all?", check];
+    if !is_about_volume(&first) {
+        steps.push(
+            "If the change is real and here to stay, retrain on data after it began, and build the reference anew.",
+        );
+    }
+    steps
+}
+
+fn footer(notification: &Notification) -> String {
+    format!("Driftline, episode {}, notification {}", clean(&notification.episode_id), clean(&notification.id))
+}
+
+fn metric_title(metric: &str) -> String {
+    match metric {
+        "psi" => "PSI".into(),
+        "ks" => "KS".into(),
+        "js" => "JS".into(),
+        "kl" => "KL".into(),
+        "chi_square" => "chi-square".into(),
+        "cramers_v" => "Cram\u{e9}r's V".into(),
+        "wasserstein" => "Wasserstein".into(),
+        "wasserstein_norm" => "Wasserstein (normed)".into(),
+        other => clean(other).replace('_', " "),
+    }
+}
+
+fn window(window: Window) -> String {
+    let (start, end) = (time(window.start_ms), time(window.end_ms));
+    match (start.split_once(' '), end.split_once(' ')) {
+        (Some((start_day, start_clock)), Some((end_day, end_clock))) if start_day == end_day => {
+            format!("{start_day} {} to {end_clock}", start_clock.trim_end_matches(" UTC"))
+        }
+        _ => format!("{} to {end}", start.trim_end_matches(" UTC")),
+    }
+}
+
+/// `2026-03-01 14:00 UTC`; seconds only where they are not zero.
+fn time(at_ms: i64) -> String {
+    match DateTime::from_timestamp_millis(at_ms) {
+        Some(at) if at_ms % 60_000 == 0 => at.format("%Y-%m-%d %H:%M UTC").to_string(),
+        Some(at) => at.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        None => format!("{at_ms} ms"),
+    }
+}
+
+/// Three significant digits; whole numbers whole.
+fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return value.to_string();
+    }
+    if value == value.trunc() && value.abs() < 1e15 {
+        let sign = if value < 0.0 { "-" } else { "" };
+        return format!("{sign}{}", grouped(value.abs() as u64));
+    }
+    let magnitude = value.abs().log10().floor();
+    if (-4.0..6.0).contains(&magnitude) {
+        let decimals = (2.0 - magnitude).max(0.0) as usize;
+        format!("{value:.decimals$}")
+    } else {
+        format!("{value:.2e}")
+    }
+}
+
+const SMALLEST_P: f64 = 1e-6;
+
+fn p_value(p: f64) -> String {
+    if p < SMALLEST_P { "< 1e-6".into() } else { number(p) }
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent != 0.0 && percent.abs() < 10.0 { format!("{percent:.1}%") } else { format!("{percent:.0}%") }
+}
+
+/// `10 240`
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A name from events, fit for one line: no control characters, bounded length.
+fn clean(text: &str) -> String {
+    let is_unfit = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut chars = text.chars().map(|c| if is_unfit(c) { ' ' } else { c });
+    let shown: String = chars.by_ref().take(MAX_NAME_CHARS).collect();
+    if chars.next().is_some() { format!("{shown}...") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_people_do() {
+        for (value, text) in [(0.41237, "0.412"), (12.0, "12"), (10_240.0, "10 240"), (-3.5, "-3.50")] {
+            assert_eq!(number(value), text);
+        }
+        assert_eq!(number(1.5e-9), "1.50e-9");
+        assert_eq!(p_value(3e-9), "< 1e-6");
+        assert_eq!(p_value(0.00123), "0.00123");
+        assert_eq!(percent(0.125), "12%");
+        assert_eq!(percent(0.0312), "3.1%");
+        assert_eq!(grouped(1_234_567), "1 234 567");
+    }
+
+    #[test]
+    fn a_window_within_a_day_names_the_day_once() {
+        let hour = Window { start_ms: 1_767_225_600_000, end_ms: 1_767_229_200_000 };
+        assert_eq!(window(hour), "2026-01-01 00:00 to 01:00 UTC");
+        let two_days = Window { start_ms: 1_767_222_000_000, end_ms: 1_767_229_200_000 };
+        assert_eq!(window(two_days), "2025-12-31 23:00 to 2026-01-01 01:00 UTC");
+    }
+
+    #[test]
+    fn a_name_cannot_break_a_line_or_turn_the_text() {
+        assert_eq!(clean("a\r\nBcc: x\u{202e}y"), "a  Bcc: x y");
+    }
+}
