@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Report(args) => report::run(args),
+        Command::Report(args) => report::run(&args, None),
         Command::Reference(args) => reference::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),

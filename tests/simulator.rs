@@ -1,0 +1,259 @@
+//! The pipeline on the embedded log, with processes that die at chosen calls: whatever is killed whenever, the
+//! results and the notifications are those of an undisturbed run, to the byte.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use driftline::cli::sample::Sampler;
+use driftline::config::model::Model;
+use driftline::config::service::Ingest;
+use driftline::config::units::Span;
+use driftline::config::{parse_model_str, parse_rules_str};
+use driftline::event::Decoder;
+use driftline::ingest::role::{IngestModel, IngestRole};
+use driftline::log::embedded::EmbeddedLog;
+use driftline::log::topics::Topics;
+use driftline::log::{Log, OutRecord, Records, StartOffset, TopicSpec};
+use driftline::reference::{Reference, Source};
+use driftline::rules::RuleSet;
+use driftline::rules::judge::RulesJudge;
+use driftline::telemetry::Metrics;
+use driftline::windows::role::{WindowsRole, read_to_end};
+use driftline::windows::state::{References, WatchedModel, pane_width_ms};
+use tokio_util::sync::CancellationToken;
+
+const MODEL: &str = "
+version: 1
+model: fraud
+topics: [predictions]
+fields: {timestamp: timestamp, model: model, version: version, prediction_id: id, features: features.*}
+features: {amount: numeric, age_days: numeric, merchant_category: categorical, country: categorical}
+score: {path: score, type: numeric}
+segments: [country]
+windows: {size: 1m, watermark_delay: 0s, allowed_lateness: 5m, idle_after: 100ms}
+";
+
+const RULES: &str = "
+version: 1
+defaults: {window: 1m, min_samples: 100}
+rules:
+  - name: feature-drift
+    model: fraud@*
+    when: {warn: psi > 0.10, critical: psi > 0.25}
+    for: 2 of 3 windows
+  - name: slow-drift
+    model: fraud@*
+    window: 4m
+    slide: 2m
+    when: {warn: psi > 0.10}
+routes: [{match: {}, to: [hook]}]
+receivers: {hook: {webhook: {url: 'http://127.0.0.1:1/', allow_private: true}}}
+";
+
+const MINUTES: i64 = 12;
+const EVENTS_PER_MINUTE: i64 = 400;
+const PARTITIONS: i32 = 3;
+const START_MS: i64 = 1_767_225_600_000;
+
+struct OneReference(Arc<Reference>);
+
+impl References for OneReference {
+    fn find(&self, model: &str, id: &str) -> Option<Arc<Reference>> {
+        (self.0.model == model && self.0.id == id).then(|| self.0.clone())
+    }
+}
+
+/// Everything but the log: the same for every run.
+struct World {
+    model: Arc<Model>,
+    rules: Arc<RuleSet>,
+    reference: Arc<Reference>,
+    payloads: Vec<Vec<u8>>,
+}
+
+fn world() -> World {
+    let model = Arc::new(parse_model_str("model.yaml", MODEL).unwrap().value);
+    let rules = parse_rules_str("rules.yaml", RULES).unwrap().value;
+    let rules = RuleSet::compile(&[("rules.yaml".to_string(), rules)], &[model.clone()]).unwrap();
+    let mut records = Records::default();
+    let mut healthy = Sampler::new(1);
+    for offset in 0..5_000 {
+        records.push("predictions", 0, offset, 0, None, Some(healthy.event(START_MS, false).to_string().as_bytes()));
+    }
+    let decoded = Decoder::new(&[model.clone()]).unwrap().decode(&records, START_MS).unwrap();
+    let batches: Vec<_> = decoded.batches.into_iter().map(|decoded| decoded.batch).collect();
+    let reference = Reference::build(&model, "training", &batches, &BTreeMap::new(), Source::default(), 0).unwrap();
+    let mut sampler = Sampler::new(2);
+    let mut payloads = Vec::new();
+    for index in 0..MINUTES * EVENTS_PER_MINUTE {
+        let event_time = START_MS + index * 60_000 / EVENTS_PER_MINUTE;
+        let drifted = (4..8).contains(&((event_time - START_MS) / 60_000));
+        let event = sampler.event(event_time, drifted).to_string();
+        // One in fifty is cut in the middle.
+        payloads.push(if index % 50 == 49 { event.as_bytes()[..40].to_vec() } else { event.into_bytes() });
+    }
+    World { model, rules: Arc::new(rules), reference: Arc::new(reference), payloads }
+}
+
+fn fill(log: &EmbeddedLog, world: &World) {
+    let topics = Topics::new("sim");
+    let spec = TopicSpec { name: "predictions".into(), partitions: PARTITIONS, replication: 1, config: vec![] };
+    log.create_topics(&[spec]).unwrap();
+    log.create_topics(&topics.specs(2, 1)).unwrap();
+    let record = |(index, payload): (usize, &Vec<u8>)| OutRecord {
+        topic: "predictions".into(),
+        partition: Some((index % PARTITIONS as usize) as i32),
+        value: Some(payload.clone()),
+        ..OutRecord::default()
+    };
+    log.append(world.payloads.iter().enumerate().map(record).collect()).unwrap();
+}
+
+fn ingest(world: &World) -> IngestRole {
+    let specs = world.rules.window_specs(&world.model);
+    IngestRole {
+        app: "sim".into(),
+        instance: "0".into(),
+        topics: Topics::new("sim"),
+        models: vec![IngestModel {
+            model: world.model.clone(),
+            reference: world.reference.clone(),
+            pane_ms: pane_width_ms(&specs),
+        }],
+        start: StartOffset::Earliest,
+        settings: Ingest { flush_interval: Span::from_ms(10), flush_rows: 300 },
+        clock: Arc::new(|| chrono::Utc::now().timestamp_millis()),
+        metrics: Metrics::new().unwrap(),
+        status: Arc::new(|_| {}),
+    }
+}
+
+fn windows(world: &World) -> WindowsRole {
+    let (rules, metrics) = (world.rules.clone(), Metrics::new().unwrap());
+    let judge_metrics = metrics.clone();
+    WindowsRole {
+        app: "sim".into(),
+        instance: "0".into(),
+        topics: Topics::new("sim"),
+        watched: Arc::new(vec![WatchedModel { model: world.model.clone(), specs: rules.window_specs(&world.model) }]),
+        references: Arc::new(OneReference(world.reference.clone())),
+        judge: Arc::new(move || Box::new(RulesJudge::new(rules.clone(), judge_metrics.clone()))),
+        checkpoint_interval: Duration::from_millis(50),
+        metrics,
+        status: Arc::new(|_| {}),
+    }
+}
+
+fn read(log: &EmbeddedLog, stem: &str) -> Vec<(String, String)> {
+    let topic = format!("sim.{stem}");
+    let mut records = Vec::new();
+    for partition in 0..log.partition_count(&topic).unwrap().unwrap() {
+        read_to_end(log, &topic, partition, |key, value| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            records.push((text(key), text(value.unwrap_or_default())));
+        })
+        .unwrap();
+    }
+    records
+}
+
+/// Windows of one minute and of four, over all events.
+fn is_done(log: &EmbeddedLog) -> bool {
+    let results = read(log, "results");
+    let closed: BTreeSet<&str> =
+        results.iter().map(|(key, _)| key.as_str()).filter(|key| key.contains("|all|")).collect();
+    // 12 windows of one minute; those of four minutes start every two, the first and last hold two minutes.
+    closed.len() == MINUTES as usize + MINUTES as usize / 2 + 1
+}
+
+/// Runs both roles until everything has closed; each process dies after the number of calls that `deaths` gives,
+/// and is started again.
+fn run(world: &World, mut deaths: impl FnMut() -> Option<u64>) -> (EmbeddedLog, u32) {
+    let log = EmbeddedLog::new();
+    fill(&log, world);
+    let started = Instant::now();
+    let mut killed = 0;
+    std::thread::scope(|scope| {
+        let stop = CancellationToken::new();
+        let mut processes = Vec::new();
+        let start = |role: usize, deaths: &mut dyn FnMut() -> Option<u64>| {
+            let process = log.process();
+            if let Some(calls) = deaths() {
+                process.kill_after(calls);
+            }
+            let (stop, handle) = (stop.clone(), process.clone());
+            let thread = scope.spawn(move || match role {
+                0 => ingest(world).run(&handle, &stop),
+                _ => windows(world).run(&handle, &stop),
+            });
+            (role, process, thread)
+        };
+        for role in 0..2 {
+            processes.push(start(role, &mut deaths));
+        }
+        while !is_done(&log) {
+            assert!(started.elapsed() < Duration::from_secs(60), "not done after 60 s and {killed} kills");
+            std::thread::sleep(Duration::from_millis(5));
+            for slot in &mut processes {
+                if slot.2.is_finished() {
+                    assert!(slot.1.is_killed(), "role {} ended without being killed", slot.0);
+                    killed += 1;
+                    *slot = start(slot.0, &mut deaths);
+                }
+            }
+        }
+        stop.cancel();
+    });
+    (log, killed)
+}
+
+fn sorted(records: Vec<(String, String)>) -> BTreeMap<String, Vec<String>> {
+    let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in records {
+        by_key.entry(key).or_default().push(value);
+    }
+    by_key
+}
+
+/// Notifications by id, without the wall clock at which they were derived.
+fn told(log: &EmbeddedLog) -> BTreeMap<String, serde_json::Value> {
+    let parse = |(_, value): (String, String)| {
+        let mut notification: serde_json::Value = serde_json::from_str(&value).unwrap();
+        notification["at_ms"] = 0.into();
+        (notification["id"].as_str().unwrap().to_string(), notification)
+    };
+    let records = read(log, "outbox");
+    let count = records.len();
+    let told: BTreeMap<_, _> = records.into_iter().map(parse).collect();
+    assert_eq!(told.len(), count, "no notification is in the outbox twice");
+    told
+}
+
+#[test]
+fn killed_processes_change_no_result_and_no_notification() {
+    let world = world();
+    let (quiet, _) = run(&world, || None);
+    let results = sorted(read(&quiet, "results"));
+    let notifications = told(&quiet);
+    let dead_letters = read(&quiet, "dead-letter").len();
+    assert!(!notifications.is_empty(), "the drift is told");
+    assert_eq!(dead_letters as i64, MINUTES * EVENTS_PER_MINUTE / 50, "each broken event is in the dead letter once");
+    assert!(results.values().all(|revisions| revisions.len() == 1), "each window has one result");
+
+    let mut random = 42_u64;
+    for seed in 0..4 {
+        let mut left = 25;
+        let (log, killed) = run(&world, || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407 + seed);
+            left -= 1;
+            // A life of 10 to 200 calls of the log, then one without end.
+            (left > 0).then_some(10 + (random >> 33) % 190)
+        });
+        assert!(killed >= 10, "only {killed} processes were killed");
+        assert_eq!(sorted(read(&log, "results")), results, "results after {killed} kills, seed {seed}");
+        assert_eq!(told(&log), notifications, "notifications after {killed} kills, seed {seed}");
+        assert_eq!(read(&log, "dead-letter").len(), dead_letters, "dead letters after {killed} kills, seed {seed}");
+    }
+}
