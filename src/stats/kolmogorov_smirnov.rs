@@ -114,7 +114,10 @@ mod tests {
     fn the_bound_covers_what_a_shared_bin_can_hide() {
         // All in one bin: anything from 0 to 1 is possible. The second: F(end) - G(start) = 1 - 0.5 at most.
         assert_eq!(binned_distance(&[3], &[4], &[false]).unwrap(), BinnedDistance { value: 0.0, bound: 1.0 });
-        assert_eq!(binned_distance(&[2, 2], &[2, 2], &[true, false]).unwrap(), BinnedDistance { value: 0.0, bound: 0.5 });
+        assert_eq!(
+            binned_distance(&[2, 2], &[2, 2], &[true, false]).unwrap(),
+            BinnedDistance { value: 0.0, bound: 0.5 }
+        );
         assert_eq!(binned_distance(&[0, 0], &[2, 2], &[false, false]), None);
     }
 }
