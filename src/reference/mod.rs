@@ -1,6 +1,82 @@
 //! References: what a model's features looked like when all was well.
 //!
-//! `table` reads the files that references (and reports) are made from. To add a file format: one file in `table/`
-//! with a function from a path to a `Table`, and its extension in `table::Format`.
+//! `build` turns rows into a [`Reference`], `column` says how a column of a file is read as numbers or categories,
+//! `store` keeps references as files, addressed by their content, and knows which one is current. To add another
+//! source of references, hand its rows to `Reference::build` as Arrow batches. `table` reads the files that
+//! references and reports are made from. To add a file format: one file in `table/` with a function from a path to
+//! a `Table`, and its extension in `table::Format`.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub mod build;
+pub mod column;
+pub mod store;
 pub mod table;
+
+pub use crate::stats::profile::FeatureReference;
+pub use build::ReferenceError;
+pub use store::{ReferenceStore, StoreError};
+
+/// Fewer values than this leave less than 50 in each of ten bins: their shares are then known to no better than 14%
+/// of themselves, and the index moves by chance as much as by drift.
+const FEWEST_VALUES: u64 = 500;
+
+/// What one model's signals looked like in one set of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// Content address: the first 16 hexadecimal digits of the SHA-256 of everything but `created_ms`. Part of the
+    /// key of every profile that is compared with this reference.
+    pub id: String,
+    pub model: String,
+    /// Name rules compare with, such as `training`.
+    pub name: String,
+    /// When it was built, epoch milliseconds.
+    pub created_ms: i64,
+    pub rows: u64,
+    pub source: Source,
+    /// By signal name.
+    pub features: BTreeMap<String, FeatureReference>,
+}
+
+/// The file a reference was built from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// File name, without its directory.
+    pub file: String,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+}
+
+impl Reference {
+    /// What makes this reference a weak yardstick, one sentence per finding, for people.
+    pub fn warnings(&self) -> Vec<String> {
+        self.features.values().filter_map(|feature| weakness(feature, self.rows)).collect()
+    }
+}
+
+fn weakness(feature: &FeatureReference, rows: u64) -> Option<String> {
+    use crate::stats::layout::{Layout, MOST_CATEGORIES};
+    let (name, n) = (&feature.name, feature.profile.n());
+    if n == 0 {
+        return Some(format!("`{name}`: all {rows} values are missing; only its null rate can be watched"));
+    }
+    if n < FEWEST_VALUES {
+        return Some(format!("`{name}`: {n} values are few for its bins; drift below chance variation is not seen"));
+    }
+    match &feature.layout {
+        Layout::Categorical(layout) if layout.truncated() => Some(format!(
+            "`{name}`: more than {MOST_CATEGORIES} categories; the rarer ones are counted together and unseen ones \
+             are not told apart: is it an identifier?"
+        )),
+        Layout::Numeric(layout) => match (layout.percentiles().first(), layout.percentiles().last()) {
+            (Some(low), Some(high)) if low == high => {
+                Some(format!("`{name}`: nearly all values are {low}; the stability index sees moves downward only"))
+            }
+            _ => None,
+        },
+        Layout::Categorical(_) => None,
+    }
+}

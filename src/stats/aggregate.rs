@@ -113,7 +113,12 @@ impl ProfileGroups {
     }
 
     /// Adds row i of `values` to the profile `group_of(i)`, for the rows that `keep` lets pass.
-    fn add(&mut self, values: &[ArrayRef], group_of: impl Fn(usize) -> usize, keep: Option<&BooleanArray>) -> Result<()> {
+    fn add(
+        &mut self,
+        values: &[ArrayRef],
+        group_of: impl Fn(usize) -> usize,
+        keep: Option<&BooleanArray>,
+    ) -> Result<()> {
         let column = one_column(values)?;
         match self.layout.clone() {
             Layout::Numeric(layout) => {

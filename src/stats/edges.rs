@@ -8,16 +8,24 @@
 //!   Kolmogorov-Smirnov distance is then known within 1/1000 whatever the window looks like;
 //! - around a value that alone holds more (a heavy tie), and around every value of a reference with few distinct ones:
 //!   the value and the next double, a bin of its own;
-//! - the reference's ends, and beyond them edges at growing distances, so that what left the range is still measured.
+//! - in the tails, inside and beyond the reference's ends, edges at growing distances, so that how far out a value
+//!   lies, and what left the range, is still measured.
 
 /// Percentiles kept apart: every bin count that divides 100 is exact.
 pub const PERCENTILES: u64 = 100;
 /// Largest share of the reference in a bin that holds more than one value.
 const FINEST_BINS: usize = 1_000;
-/// A reference with at most this many distinct values has a bin for each of them, and every statistic is exact.
-const MOST_DISTINCT_VALUES: usize = 500;
+/// A reference with at most this many distinct values has a bin for each of them: its statistics are exact. No fewer than
+/// [`FINEST_BINS`], or the bins of a small reference would hold more than a thousandth each.
+const MOST_DISTINCT_VALUES: usize = 1_000;
 /// The furthest edge lies 2^12 times the reference's range beyond its end.
-const TAIL_DOUBLINGS: i32 = 12;
+const TAIL_DOUBLINGS: u32 = 12;
+/// How much further from the median each edge of the tails lies than the one before.
+const GEOMETRIC_GROWTH: f64 = 1.25;
+/// Most such edges on one side: at 1.25 they reach 10^15 times the middle of the reference.
+const MOST_GEOMETRIC_EDGES: usize = 160;
+/// Where the middle 90% of the reference is one value, the first such edge lies this share of its range away.
+const LEAST_BULK: f64 = 1e-3;
 
 use super::quantile::quantile_type7;
 
@@ -29,6 +37,7 @@ pub fn edges_and_percentiles(sorted: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut edges = percentiles.clone();
     edges.extend(value_edges(sorted, &percentiles));
     edges.extend(tail_edges(positive_zero(min), positive_zero(max)));
+    edges.extend(geometric_edges(min, max, &percentiles));
     edges.retain(|edge| edge.is_finite());
     edges.sort_unstable_by(f64::total_cmp);
     edges.dedup();
@@ -93,18 +102,43 @@ fn has_at_most_distinct(sorted: &[f64], most: usize) -> bool {
     sorted.chunk_by(|a, b| a == b).take(most + 1).count() <= most
 }
 
+/// The reference's ends and edges beyond them, at multiples of its range.
 fn tail_edges(min: f64, max: f64) -> Vec<f64> {
-    // A constant reference has no range of its own; its magnitude is the next best unit.
-    let unit = match (max - min, max.abs()) {
-        (range, _) if range > 0.0 => range,
-        (_, magnitude) if magnitude > 0.0 => magnitude,
-        _ => 1.0,
-    };
+    let unit = range_unit(min, max);
     let distances = [0.1, 0.25, 0.5].into_iter().chain((0..=TAIL_DOUBLINGS).map(|power| f64::from(1u32 << power)));
     let mut edges = vec![min, max.next_up()];
     for distance in distances {
         edges.push(positive_zero(min - unit * distance));
         edges.push(positive_zero(max + unit * distance));
+    }
+    edges
+}
+
+/// A constant reference has no range of its own; its magnitude is the next best unit.
+fn range_unit(min: f64, max: f64) -> f64 {
+    match (max - min, max.abs()) {
+        (range, _) if range > 0.0 => range,
+        (_, magnitude) if magnitude > 0.0 => magnitude,
+        _ => 1.0,
+    }
+}
+
+/// Edges from the middle 90% outwards, each a quarter further from the median than the one before, to where
+/// [`tail_edges`] ends. A heavy tail puts its last thousandth on nearly all of its range: without these, one bin
+/// would hide how far out a value lies, and the Wasserstein distance would be known to a fraction of the range only.
+fn geometric_edges(min: f64, max: f64, percentiles: &[f64]) -> Vec<f64> {
+    let percentile = |percent: usize| percentiles.get(percent - 1).copied().unwrap_or(0.0);
+    let (centre, bulk) = (percentile(50), percentile(95) - percentile(5));
+    let range = range_unit(min, max);
+    let unit = if bulk > 0.0 { 0.5 * bulk } else { range * LEAST_BULK };
+    let furthest = range * f64::from(1u32 << TAIL_DOUBLINGS);
+    let growth = (furthest / unit).powf(1.0 / MOST_GEOMETRIC_EDGES as f64).max(GEOMETRIC_GROWTH);
+    let mut edges = Vec::new();
+    let mut distance = unit;
+    while distance < furthest && edges.len() < 2 * MOST_GEOMETRIC_EDGES {
+        edges.push(positive_zero(centre - distance));
+        edges.push(positive_zero(centre + distance));
+        distance *= growth;
     }
     edges
 }

@@ -58,8 +58,7 @@ fn null_rates(reference: &Profile, window: &Profile, metrics: &mut BTreeMap<Stri
         let rows = profile.rows();
         (rows > 0).then(|| profile.missing() as f64 / rows as f64)
     };
-    let p_value =
-        proportions::two_sided_p(reference.missing(), reference.rows(), window.missing(), window.rows());
+    let p_value = proportions::two_sided_p(reference.missing(), reference.rows(), window.missing(), window.rows());
     let change = rate(window).zip(rate(reference)).map(|(window, reference)| window - reference);
     metrics.insert("null_rate".into(), MetricValue { value: rate(window), bound: None, p_value });
     metrics.insert("null_rate_change".into(), MetricValue { value: change, bound: None, p_value });
@@ -84,7 +83,8 @@ fn evaluate_numeric(
     let (p20, q20) = (shares(&reference.regroup(layout, &finer)), shares(&window.regroup(layout, &finer)));
     let index20 = psi::population_stability_index(&p20, &q20, SHARE_FLOOR);
     insert(metrics, "psi_q20", index20, psi::p_value(index20, p20.len(), n_reference, n));
-    let (p_missing, q_missing) = (with_missing(&p, n_reference, reference.missing()), with_missing(&q, n, window.missing()));
+    let (p_missing, q_missing) =
+        (with_missing(&p, n_reference, reference.missing()), with_missing(&q, n, window.missing()));
     let index_missing = psi::population_stability_index(&p_missing, &q_missing, SHARE_FLOOR);
     // A bin that is empty on both sides takes no degree of freedom.
     let bins_missing = p.len() + usize::from(reference.missing() + window.missing() > 0);
@@ -95,9 +95,9 @@ fn evaluate_numeric(
         let p_value = Some(kolmogorov_smirnov::p_value_stephens(ks.value, n_reference, n));
         metrics.insert("ks".into(), bounded(ks, 1.0, p_value));
     }
-    let distance = side(reference).zip(side(window)).and_then(|(reference, window)| {
-        wasserstein::binned_distance(reference, window, layout.edges())
-    });
+    let distance = side(reference)
+        .zip(side(window))
+        .and_then(|(reference, window)| wasserstein::binned_distance(reference, window, layout.edges()));
     if let (Some(distance), Some(std)) = (distance, reference.std(layout)) {
         metrics.insert("wasserstein".into(), bounded(distance, 1.0, None));
         metrics.insert("wasserstein_norm".into(), bounded(distance, std.max(LEAST_STD), None));
@@ -230,10 +230,8 @@ fn largest_categories(counts: &CategoryCounts, p: &[f64], q: &[f64]) -> Vec<BinS
     order.sort_by(|&a, &b| p[b].max(q[b]).total_cmp(&p[a].max(q[a])).then(a.cmp(&b)));
     let shown = if order.len() == SHOWN_CATEGORIES + 1 { order.len() } else { SHOWN_CATEGORIES.min(order.len()) };
     let (largest, rest) = order.split_at(shown);
-    let mut bins: Vec<BinShare> = largest
-        .iter()
-        .map(|&i| BinShare { label: counts.labels[i].clone(), reference: p[i], window: q[i] })
-        .collect();
+    let mut bins: Vec<BinShare> =
+        largest.iter().map(|&i| BinShare { label: counts.labels[i].clone(), reference: p[i], window: q[i] }).collect();
     if !rest.is_empty() {
         let total = |side: &[f64]| rest.iter().map(|&i| side[i]).sum();
         bins.push(BinShare { label: format!("({} others)", rest.len()), reference: total(p), window: total(q) });

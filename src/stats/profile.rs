@@ -124,8 +124,7 @@ impl Profile {
     /// Reads what [`Profile::encode`] wrote under `layout`. Any other bytes are an error; what is allocated is
     /// bounded by the layout and the length of the bytes.
     pub fn decode(bytes: &[u8], layout: &Layout) -> Result<Self, ProfileError> {
-        let malformed =
-            |reason| ProfileError::Malformed { length: bytes.len(), layout: layout.kind_name(), reason };
+        let malformed = |reason| ProfileError::Malformed { length: bytes.len(), layout: layout.kind_name(), reason };
         let mut reader = Reader::new(bytes);
         if reader.byte() != Some(ENCODING) {
             return Err(malformed("unknown version"));

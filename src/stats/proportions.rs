@@ -32,7 +32,8 @@ pub fn upper_tail_p(hits_reference: u64, n_reference: u64, hits: u64, n: u64) ->
     let share = all_hits as f64 / all as f64;
     let expected = share * n as f64;
     let expected_reference = share * n_reference as f64;
-    let smallest = expected.min(n as f64 - expected).min(expected_reference).min(n_reference as f64 - expected_reference);
+    let smallest =
+        expected.min(n as f64 - expected).min(expected_reference).min(n_reference as f64 - expected_reference);
     if smallest >= NORMAL_FROM {
         let deviation = (share * (1.0 - share) * n as f64 * (n_reference as f64 / all as f64)).sqrt();
         // Continuity correction: at least `hits` starts half a count below it.
@@ -45,9 +46,7 @@ pub fn upper_tail_p(hits_reference: u64, n_reference: u64, hits: u64, n: u64) ->
 /// P(X >= hits), X hits among `n` drawn from `all` of which `all_hits` are hits.
 fn hypergeometric_upper_tail(hits: u64, n: u64, all_hits: u64, all: u64) -> f64 {
     let misses = all - all_hits;
-    let probability = |x: u64| {
-        (ln_binomial(all_hits, x) + ln_binomial(misses, n - x) - ln_binomial(all, n)).exp()
-    };
+    let probability = |x: u64| (ln_binomial(all_hits, x) + ln_binomial(misses, n - x) - ln_binomial(all, n)).exp();
     let ratio_up = |x: u64| {
         // P(x + 1) / P(x)
         (all_hits - x) as f64 / (x + 1) as f64 * ((n - x) as f64 / (misses + x + 1 - n) as f64)

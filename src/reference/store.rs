@@ -1,0 +1,383 @@
+//! References as files: `<model>/<name>/<id>.json`, and `<model>/<name>/current` with the id in force.
+//!
+//! Files are written beside their place, synchronised and renamed, so that a reader sees a whole file or none; a
+//! reference never changes once written, since its name is the hash of its content.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{FeatureReference, Reference, Source};
+use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout};
+use crate::stats::profile::Profile;
+
+/// Version of the file format.
+const FORMAT: u32 = 1;
+const CURRENT: &str = "current";
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Build the reference, or promote one.
+    #[error("there is no reference {what} in {directory}")]
+    Missing { what: String, directory: String },
+    /// The file is not what was written; restore it or build anew.
+    #[error("the reference {path} is damaged: {reason}")]
+    Damaged { path: String, reason: String },
+    #[error("`{part}` cannot name a model, reference or id: letters, digits, `_`, `.` and `-`, not first a dot")]
+    Name { part: String },
+    /// Worth another try once the cause is removed.
+    #[error("cannot {action} {path}: {source}")]
+    Io { action: &'static str, path: String, source: std::io::Error },
+}
+
+/// One stored reference, without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub model: String,
+    pub name: String,
+    pub id: String,
+    /// In force: what `current` names.
+    pub current: bool,
+}
+
+/// The file: the content, and what does not belong to it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    id: String,
+    created_ms: i64,
+    content: Content,
+}
+
+/// What the id is the hash of: maps are sorted and numbers written with the digits that read back, so that equal
+/// content has equal bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    format: u32,
+    model: String,
+    name: String,
+    rows: u64,
+    source: Source,
+    features: BTreeMap<String, StoredFeature>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredFeature {
+    layout: StoredLayout,
+    /// The encoded profile, base64.
+    profile: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "type")]
+enum StoredLayout {
+    Numeric { centre: f64, percentiles: Vec<f64>, edges: Vec<f64> },
+    Categorical { truncated: bool, categories: Vec<String> },
+}
+
+impl From<&FeatureReference> for StoredFeature {
+    fn from(feature: &FeatureReference) -> Self {
+        let layout = match &feature.layout {
+            Layout::Numeric(layout) => StoredLayout::Numeric {
+                centre: layout.centre(),
+                percentiles: layout.percentiles().to_vec(),
+                edges: layout.edges().to_vec(),
+            },
+            Layout::Categorical(layout) => {
+                StoredLayout::Categorical { truncated: layout.truncated(), categories: layout.categories().to_vec() }
+            }
+        };
+        Self { layout, profile: STANDARD.encode(feature.profile.encode()) }
+    }
+}
+
+impl StoredFeature {
+    fn into_feature(self, name: &str) -> Result<FeatureReference, String> {
+        let layout = match self.layout {
+            StoredLayout::Numeric { centre, percentiles, edges } => {
+                NumericLayout::from_parts(edges, percentiles, centre).map(|layout| Layout::Numeric(Arc::new(layout)))
+            }
+            StoredLayout::Categorical { truncated, categories } => {
+                CategoricalLayout::from_parts(categories, truncated).map(|layout| Layout::Categorical(Arc::new(layout)))
+            }
+        };
+        let layout = layout.ok_or_else(|| format!("the layout of `{name}` is not in order"))?;
+        let bytes = STANDARD.decode(&self.profile).map_err(|error| format!("the profile of `{name}`: {error}"))?;
+        let profile = Profile::decode(&bytes, &layout).map_err(|error| format!("the profile of `{name}`: {error}"))?;
+        Ok(FeatureReference { name: name.to_string(), layout, profile })
+    }
+}
+
+impl Reference {
+    /// Content address of everything but the time of creation.
+    pub fn content_id(&self) -> String {
+        id_of(&self.content())
+    }
+
+    fn content(&self) -> Content {
+        Content {
+            format: FORMAT,
+            model: self.model.clone(),
+            name: self.name.clone(),
+            rows: self.rows,
+            source: self.source.clone(),
+            features: self.features.iter().map(|(name, feature)| (name.clone(), feature.into())).collect(),
+        }
+    }
+
+    /// The reference as one JSON file.
+    pub fn to_json(&self) -> Vec<u8> {
+        let stored = Stored { id: self.id.clone(), created_ms: self.created_ms, content: self.content() };
+        json(&stored)
+    }
+
+    /// Reads [`Reference::to_json`]; the error says what is wrong with the bytes, among it content that does not
+    /// have the hash that the file claims.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
+        let stored: Stored = serde_json::from_slice(bytes).map_err(|error| format!("not a reference file: {error}"))?;
+        if stored.content.format != FORMAT {
+            return Err(format!("format {} is not known, only {FORMAT}", stored.content.format));
+        }
+        let actual = id_of(&stored.content);
+        if actual != stored.id {
+            return Err(format!(
+                "its content has the id {actual}, not {}: it was changed after it was built",
+                stored.id
+            ));
+        }
+        let Content { model, name, rows, source, features, .. } = stored.content;
+        let features = features
+            .into_iter()
+            .map(|(name, feature)| feature.into_feature(&name).map(|feature| (name, feature)))
+            .collect::<Result<_, String>>()?;
+        Ok(Self { id: stored.id, model, name, created_ms: stored.created_ms, rows, source, features })
+    }
+}
+
+fn id_of(content: &Content) -> String {
+    Sha256::digest(json(content)).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// These types have string keys and finite numbers, which always serialise; an empty file would not read back.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// A directory of references.
+#[derive(Debug, Clone)]
+pub struct ReferenceStore {
+    directory: PathBuf,
+}
+
+impl ReferenceStore {
+    /// Opens `directory`, creating it where it does not exist.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let directory = directory.into();
+        fs::create_dir_all(&directory).map_err(|source| io("create", &directory, source))?;
+        Ok(Self { directory })
+    }
+
+    /// Writes the reference; one with the same content that is there already stays. Does not promote it.
+    pub fn save(&self, reference: &Reference) -> Result<PathBuf, StoreError> {
+        let folder = self.folder(&reference.model, &reference.name)?;
+        let path = folder.join(format!("{}.json", checked(&reference.id)?));
+        if self.load(&reference.model, &reference.name, &reference.id).is_err() {
+            write_whole(&folder, &path, &reference.to_json())?;
+        }
+        Ok(path)
+    }
+
+    /// The reference with this id, or the one in force for `current`.
+    pub fn load(&self, model: &str, name: &str, id: &str) -> Result<Reference, StoreError> {
+        let folder = self.folder(model, name)?;
+        let id = if id == CURRENT { self.current(model, name)? } else { checked(id)?.to_string() };
+        let path = folder.join(format!("{id}.json"));
+        let bytes = read(&path)?.ok_or_else(|| missing(format!("{model}/{name}/{id}"), &self.directory))?;
+        let damaged = |reason| StoreError::Damaged { path: path.display().to_string(), reason };
+        let reference = Reference::from_json(&bytes).map_err(damaged)?;
+        if (reference.model.as_str(), reference.name.as_str(), reference.id.as_str()) != (model, name, id.as_str()) {
+            let claims = format!("it is {}/{}/{}", reference.model, reference.name, reference.id);
+            return Err(damaged(claims));
+        }
+        Ok(reference)
+    }
+
+    /// Id of the reference in force.
+    pub fn current(&self, model: &str, name: &str) -> Result<String, StoreError> {
+        let path = self.folder(model, name)?.join(CURRENT);
+        let bytes = read(&path)?
+            .ok_or_else(|| missing(format!("in force for {model}/{name}: build or promote one"), &self.directory))?;
+        let id = String::from_utf8_lossy(&bytes).trim().to_string();
+        checked(&id)?;
+        Ok(id)
+    }
+
+    /// Puts a stored, undamaged reference in force.
+    pub fn promote(&self, model: &str, name: &str, id: &str) -> Result<(), StoreError> {
+        let reference = self.load(model, name, id)?;
+        let folder = self.folder(model, name)?;
+        write_whole(&folder, &folder.join(CURRENT), format!("{}\n", reference.id).as_bytes())
+    }
+
+    /// All stored references by model, name and id; files of other names are not looked at.
+    pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        let mut listed = Vec::new();
+        for model in names_in(&self.directory)? {
+            for name in names_in(&self.directory.join(&model))? {
+                let folder = self.directory.join(&model).join(&name);
+                let current = self.current(&model, &name).ok();
+                for file in names_in(&folder)? {
+                    let Some(id) = file.strip_suffix(".json") else { continue };
+                    listed.push(Listed {
+                        model: model.clone(),
+                        name: name.clone(),
+                        id: id.to_string(),
+                        current: current.as_deref() == Some(id),
+                    });
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    fn folder(&self, model: &str, name: &str) -> Result<PathBuf, StoreError> {
+        Ok(self.directory.join(checked(model)?).join(checked(name)?))
+    }
+}
+
+/// Names become parts of paths: nothing that leads elsewhere.
+fn checked(part: &str) -> Result<&str, StoreError> {
+    let allowed = part.chars().all(|character| character.is_ascii_alphanumeric() || "_.-".contains(character));
+    if part.is_empty() || part.starts_with('.') || !allowed {
+        return Err(StoreError::Name { part: part.to_string() });
+    }
+    Ok(part)
+}
+
+fn names_in(directory: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => return Ok(Vec::new()),
+        Err(error) => return Err(io("list", directory, error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| io("list", directory, error))?;
+        if let Some(name) = entry.file_name().to_str().filter(|name| checked(name).is_ok()) {
+            names.push(name.to_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io("read", path, error)),
+    }
+}
+
+/// Writes beside, synchronises, renames, and synchronises the folder: after a crash the file is old or new, whole.
+fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let failed = |error| io("write", path, error);
+    fs::create_dir_all(folder).map_err(failed)?;
+    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+fn io(action: &'static str, path: &Path, source: std::io::Error) -> StoreError {
+    StoreError::Io { action, path: path.display().to_string(), source }
+}
+
+fn missing(what: String, directory: &Path) -> StoreError {
+    StoreError::Missing { what, directory: directory.display().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::build::tests::{batch, build};
+    use super::*;
+
+    fn reference(shift: f64) -> Reference {
+        build(&[batch((0..50).map(|i| Some(f64::from(i) * 0.1 + shift)).collect())]).unwrap()
+    }
+
+    #[test]
+    fn a_reference_reads_back_as_it_was_saved() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ReferenceStore::open(directory.path().join("references")).unwrap();
+        let saved = reference(0.3);
+        let path = store.save(&saved).unwrap();
+        assert!(path.ends_with(format!("fraud/training/{}.json", saved.id)), "{path:?}");
+        assert_eq!(store.load("fraud", "training", &saved.id).unwrap(), saved);
+        store.save(&saved).unwrap();
+        let listed = store.list().unwrap();
+        assert_eq!((listed.len(), listed[0].current), (1, false));
+    }
+
+    #[test]
+    fn the_promoted_reference_is_current() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ReferenceStore::open(directory.path()).unwrap();
+        let (first, second) = (reference(0.0), reference(1.0));
+        store.save(&first).unwrap();
+        store.save(&second).unwrap();
+        assert!(matches!(store.load("fraud", "training", "current"), Err(StoreError::Missing { .. })));
+        store.promote("fraud", "training", &first.id).unwrap();
+        store.promote("fraud", "training", &second.id).unwrap();
+        assert_eq!(store.load("fraud", "training", "current").unwrap().id, second.id);
+        let in_force: Vec<String> =
+            store.list().unwrap().into_iter().filter(|entry| entry.current).map(|entry| entry.id).collect();
+        assert_eq!(in_force, [second.id]);
+        assert!(matches!(store.promote("fraud", "training", "0123"), Err(StoreError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_tampered_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ReferenceStore::open(directory.path()).unwrap();
+        let saved = reference(0.0);
+        let path = store.save(&saved).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"rows\":50", "\"rows\":51")).unwrap();
+        let error = store.load("fraud", "training", &saved.id).unwrap_err().to_string();
+        assert!(error.contains("changed after it was built"), "{error}");
+        // Saving again repairs it.
+        store.save(&saved).unwrap();
+        assert_eq!(store.load("fraud", "training", &saved.id).unwrap(), saved);
+        // A whole file in another's place is refused as well.
+        let other = reference(2.0);
+        fs::write(&path, other.to_json()).unwrap();
+        assert!(store.load("fraud", "training", &saved.id).is_err());
+    }
+
+    #[test]
+    fn the_time_of_creation_is_not_part_of_the_address() {
+        let mut later = reference(0.0);
+        later.created_ms += 1;
+        assert_eq!(later.content_id(), reference(0.0).id);
+    }
+
+    #[test]
+    fn names_do_not_lead_out_of_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ReferenceStore::open(directory.path()).unwrap();
+        for bad in ["..", "", "a/b", ".hidden", "ü"] {
+            assert!(matches!(store.load(bad, "training", "current"), Err(StoreError::Name { .. })), "{bad}");
+        }
+    }
+}
