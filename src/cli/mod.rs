@@ -16,6 +16,9 @@ pub mod schema;
 pub mod service;
 pub mod watched;
 
+pub mod check;
+pub mod schema;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};

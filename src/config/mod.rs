@@ -1,10 +1,27 @@
 //! What users write: the service file, models and rules; their shape, and their validation with line:column.
 //!
-//! `service`, `model` and `rules` hold the types that serde and schemars derive from; the loader reads YAML
-//! through a marked syntax tree, so that every error names its place. To add a key: add the field with its doc
-//! comment (it becomes the schema's description), and a good and a bad fixture.
+//! `service`, `model` and `rules` hold the types that serde and schemars derive from. A file passes through four
+//! layers, and every error of it comes back in one pass: `yaml` (text to a tree that knows where each key and
+//! value stands), `schema` (that tree against the JSON Schema of the type, in words people use), serde, and
+//! `meaning` (what a schema cannot say). `load` ties them together, `layers` adds defaults and environment to the
+//! service file. What needs several files at once is checked by `rules::workspace`.
+//!
+//! To add a key: add the field with its doc comment (it becomes the schema's description), run
+//! `UPDATE_GOLDEN=1 cargo test --test check`, and add a good and a bad fixture to `tests/fixtures/config`.
 
+pub mod diagnostic;
+pub mod glob;
+pub mod layers;
+pub mod load;
+pub mod meaning;
 pub mod model;
+pub mod nearest;
 pub mod rules;
+pub mod schema;
 pub mod service;
 pub mod units;
+pub mod yaml;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Level, Problem};
+pub use layers::load_service;
+pub use load::{Loaded, load_model, load_rules, parse_model_str, parse_rules_str};

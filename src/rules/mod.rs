@@ -1,5 +1,27 @@
 //! Rules: expressions, evaluation, episodes. Pure: time is an argument, effects are returned.
 //!
-//! `episode` is what rules tell people; one record of the `outbox` topic each.
+//! In the order of one closed window's way: `expression` (the language of `when` and `recover`, over the names in
+//! `metrics`) is compiled by `compile`, with `checks`, into a `RuleSet`; `evaluate` asks it about a window, with `significance`;
+//! `state` moves each group's machine; `engine` turns what changed into notifications, worded by `reason`;
+//! `absence` does the same for models from which nothing arrives. `episode` is what rules tell people: one
+//! record of the `outbox` topic each. `workspace` loads and checks a whole service.
+//!
+//! To add a metric: a row in `metrics`. To add a key to rules: `config::rules`, then `compile`.
 
+pub mod absence;
+mod checks;
+pub mod compile;
+pub mod engine;
 pub mod episode;
+pub mod evaluate;
+pub mod expression;
+pub mod metrics;
+pub mod reason;
+pub mod significance;
+pub mod state;
+pub mod workspace;
+
+pub use compile::{FileProblem, RuleSet, WindowSpec};
+pub use engine::{Effect, ModelActivity};
+pub use state::{RuleState, RuleStates};
+pub use workspace::Workspace;

@@ -1,0 +1,51 @@
+//! `driftline schema`: the JSON Schema of the files that users write, for editors.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use crate::config::model::Model;
+use crate::config::rules::RuleFile;
+use crate::config::schema;
+use crate::config::service::Service;
+
+#[derive(Debug, Clone, Args)]
+pub struct SchemaArgs {
+    /// Which file's schema.
+    #[arg(value_enum)]
+    pub of: SchemaOf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    Model,
+    Rules,
+    Service,
+}
+
+impl SchemaOf {
+    pub const ALL: [SchemaOf; 3] = [SchemaOf::Model, SchemaOf::Rules, SchemaOf::Service];
+
+    pub fn schema(self) -> Value {
+        match self {
+            SchemaOf::Model => schema::of::<Model>(),
+            SchemaOf::Rules => schema::of::<RuleFile>(),
+            SchemaOf::Service => schema::of::<Service>(),
+        }
+    }
+
+    /// Its file in `schemas/`.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            SchemaOf::Model => "model.schema.json",
+            SchemaOf::Rules => "rules.schema.json",
+            SchemaOf::Service => "service.schema.json",
+        }
+    }
+}
+
+pub fn run(args: &SchemaArgs) -> ExitCode {
+    println!("{:#}", args.of.schema());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,245 @@
+//! What is wrong with a file, where, and what would be right: as text with the lines themselves, or as JSON.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level as Tone, Renderer, Snippet};
+use serde_json::json;
+
+/// A file's name as the user knows it, and its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub name: String,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Level {
+    Error,
+    Warning,
+}
+
+impl Level {
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warning => "warning",
+        }
+    }
+}
+
+/// A finding about a value that stands at `pointer` (a JSON pointer such as `/rules/0/when/warn`) in one of the
+/// files at hand. Checks that know no line numbers return these; `Loaded::locate` turns them into diagnostics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub level: Level,
+    pub code: &'static str,
+    pub pointer: String,
+    /// Point at the key, not at its value.
+    pub at_key: bool,
+    /// Bytes within the string value: the place of an error inside an expression.
+    pub within: Option<Range<usize>>,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl Problem {
+    pub fn error(code: &'static str, pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            level: Level::Error,
+            code,
+            pointer: pointer.into(),
+            at_key: false,
+            within: None,
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    pub fn warning(code: &'static str, pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::error(code, pointer, message) }
+    }
+
+    pub fn help(self, help: impl Into<String>) -> Self {
+        self.help_if(Some(help.into()))
+    }
+
+    pub fn help_if(self, help: Option<String>) -> Self {
+        Self { help, ..self }
+    }
+
+    pub fn key(self) -> Self {
+        Self { at_key: true, ..self }
+    }
+
+    pub fn within(self, within: Range<usize>) -> Self {
+        Self { within: Some(within), ..self }
+    }
+}
+
+/// A finding at its place in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnostic {
+    pub level: Level,
+    pub code: &'static str,
+    pub message: String,
+    pub help: Option<String>,
+    pub source: Arc<Source>,
+    /// Bytes of `source.text`; `None`: the file as a whole.
+    pub span: Option<Range<usize>>,
+    /// False for lines that hold a secret: they are not repeated in logs.
+    pub show_source: bool,
+}
+
+impl Diagnostic {
+    /// Line and column, both from 1, the column in characters.
+    pub fn position(&self) -> (usize, usize) {
+        let start = self.span.as_ref().map_or(0, |span| span.start).min(self.source.text.len());
+        let before = self.source.text.get(..start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    fn header(&self) -> String {
+        let (line, column) = self.position();
+        let place = match self.span {
+            Some(_) => format!("{}:{line}:{column}", self.source.name),
+            None => self.source.name.clone(),
+        };
+        format!("{place}: {}[{}]: {}", self.level.word(), self.code, self.message)
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let mut text = self.header();
+        text.push('\n');
+        if let Some(span) = self.span.as_ref().filter(|_| self.show_source) {
+            let tone = match self.level {
+                Level::Error => Tone::ERROR,
+                Level::Warning => Tone::WARNING,
+            };
+            let snippet = Snippet::source(self.source.text.as_str())
+                .annotation(AnnotationKind::Primary.span(visible(&self.source.text, span)));
+            text.push_str(&renderer.render(&[Group::with_level(tone).element(snippet)]));
+            text.push('\n');
+        }
+        if let Some(help) = &self.help {
+            text.push_str(&format!("  help: {help}\n"));
+        }
+        text
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let (line, column) = self.position();
+        json!({
+            "file": self.source.name,
+            "line": line,
+            "column": column,
+            "level": self.level.word(),
+            "code": self.code,
+            "message": self.message,
+            "help": self.help,
+        })
+    }
+}
+
+/// The span within its first line, at least one character where there is one: a whole mapping underlined helps
+/// nobody.
+fn visible(text: &str, span: &Range<usize>) -> Range<usize> {
+    let start = span.start.min(text.len());
+    let rest = &text[start..];
+    let line = rest.split('\n').next().unwrap_or_default().trim_end().len();
+    let wanted = span.end.saturating_sub(start).min(line);
+    let first_char = rest.chars().next().filter(|first| *first != '\n').map_or(0, char::len_utf8);
+    start..start + wanted.max(first_char)
+}
+
+/// Everything found in one pass over one or more files.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Diagnostics {
+    pub items: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.items.push(diagnostic);
+    }
+
+    pub fn extend(&mut self, other: Diagnostics) {
+        self.items.extend(other.items);
+    }
+
+    /// A finding about a file that has no place in it: it is missing, or cannot be read.
+    pub fn file(name: &str, code: &'static str, message: impl Into<String>) -> Self {
+        let source = Arc::new(Source { name: name.to_string(), text: String::new() });
+        let diagnostic = Diagnostic {
+            level: Level::Error,
+            code,
+            message: message.into(),
+            help: None,
+            source,
+            span: None,
+            show_source: false,
+        };
+        Self { items: vec![diagnostic] }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub fn errors(&self) -> usize {
+        self.items.iter().filter(|item| item.level == Level::Error).count()
+    }
+
+    pub fn warnings(&self) -> usize {
+        self.items.len() - self.errors()
+    }
+
+    /// True if a file could not be read at all: nothing can be said about it.
+    pub fn unreadable(&self) -> bool {
+        self.items.iter().any(|item| item.code == "unreadable")
+    }
+
+    /// By file in the order given, then by place; what two layers found is kept once, and a line
+    /// that holds a secret is repeated for none of its findings.
+    pub fn sort(&mut self) {
+        let mut order: Vec<String> = Vec::new();
+        for item in &self.items {
+            if !order.contains(&item.source.name) {
+                order.push(item.source.name.clone());
+            }
+        }
+        self.items.sort_by_key(|item| {
+            let file = order.iter().position(|name| *name == item.source.name);
+            (file, item.position(), item.level == Level::Warning)
+        });
+        self.items.dedup();
+        let line = |item: &Diagnostic| (item.source.name.clone(), item.position().0);
+        let secret_lines: Vec<_> = self.items.iter().filter(|item| !item.show_source).map(line).collect();
+        for item in &mut self.items {
+            item.show_source &= !secret_lines.contains(&line(item));
+        }
+    }
+
+    /// One block a finding: `file:line:col: error[code]: message`, the line, and `help:`.
+    pub fn text(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        self.items.iter().map(|item| item.render(&renderer)).collect::<Vec<_>>().join("\n")
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        json!({
+            "errors": self.errors(),
+            "warnings": self.warnings(),
+            "diagnostics": self.items.iter().map(Diagnostic::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl std::fmt::Display for Diagnostics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.text(false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}

@@ -1,0 +1,234 @@
+//! What one file alone can get wrong beyond its shape.
+
+use std::net::IpAddr;
+
+use super::diagnostic::Problem;
+use super::model::{Kind, Model};
+use super::nearest::suggest;
+use super::rules::{Receiver, RuleFile, Secret, TextOrSecret, WebhookReceiver};
+use super::service::Service;
+use super::yaml::child;
+
+pub fn service(service: &Service) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if service.kafka.partitions < 1 {
+        problems.push(Problem::error("out-of-range", "/kafka/partitions", "at least one partition is needed"));
+    }
+    if service.kafka.replication == 0 || service.kafka.replication < -1 {
+        let message = "the replication factor is -1 (the broker's default) or at least 1";
+        problems.push(Problem::error("out-of-range", "/kafka/replication", message));
+    }
+    if service.ingest.flush_rows == 0 {
+        problems.push(Problem::error("out-of-range", "/ingest/flush_rows", "at least one row a flush"));
+    }
+    for (pointer, span) in [
+        ("/ingest/flush_interval", service.ingest.flush_interval),
+        ("/dispatch/first_retry", service.dispatch.first_retry),
+        ("/dispatch/max_retry", service.dispatch.max_retry),
+        ("/dispatch/expire_after", service.dispatch.expire_after),
+    ] {
+        if span.ms == 0 {
+            problems.push(Problem::error("out-of-range", pointer, "this time must be longer than nothing"));
+        }
+    }
+    for (pointer, name) in [("/app", &service.app), ("/instance", &service.instance)] {
+        if !is_name(name) {
+            let message = format!("`{name}` may hold only letters, digits, `_`, `.` and `-`: it is part of topic names");
+            problems.push(Problem::error("bad-name", pointer, message));
+        }
+    }
+    if !service.http.bind.contains(':') {
+        let message = format!("`{}` is not an address", service.http.bind);
+        problems.push(Problem::error("bad-address", "/http/bind", message).help("write `127.0.0.1:8080`"));
+    }
+    if let Some(smtp) = &service.smtp {
+        if !smtp.url.starts_with("smtp://") && !smtp.url.starts_with("smtps://") {
+            let message = format!("`{}` is not a mail server", smtp.url);
+            problems.push(Problem::error("bad-url", "/smtp/url", message).help("write `smtps://mail.example.com:465`"));
+        }
+        if smtp.url.contains('@') {
+            let problem = Problem::error("literal-secret", "/smtp/url", "`url` holds a user name or password");
+            problems.push(problem.help("use `username` and `password: {env: NAME}`"));
+        }
+        secret(&mut problems, "/smtp/password", smtp.password.as_ref());
+    }
+    problems
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
+fn version(problems: &mut Vec<Problem>, version: u32) {
+    if version != 1 {
+        let message = format!("version {version} of this format is not known");
+        problems.push(Problem::error("bad-version", "/version", message).help("write `version: 1`"));
+    }
+}
+
+pub fn model(model: &Model) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    version(&mut problems, model.version);
+    if !is_name(&model.model) {
+        let message = format!("`{}` is not a model name: letters, digits, `_`, `.` and `-`", model.model);
+        problems.push(Problem::error("bad-name", "/model", message));
+    }
+    if model.topics.is_empty() {
+        problems.push(Problem::error("empty-list", "/topics", "a model needs at least one topic").help("topics: [predictions]"));
+    }
+    if model.features.is_empty() {
+        problems.push(Problem::error("empty-list", "/features", "a model needs at least one feature").help("amount: numeric"));
+    }
+    for (index, segment) in model.segments.iter().enumerate() {
+        let pointer = format!("/segments/{index}");
+        match model.features.get(segment) {
+            None => {
+                let message = format!("segment `{segment}` is not a feature of this model");
+                let help = suggest(segment, model.features.keys().map(String::as_str));
+                problems.push(Problem::error("unknown-segment", pointer, message).help_if(help));
+            }
+            Some(feature) if feature.kind() != Kind::Categorical => {
+                let message = format!("segment `{segment}` is numeric; segments are values of categorical features");
+                problems.push(Problem::error("segment-not-categorical", pointer, message));
+            }
+            Some(_) if model.segments[..index].contains(segment) => {
+                problems.push(Problem::error("duplicate", pointer, format!("segment `{segment}` stands here twice")));
+            }
+            Some(_) => {}
+        }
+    }
+    if model.max_segments == 0 {
+        problems.push(Problem::error("out-of-range", "/max_segments", "at least one segment"));
+    }
+    if model.windows.size.ms == 0 {
+        problems.push(Problem::error("out-of-range", "/windows/size", "a window must be longer than nothing"));
+    }
+    if model.fields.features != "*" && !model.fields.features.ends_with(".*") {
+        let message = format!("`{}` does not say where features stand", model.fields.features);
+        let problem = Problem::error("bad-path", "/fields/features", message);
+        problems.push(problem.help("write `features.*`, or `*` for flat events"));
+    }
+    for (reference, source) in &model.references {
+        for feature in source.columns.keys().filter(|feature| !model.features.contains_key(*feature)) {
+            if model.signals().iter().any(|signal| signal.name == **feature) {
+                continue;
+            }
+            let pointer = child(&child(&child("/references", reference), "columns"), feature);
+            let help = suggest(feature, model.features.keys().map(String::as_str));
+            let message = format!("`{feature}` is not a feature of this model");
+            problems.push(Problem::error("unknown-feature", pointer, message).key().help_if(help));
+        }
+    }
+    problems
+}
+
+pub fn rules(file: &RuleFile) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    version(&mut problems, file.version);
+    for (name, receiver) in &file.receivers {
+        self::receiver(&mut problems, &child("/receivers", name), name, receiver);
+    }
+    problems
+}
+
+fn receiver(problems: &mut Vec<Problem>, pointer: &str, name: &str, receiver: &Receiver) {
+    if receiver.email.is_some() == receiver.webhook.is_some() {
+        let message = format!("receiver `{name}` must have exactly one of `email` and `webhook`");
+        problems.push(Problem::error("receiver-kind", pointer, message).key());
+    }
+    if let Some(email) = &receiver.email {
+        if email.to.is_empty() {
+            problems.push(Problem::error("empty-list", format!("{pointer}/email/to"), "nobody to write to"));
+        }
+        for (index, address) in email.to.iter().enumerate() {
+            let well_formed = address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.len() > 2);
+            if !well_formed {
+                let message = format!("`{address}` is not an e-mail address");
+                problems.push(Problem::error("bad-address", format!("{pointer}/email/to/{index}"), message));
+            }
+        }
+    }
+    if let Some(webhook) = &receiver.webhook {
+        self::webhook(problems, &format!("{pointer}/webhook"), webhook);
+    }
+}
+
+fn webhook(problems: &mut Vec<Problem>, pointer: &str, webhook: &WebhookReceiver) {
+    let url_pointer = format!("{pointer}/url");
+    secret(problems, &format!("{pointer}/secret"), webhook.secret.as_ref());
+    secret(problems, &format!("{pointer}/previous_secret"), webhook.previous_secret.as_ref());
+    let url = match &webhook.url {
+        TextOrSecret::Secret(source) => return secret(problems, &url_pointer, Some(source)),
+        TextOrSecret::Text(url) => url,
+    };
+    let (plain, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => {
+            let message = format!("`{url}` is not a web address");
+            problems.push(Problem::error("bad-url", url_pointer, message).help("write `https://...`"));
+            return;
+        }
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') || has_token(rest) {
+        let problem = Problem::error("literal-secret", url_pointer, "`url` holds a secret");
+        problems.push(problem.help("write `url: {env: NAME}` or `url: {file: PATH}`"));
+        return;
+    }
+    let host = host(authority);
+    if host.is_empty() {
+        problems.push(Problem::error("bad-url", url_pointer, format!("`{url}` names no host")));
+    } else if is_private(host) {
+        if !webhook.allow_private {
+            let message = format!("`{host}` is a private address");
+            problems.push(Problem::error("private-address", url_pointer, message).help("allow it with `allow_private: true`"));
+        }
+    } else if plain {
+        let message = format!("plain http to `{host}`: anyone on the way can read and change alerts");
+        problems.push(Problem::error("plain-http", url_pointer, message).help("write `https://`"));
+    }
+}
+
+/// Query parameters that carry credentials.
+fn has_token(rest: &str) -> bool {
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').filter_map(|pair| pair.split_once('=')).any(|(key, value)| {
+        let key = key.to_lowercase();
+        !value.is_empty() && ["token", "secret", "password", "key", "sig"].iter().any(|word| key.contains(word))
+    })
+}
+
+fn host(authority: &str) -> &str {
+    match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// By name alone; what a name resolves to is checked again when connecting.
+fn is_private(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(v4)) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        Ok(IpAddr::V6(v6)) => {
+            v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
+        }
+        Err(_) => {
+            let host = host.to_lowercase();
+            !host.contains('.') || [".local", ".internal", ".localhost"].iter().any(|end| host.ends_with(end))
+        }
+    }
+}
+
+fn secret(problems: &mut Vec<Problem>, pointer: &str, secret: Option<&Secret>) {
+    let Some(secret) = secret else { return };
+    let one = match (&secret.env, &secret.file) {
+        (Some(name), None) => !name.is_empty(),
+        (None, Some(path)) => !path.is_empty(),
+        _ => false,
+    };
+    if !one {
+        let problem = Problem::error("secret-source", pointer, "a secret has exactly one source");
+        problems.push(problem.help("write `{env: NAME}` or `{file: PATH}`"));
+    }
+}

@@ -1,0 +1,327 @@
+//! YAML text to a tree that knows where every key and value stands.
+//!
+//! saphyr's own loader stops at the first duplicate key; the tree here is built from its parser's events and keeps
+//! both, so that each duplicate is reported beside everything else.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use saphyr::{Scalar, ScanError, Tag};
+use saphyr_parser::{Event, Parser, Span, SpannedEventReceiver};
+
+use super::diagnostic::Problem;
+
+/// A parsed file: plain values, and where each stands, by JSON pointer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    pub value: serde_json::Value,
+    pub places: Places,
+}
+
+/// Byte ranges of keys and values by JSON pointer (`/rules/0/when/warn`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Places {
+    by_pointer: HashMap<String, Place>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Place {
+    key: Option<Range<usize>>,
+    value: Range<usize>,
+}
+
+impl Places {
+    /// The place of the value at `pointer`, or of the nearest parent that exists.
+    pub fn value(&self, pointer: &str) -> Option<Range<usize>> {
+        self.nearest(pointer).map(|place| place.value.clone())
+    }
+
+    /// The place of the key at `pointer`; of the value in a list.
+    pub fn key(&self, pointer: &str) -> Option<Range<usize>> {
+        self.nearest(pointer).map(|place| place.key.clone().unwrap_or_else(|| place.value.clone()))
+    }
+
+    fn nearest(&self, pointer: &str) -> Option<&Place> {
+        let mut pointer = pointer;
+        loop {
+            if let Some(place) = self.by_pointer.get(pointer) {
+                return Some(place);
+            }
+            pointer = &pointer[..pointer.rfind('/')?];
+        }
+    }
+}
+
+/// One step down a JSON pointer.
+pub fn child(pointer: &str, key: &str) -> String {
+    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+/// An error of the text itself, with its bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyntaxError {
+    pub at: Range<usize>,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+/// Problems of the tree (duplicate keys, tags) stand beside the document: later layers go on.
+pub fn parse(text: &str) -> Result<(Document, Vec<(Range<usize>, Problem)>), SyntaxError> {
+    let bytes = ByteOffsets::new(text);
+    let mut tree = TreeBuilder::default();
+    let parsed = Parser::new_from_str(text).load(&mut tree, true);
+    parsed.map_err(|error| syntax_error(text, &bytes, &error))?;
+    if tree.too_large {
+        return Err(SyntaxError { at: 0..0, message: "its aliases unfold into too large a tree".into(), help: None });
+    }
+    let mut documents = tree.documents.into_iter();
+    let empty = |node: &Node| matches!(node.data, Data::Scalar(serde_json::Value::Null));
+    let Some(root) = documents.next().filter(|root| !empty(root)) else {
+        let help = Some("start with `version: 1`".to_string());
+        return Err(SyntaxError { at: 0..0, message: "the file is empty".into(), help });
+    };
+    if let Some(second) = documents.next() {
+        let at = bytes.range(&second);
+        let message = "a file holds one YAML document".into();
+        return Err(SyntaxError { at, message, help: Some("put what follows `---` in a file of its own".into()) });
+    }
+    let mut builder = Builder { bytes: &bytes, places: Places::default(), problems: Vec::new() };
+    let value = builder.build(&root, "", None, 0);
+    Ok((Document { value, places: builder.places }, builder.problems))
+}
+
+/// Deeper trees than any file needs would only exhaust the stack of what reads them.
+const MAX_DEPTH: usize = 32;
+
+struct Builder<'a> {
+    bytes: &'a ByteOffsets,
+    places: Places,
+    problems: Vec<(Range<usize>, Problem)>,
+}
+
+impl Builder<'_> {
+    fn problem(&mut self, at: Range<usize>, problem: Problem) {
+        self.problems.push((at, problem));
+    }
+
+    fn build(&mut self, node: &Node, pointer: &str, key: Option<Range<usize>>, depth: usize) -> serde_json::Value {
+        use serde_json::Value;
+        let range = self.bytes.range(node);
+        self.places.by_pointer.insert(pointer.to_string(), Place { key, value: range.clone() });
+        if depth > MAX_DEPTH {
+            self.problem(range, Problem::error("yaml", pointer, "nested too deeply"));
+            return Value::Null;
+        }
+        if node.tagged {
+            let problem = Problem::error("yaml-tag", pointer, "YAML tags are not used here");
+            self.problem(range.clone(), problem.help("quote the text if it should begin with `!`"));
+        }
+        match &node.data {
+            Data::Scalar(scalar) => scalar.clone(),
+            Data::List(items) => {
+                let items = items.iter().enumerate();
+                let pointer = |index: usize| format!("{pointer}/{index}");
+                Value::Array(items.map(|(index, item)| self.build(item, &pointer(index), None, depth + 1)).collect())
+            }
+            Data::Mapping(entries) => self.mapping(entries, pointer, depth),
+            Data::Bad => {
+                self.problem(range, Problem::error("yaml", pointer, "this is not a value of its tag's type"));
+                Value::Null
+            }
+        }
+    }
+
+    fn mapping(&mut self, entries: &[(Node, Node)], pointer: &str, depth: usize) -> serde_json::Value {
+        let mut object = serde_json::Map::new();
+        let mut first_places: BTreeMap<String, Range<usize>> = BTreeMap::new();
+        for (key, value) in entries {
+            let key_range = self.bytes.range(key);
+            let name = match &key.data {
+                Data::Scalar(serde_json::Value::String(name)) => name.clone(),
+                Data::Scalar(scalar) if !scalar.is_null() => scalar.to_string(),
+                _ => {
+                    self.problem(key_range, Problem::error("yaml", pointer, "a key must be text"));
+                    continue;
+                }
+            };
+            if let Some(first) = first_places.get(&name) {
+                let line = self.bytes.line(first.start);
+                let problem = Problem::error("duplicate-key", pointer, format!("`{name}` stands here twice"));
+                self.problem(key_range, problem.help(format!("the first is on line {line}; remove one of them")));
+                continue;
+            }
+            first_places.insert(name.clone(), key_range.clone());
+            let value = self.build(value, &child(pointer, &name), Some(key_range), depth + 1);
+            object.insert(name, value);
+        }
+        serde_json::Value::Object(object)
+    }
+}
+
+fn syntax_error(text: &str, bytes: &ByteOffsets, error: &ScanError) -> SyntaxError {
+    let start = bytes.of(error.marker().index());
+    let here = text[start..].chars().next();
+    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let indent_tab = tab_in_indentation(text, line_start);
+    if let Some(tab) = indent_tab {
+        return SyntaxError {
+            at: tab..tab + 1,
+            message: "a tab in the indentation".into(),
+            help: Some("YAML is indented with spaces".into()),
+        };
+    }
+    let help = match here {
+        Some('*') => Some("a bare `*` starts a YAML alias; write `\"*\"`".to_string()),
+        Some('%') | Some('@') | Some('`') => Some("put the text in quotes".to_string()),
+        _ if text[line_start..].lines().next().is_some_and(|line| line.matches(": ").count() > 1) => {
+            Some("text that holds `: ` must be in quotes".to_string())
+        }
+        _ => None,
+    };
+    let end = start + here.map_or(0, char::len_utf8);
+    SyntaxError { at: start..end, message: format!("not valid YAML: {}", error.info()), help }
+}
+
+/// A tab before the first other character of the line at `line_start` or of the one before it: scanners report
+/// it sometimes where it stands and sometimes at what follows.
+fn tab_in_indentation(text: &str, line_start: usize) -> Option<usize> {
+    let previous = text[..line_start.saturating_sub(1)].rfind('\n').map_or(0, |newline| newline + 1);
+    [line_start, previous].into_iter().find_map(|start| {
+        let indentation = text[start..].find(|c: char| c != ' ' && c != '\t').unwrap_or(0);
+        text[start..start + indentation].find('\t').map(|tab| start + tab)
+    })
+}
+
+/// saphyr counts characters; everything else here counts bytes.
+struct ByteOffsets {
+    offsets: Vec<usize>,
+    newlines: Vec<usize>,
+}
+
+impl ByteOffsets {
+    fn new(text: &str) -> Self {
+        let offsets = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
+        Self { offsets, newlines: text.match_indices('\n').map(|(offset, _)| offset).collect() }
+    }
+
+    fn of(&self, character: usize) -> usize {
+        self.offsets.get(character).or(self.offsets.last()).copied().unwrap_or(0)
+    }
+
+    fn range(&self, node: &Node) -> Range<usize> {
+        let start = self.of(node.start);
+        start..self.of(node.end).max(start)
+    }
+
+    /// Line from 1.
+    fn line(&self, byte: usize) -> usize {
+        self.newlines.partition_point(|newline| *newline < byte) + 1
+    }
+}
+
+/// A node and the characters it spans.
+#[derive(Debug, Clone)]
+struct Node {
+    start: usize,
+    end: usize,
+    tagged: bool,
+    data: Data,
+}
+
+#[derive(Debug, Clone)]
+enum Data {
+    Scalar(serde_json::Value),
+    List(Vec<Node>),
+    /// In the file's order, equal keys included.
+    Mapping(Vec<(Node, Node)>),
+    /// Not a value of the type that its tag names, or an alias of nothing.
+    Bad,
+}
+
+/// Builds the tree from the parser's events.
+#[derive(Default)]
+struct TreeBuilder {
+    /// Open collections, outermost first, with the id of their anchor (0: none).
+    open: Vec<(Node, usize, Option<Node>)>,
+    anchors: HashMap<usize, Node>,
+    documents: Vec<Node>,
+    aliased_nodes: usize,
+    /// Aliases that would have made the tree too large.
+    too_large: bool,
+}
+
+/// Nodes that aliases may add: a handful of nested aliases could otherwise fill the memory.
+const MAX_ALIASED_NODES: usize = 10_000;
+
+impl Node {
+    fn size(&self) -> usize {
+        1 + match &self.data {
+            Data::List(items) => items.iter().map(Node::size).sum(),
+            Data::Mapping(entries) => entries.iter().map(|(key, value)| key.size() + value.size()).sum(),
+            Data::Scalar(_) | Data::Bad => 0,
+        }
+    }
+}
+
+impl<'input> SpannedEventReceiver<'input> for TreeBuilder {
+    fn on_event(&mut self, event: Event<'input>, span: Span) {
+        let (start, end) = (span.start.index(), span.end.index());
+        let foreign = |tag: &Option<Cow<'_, Tag>>| tag.as_ref().is_some_and(|tag| !tag.is_yaml_core_schema());
+        match event {
+            Event::SequenceStart(anchor, tag) => {
+                self.open.push((Node { start, end, tagged: foreign(&tag), data: Data::List(Vec::new()) }, anchor, None));
+            }
+            Event::MappingStart(anchor, tag) => {
+                let data = Data::Mapping(Vec::new());
+                self.open.push((Node { start, end, tagged: foreign(&tag), data }, anchor, None));
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some((node, anchor, _)) = self.open.pop() {
+                    self.insert(Node { end: start.max(node.start), ..node }, anchor);
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let tagged = foreign(&tag);
+                let scalar = Scalar::parse_from_cow_and_metadata(text, style, tag.as_ref());
+                let data = scalar.map_or(Data::Bad, |scalar| Data::Scalar(to_json(scalar)));
+                self.insert(Node { start, end, tagged, data }, anchor);
+            }
+            Event::Alias(anchor) => {
+                let target = self.anchors.get(&anchor);
+                self.aliased_nodes += target.map_or(0, Node::size);
+                self.too_large |= self.aliased_nodes > MAX_ALIASED_NODES;
+                let data = target.filter(|_| !self.too_large).map_or(Data::Bad, |target| target.data.clone());
+                self.insert(Node { start, end, tagged: false, data }, 0);
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {}
+        }
+    }
+}
+
+impl TreeBuilder {
+    fn insert(&mut self, node: Node, anchor: usize) {
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut() {
+            None => self.documents.push(node),
+            Some((Node { data: Data::List(items), .. }, _, _)) => items.push(node),
+            Some((Node { data: Data::Mapping(entries), .. }, _, key)) => match key.take() {
+                None => *key = Some(node),
+                Some(key) => entries.push((key, node)),
+            },
+            Some(_) => unreachable!("only collections are open"),
+        }
+    }
+}
+
+fn to_json(scalar: Scalar<'_>) -> serde_json::Value {
+    match scalar {
+        Scalar::Null => serde_json::Value::Null,
+        Scalar::Boolean(boolean) => boolean.into(),
+        Scalar::Integer(integer) => integer.into(),
+        Scalar::FloatingPoint(float) => float.into_inner().into(),
+        Scalar::String(text) => text.into_owned().into(),
+    }
+}

@@ -1,0 +1,323 @@
+//! What rules get wrong together with the models, routes and receivers they name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::compile::{FileProblem, Rule};
+use super::expression::{Comparison, Condition, Expression, Quantity};
+use crate::config::diagnostic::Problem;
+use crate::config::glob;
+use crate::config::model::{Kind, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
+use crate::config::nearest::suggest;
+use crate::config::rules::{Include, Receiver, Route, RuleFile, Severity};
+use crate::config::yaml::child;
+
+/// A compiled rule, the index of its file and its place there.
+pub type Placed = (usize, String, Rule);
+
+pub fn rules(placed: &[Placed], models: &[Arc<Model>]) -> Vec<FileProblem> {
+    let mut problems = Vec::new();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    for (file, pointer, rule) in placed {
+        let mut found = Vec::new();
+        if !names.insert(&rule.name) {
+            let message = format!("another rule is named `{}`", rule.name);
+            let problem = Problem::error("duplicate-rule", format!("{pointer}/name"), message);
+            found.push(problem.help("the name is part of every alert: make it unique"));
+        }
+        conditions(rule, pointer, &mut found);
+        timing(rule, pointer, models, &mut found);
+        let matching: Vec<&Model> =
+            models.iter().map(Arc::as_ref).filter(|model| rule.matches_model(&model.model)).collect();
+        if matching.is_empty() {
+            let message = format!("no model matches `{}`", rule.model_glob);
+            let help = suggest(&rule.model_glob, models.iter().map(|model| model.model.as_str()));
+            found.push(Problem::error("unknown-model", format!("{pointer}/model"), message).help_if(help));
+        } else if rule.absent.is_none() {
+            subjects(rule, pointer, &matching, &mut found);
+        }
+        problems.extend(found.into_iter().map(|problem| FileProblem { file: *file, problem }));
+    }
+    problems
+}
+
+fn conditions(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
+    let name = &rule.name;
+    let judged = rule.warn.is_some() || rule.critical.is_some();
+    match (&rule.absent, judged) {
+        (None, false) => {
+            let problem = Problem::error("no-condition", pointer, format!("rule `{name}` never fires: it has no condition"));
+            found.push(problem.key().help("add `when: {warn: psi > 0.1, critical: psi > 0.25}` or `absent: {after: 15m}`"));
+        }
+        (Some(_), true) => {
+            let message = format!("rule `{name}` has both `when` and `absent`");
+            found.push(Problem::error("two-conditions", format!("{pointer}/absent"), message).key().help("make two rules of it"));
+        }
+        (Some(absent), false) if absent.after.ms == 0 => {
+            let message = "nothing is absent at once: `after` must be longer than nothing";
+            found.push(Problem::error("out-of-range", format!("{pointer}/absent/after"), message));
+        }
+        _ => {}
+    }
+    let alpha = rule.significance.alpha;
+    if !(alpha > 0.0 && alpha < 1.0) {
+        let message = format!("alpha is a probability between 0 and 1, not {alpha}");
+        found.push(Problem::error("out-of-range", format!("{pointer}/significance/alpha"), message).help("write 0.01"));
+    }
+    thresholds(rule, pointer, found);
+}
+
+/// `warn` must be reached before `critical`, and `recover` must lie on the healthy side of both.
+fn thresholds(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
+    let warn = rule.warn.as_ref().and_then(Threshold::of);
+    let critical = rule.critical.as_ref().and_then(Threshold::of);
+    if let (Some(warn), Some(critical)) = (&warn, &critical)
+        && warn.subject == critical.subject
+    {
+        let message = match (warn.above == critical.above, warn.limit == critical.limit) {
+            (false, _) => Some("`warn` and `critical` look in opposite directions".to_string()),
+            (true, true) => Some("`warn` and `critical` are the same".to_string()),
+            (true, false) if (warn.limit > critical.limit) == warn.above => {
+                Some("`critical` is reached before `warn`".to_string())
+            }
+            _ => None,
+        };
+        if let Some(message) = message {
+            let problem = Problem::error("severity-order", format!("{pointer}/when/critical"), message);
+            found.push(problem.help("give `critical` the graver threshold"));
+        }
+    }
+    let Some(recover) = rule.recover.as_ref().and_then(Threshold::of) else { return };
+    let Some(breach) = warn.or(critical).filter(|breach| breach.subject == recover.subject) else { return };
+    let wrong_side = recover.above == breach.above;
+    let beyond = if breach.above { recover.limit > breach.limit } else { recover.limit < breach.limit };
+    if wrong_side || beyond {
+        let message = "`recover` holds while the rule still breaches";
+        let sign = if breach.above { '<' } else { '>' };
+        let help = format!("write a condition on the healthy side, such as `{sign} {}`", breach.limit);
+        found.push(Problem::error("recover-side", format!("{pointer}/recover"), message).help(help));
+    }
+}
+
+/// `subject > limit` or `subject < limit`.
+struct Threshold {
+    subject: Quantity,
+    above: bool,
+    limit: f64,
+}
+
+impl Threshold {
+    fn of(expression: &Expression) -> Option<Self> {
+        let Condition::Compare { left, comparison, right } = &expression.condition else { return None };
+        let above = match comparison {
+            Comparison::Greater | Comparison::GreaterOrEqual => true,
+            Comparison::Less | Comparison::LessOrEqual => false,
+            Comparison::Equal | Comparison::NotEqual => return None,
+        };
+        match (left.constant(), right.constant()) {
+            (None, Some(limit)) => Some(Self { subject: left.clone(), above, limit }),
+            (Some(limit), None) => Some(Self { subject: right.clone(), above: !above, limit }),
+            _ => None,
+        }
+    }
+}
+
+fn timing(rule: &Rule, pointer: &str, models: &[Arc<Model>], found: &mut Vec<Problem>) {
+    if rule.window.is_some_and(|window| window.ms == 0) {
+        found.push(Problem::error("out-of-range", format!("{pointer}/window"), "a window must be longer than nothing"));
+        return;
+    }
+    let Some(slide) = rule.slide else { return };
+    let model_size = || models.iter().find(|model| rule.matches_model(&model.model)).map(|model| model.windows.size);
+    let Some(window) = rule.window.or_else(model_size) else { return };
+    let slide_pointer = format!("{pointer}/slide");
+    if slide.ms == 0 {
+        found.push(Problem::error("out-of-range", slide_pointer, "windows must move on"));
+    } else if window.ms % slide.ms != 0 {
+        let message = format!("a window of {window} is not a whole number of slides of {slide}");
+        found.push(Problem::error("bad-slide", slide_pointer, message).help("choose a slide that divides the window"));
+    }
+}
+
+fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
+    selectors(rule, pointer, models, found);
+    segments(rule, pointer, models, found);
+    let references: BTreeSet<&str> =
+        models.iter().flat_map(|model| model.references.keys()).map(String::as_str).collect();
+    if !rule.counts_rows_only && !references.contains(rule.reference.as_str()) {
+        let message = format!("no model of this rule has a reference `{}`", rule.reference);
+        let help = suggest(&rule.reference, references.iter().copied());
+        let help = help.unwrap_or_else(|| "add it under `references:` in the model file".into());
+        found.push(Problem::error("unknown-reference", format!("{pointer}/reference"), message).key().help(help));
+    }
+    for (expression, key) in [(&rule.warn, "when/warn"), (&rule.critical, "when/critical"), (&rule.recover, "recover")] {
+        let Some(expression) = expression else { continue };
+        for (metric, at) in &expression.metrics {
+            let signals = || models.iter().flat_map(|model| model.signals()).filter(|signal| rule.selects(&signal.name));
+            let suits = signals().any(|signal| metric.suits(signal.kind));
+            let unsuited = signals().find(|signal| !metric.suits(signal.kind) && names_exactly(rule, &signal.name));
+            let message = match (suits, unsuited) {
+                (_, Some(signal)) => format!("`{}` is {}: it has no `{}`", signal.name, kind(signal.kind), metric.name),
+                (false, None) if signals().next().is_some() => {
+                    format!("no feature of this rule has `{}`", metric.name)
+                }
+                _ => continue,
+            };
+            let problem = Problem::error("unsuited-metric", format!("{pointer}/{key}"), message).within(at.clone());
+            found.push(problem.help("`psi`, `js` and `null_rate` suit any feature"));
+        }
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Numeric => "numeric",
+        Kind::Categorical => "categorical",
+    }
+}
+
+/// Whether the rule names this feature itself, not by a glob or `all`.
+fn names_exactly(rule: &Rule, name: &str) -> bool {
+    rule.signal.as_deref() == Some(name)
+        || match &rule.features.include {
+            Include::Word(word) => word == name,
+            Include::Names(names) => names.iter().any(|included| included == name),
+        }
+}
+
+fn selectors(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
+    let features: BTreeSet<&str> =
+        models.iter().flat_map(|model| model.features.keys()).map(String::as_str).collect();
+    if let Some(signal) = &rule.signal {
+        let known: BTreeSet<String> = models.iter().flat_map(|model| model.signals()).map(|signal| signal.name).collect();
+        if !known.contains(signal) {
+            let message = format!("no model of this rule has a signal `{signal}`");
+            let help = match signal.as_str() {
+                PREDICTION_SIGNAL => Some("add `prediction: {path: ..., type: ...}` to the model file".to_string()),
+                SCORE_SIGNAL => Some("add `score: {path: ..., type: numeric}` to the model file".to_string()),
+                _ => suggest(signal, [PREDICTION_SIGNAL, SCORE_SIGNAL].into_iter().chain(features.iter().copied())),
+            };
+            found.push(Problem::error("unknown-signal", format!("{pointer}/signal"), message).help_if(help));
+        }
+    }
+    let unknown = |pattern: &str| match glob::is_glob(pattern) {
+        true => (!features.iter().any(|name| glob::matches(pattern, name))).then(|| format!("no feature matches `{pattern}`")),
+        false => (!features.contains(pattern)).then(|| format!("no model of this rule has a feature `{pattern}`")),
+    };
+    let included: Vec<(String, &String)> = match &rule.features.include {
+        Include::Word(word) if word == "all" => Vec::new(),
+        Include::Word(word) => vec![(format!("{pointer}/features/include"), word)],
+        Include::Names(names) => {
+            names.iter().enumerate().map(|(index, name)| (format!("{pointer}/features/include/{index}"), name)).collect()
+        }
+    };
+    for (place, pattern) in included {
+        if let Some(message) = unknown(pattern) {
+            let help = suggest(pattern, features.iter().copied());
+            found.push(Problem::error("unknown-feature", place, message).help_if(help));
+        }
+    }
+    for (index, pattern) in rule.features.exclude.iter().enumerate() {
+        if let Some(message) = unknown(pattern) {
+            let place = format!("{pointer}/features/exclude/{index}");
+            found.push(Problem::warning("unknown-feature", place, message).help_if(suggest(pattern, features.iter().copied())));
+        }
+    }
+}
+
+fn segments(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
+    for (index, segment) in rule.segments.iter().enumerate() {
+        if models.iter().any(|model| model.segments.contains(segment)) {
+            continue;
+        }
+        let feature = models.iter().find_map(|model| model.features.get(segment));
+        let (code, message, help) = match feature.map(|feature| feature.kind()) {
+            Some(Kind::Numeric) => {
+                ("segment-not-categorical", format!("segment `{segment}` is a numeric feature"), None)
+            }
+            Some(Kind::Categorical) => {
+                let help = format!("add `{segment}` to `segments:` in the model file");
+                ("unknown-segment", format!("`{segment}` is a feature but not a segment of the model"), Some(help))
+            }
+            None => {
+                let known: BTreeSet<&str> = models.iter().flat_map(|model| &model.segments).map(String::as_str).collect();
+                let help = suggest(segment, known.iter().copied());
+                ("unknown-segment", format!("no model of this rule has a segment `{segment}`"), help)
+            }
+        };
+        found.push(Problem::error(code, format!("{pointer}/segments/{index}"), message).help_if(help));
+    }
+}
+
+pub fn route_matches(route: &Route, rule: &str, model: &str, severity: Severity) -> bool {
+    let matcher = &route.matcher;
+    matcher.severity.is_none_or(|wanted| wanted == severity)
+        && matcher.rule.as_deref().is_none_or(|pattern| glob::matches(pattern, rule))
+        && matcher.model.as_deref().is_none_or(|pattern| glob::matches(model_part(pattern), model))
+}
+
+/// `fraud@*` in a route means the model: an episode may span versions.
+fn model_part(pattern: &str) -> &str {
+    pattern.split('@').next().unwrap_or_default()
+}
+
+pub fn routing(files: &[&RuleFile], placed: &[Placed], receivers: &BTreeMap<String, Receiver>) -> Vec<FileProblem> {
+    let mut problems = Vec::new();
+    let mut report = |file: usize, problem: Problem| problems.push(FileProblem { file, problem });
+    let mut used: BTreeSet<&str> = BTreeSet::new();
+    let any_severity = |rule: &Rule, route: &Route| {
+        let model = &rule.model_glob;
+        let by_name = |severity| route_matches(route, &rule.name, model, severity);
+        // A glob against a glob: assume that they meet.
+        let by_glob = |severity| glob::is_glob(model) && route_matches_but_model(route, &rule.name, severity);
+        rule.severities().into_iter().any(|severity| by_name(severity) || by_glob(severity))
+    };
+    for (file_index, file) in files.iter().enumerate() {
+        for (index, route) in file.routes.iter().enumerate() {
+            let pointer = format!("/routes/{index}");
+            if route.to.is_empty() {
+                report(file_index, Problem::error("empty-list", format!("{pointer}/to"), "this route leads nowhere").key());
+            }
+            for (to_index, name) in route.to.iter().enumerate() {
+                used.insert(name);
+                if !receivers.contains_key(name) {
+                    let message = format!("there is no receiver `{name}`");
+                    let help = suggest(name, receivers.keys().map(String::as_str));
+                    let help = help.unwrap_or_else(|| "define it under `receivers:`".into());
+                    report(file_index, Problem::error("unknown-receiver", format!("{pointer}/to/{to_index}"), message).help(help));
+                }
+            }
+            if !placed.is_empty() && !placed.iter().any(|(_, _, rule)| any_severity(rule, route)) {
+                report(file_index, Problem::warning("unreached-route", format!("{pointer}/match"), "no rule reaches this route").key());
+            }
+        }
+    }
+    for (file_index, file) in files.iter().enumerate() {
+        for name in file.receivers.keys().filter(|name| !used.contains(name.as_str())) {
+            let message = format!("no route leads to receiver `{name}`");
+            report(file_index, Problem::warning("unused-receiver", child("/receivers", name), message).key());
+        }
+    }
+    let routes: Vec<&Route> = files.iter().flat_map(|file| &file.routes).collect();
+    for (file, pointer, rule) in placed {
+        for severity in rule.severities() {
+            let reached = routes.iter().any(|route| {
+                route_matches(route, &rule.name, &rule.model_glob, severity)
+                    || (glob::is_glob(&rule.model_glob) && route_matches_but_model(route, &rule.name, severity))
+            });
+            if !reached {
+                let word = if severity == Severity::Warn { "warn" } else { "critical" };
+                let message = format!("nobody hears of `{}` at {word}: no route matches", rule.name);
+                let problem = Problem::error("no-route", format!("{pointer}/name"), message);
+                report(*file, problem.help(format!("add `routes: [{{match: {{severity: {word}}}, to: [...]}}]`")));
+            }
+        }
+    }
+    problems
+}
+
+fn route_matches_but_model(route: &Route, rule: &str, severity: Severity) -> bool {
+    let matcher = &route.matcher;
+    matcher.severity.is_none_or(|wanted| wanted == severity)
+        && matcher.rule.as_deref().is_none_or(|pattern| glob::matches(pattern, rule))
+}

@@ -1,0 +1,315 @@
+//! Rules files to a `RuleSet` that can be asked about windows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::checks;
+use super::expression::Expression;
+use super::state::Persistence;
+use crate::config::diagnostic::{Level, Problem};
+use crate::config::glob;
+use crate::config::model::{Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
+use crate::config::rules::{
+    Absent, FeatureSelector, GroupKey, Include, Receiver, Route, RuleFile, Severity, Significance,
+};
+use crate::config::units::Span;
+use crate::config::yaml::child;
+use crate::stats::metric::FeatureStats;
+use crate::windows::result::WindowResult;
+
+/// A problem and the index of its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileProblem {
+    pub file: usize,
+    pub problem: Problem,
+}
+
+/// Rows that a window needs to be judged, unless the rule or its file's defaults say otherwise.
+pub const DEFAULT_MIN_SAMPLES: u64 = 500;
+
+/// Reference that rules compare with, unless they say otherwise.
+pub const DEFAULT_REFERENCE: &str = "training";
+
+/// Length of windows and distance between their starts, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WindowSpec {
+    pub size_ms: i64,
+    pub slide_ms: i64,
+}
+
+/// A rule with its defaults filled in and its expressions read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    pub name: String,
+    pub model_glob: String,
+    pub version_glob: String,
+    pub features: FeatureSelector,
+    pub signal: Option<String>,
+    pub segments: Vec<String>,
+    /// `None`: the model's own.
+    pub window: Option<Span>,
+    pub slide: Option<Span>,
+    pub reference: String,
+    pub warn: Option<Expression>,
+    pub critical: Option<Expression>,
+    pub recover: Option<Expression>,
+    pub significance: Significance,
+    pub persistence: Persistence,
+    pub min_samples: u64,
+    pub group_by: BTreeSet<GroupKey>,
+    pub absent: Option<Absent>,
+    /// Conditions name `row_count` alone: no reference is needed.
+    pub counts_rows_only: bool,
+}
+
+impl Rule {
+    pub fn matches(&self, model: &str, version: &str) -> bool {
+        self.matches_model(model) && glob::matches(&self.version_glob, version)
+    }
+
+    pub fn matches_model(&self, model: &str) -> bool {
+        glob::matches(&self.model_glob, model)
+    }
+
+    pub fn window_spec(&self, model_size_ms: i64) -> WindowSpec {
+        let size_ms = self.window.map_or(model_size_ms, |window| window.ms);
+        WindowSpec { size_ms, slide_ms: self.slide.map_or(size_ms, |slide| slide.ms) }
+    }
+
+    /// Whether this rule looks at the feature or signal of this name.
+    pub fn selects(&self, name: &str) -> bool {
+        if let Some(signal) = &self.signal {
+            return signal == name;
+        }
+        if name == PREDICTION_SIGNAL || name == SCORE_SIGNAL {
+            return false;
+        }
+        let included = match &self.features.include {
+            Include::Word(word) => word == "all" || glob::matches(word, name),
+            Include::Names(patterns) => patterns.iter().any(|pattern| glob::matches(pattern, name)),
+        };
+        included && !self.features.exclude.iter().any(|pattern| glob::matches(pattern, name))
+    }
+
+    pub fn selected<'a>(&self, result: &'a WindowResult) -> Vec<(&'a str, &'a FeatureStats)> {
+        let features = result.features.iter().filter(|(name, _)| self.selects(name));
+        features.map(|(name, stats)| (name.as_str(), stats)).collect()
+    }
+
+    pub fn severities(&self) -> Vec<Severity> {
+        let mut severities = Vec::new();
+        severities.extend(self.warn.as_ref().map(|_| Severity::Warn));
+        severities.extend(self.critical.as_ref().map(|_| Severity::Critical));
+        severities.extend(self.absent.as_ref().map(|absent| absent.severity));
+        severities
+    }
+}
+
+/// What evaluation needs to know of a model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ModelWindows {
+    pub size_ms: i64,
+    pub allowed_lateness_ms: i64,
+}
+
+/// All rules of a service, with routes and receivers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleSet {
+    pub(super) rules: Vec<Rule>,
+    pub(super) routes: Vec<Route>,
+    pub(super) receivers: BTreeMap<String, Receiver>,
+    pub(super) models: BTreeMap<String, ModelWindows>,
+}
+
+impl RuleSet {
+    /// `files` are names and contents; errors come with the index of their file, warnings are left out (see
+    /// `analyse`).
+    pub fn compile(files: &[(String, RuleFile)], models: &[Arc<Model>]) -> Result<Self, Vec<FileProblem>> {
+        let contents: Vec<&RuleFile> = files.iter().map(|(_, file)| file).collect();
+        let (set, problems) = Self::analyse(&contents, models);
+        let errors: Vec<FileProblem> =
+            problems.into_iter().filter(|found| found.problem.level == Level::Error).collect();
+        if errors.is_empty() { Ok(set) } else { Err(errors) }
+    }
+
+    /// The set, and everything wrong or doubtful about it. A rule with an unreadable part is not in the set.
+    pub fn analyse(files: &[&RuleFile], models: &[Arc<Model>]) -> (Self, Vec<FileProblem>) {
+        let mut problems = Vec::new();
+        let mut placed = Vec::new();
+        let mut set = Self {
+            rules: Vec::new(),
+            routes: files.iter().flat_map(|file| file.routes.clone()).collect(),
+            receivers: BTreeMap::new(),
+            models: models
+                .iter()
+                .map(|model| {
+                    let windows = &model.windows;
+                    let about = ModelWindows { size_ms: windows.size.ms, allowed_lateness_ms: windows.allowed_lateness.ms };
+                    (model.model.clone(), about)
+                })
+                .collect(),
+        };
+        for (file_index, file) in files.iter().enumerate() {
+            let mut report = |problem| problems.push(FileProblem { file: file_index, problem });
+            for (rule_index, source) in file.rules.iter().enumerate() {
+                let pointer = format!("/rules/{rule_index}");
+                match rule(file, source, &pointer) {
+                    Ok(rule) => placed.push((file_index, pointer, rule)),
+                    Err(found) => found.into_iter().for_each(&mut report),
+                }
+            }
+            for (name, receiver) in &file.receivers {
+                if set.receivers.insert(name.clone(), receiver.clone()).is_some() {
+                    let message = format!("receiver `{name}` is in another file too");
+                    report(Problem::error("duplicate-receiver", child("/receivers", name), message).key());
+                }
+            }
+        }
+        problems.extend(checks::rules(&placed, models));
+        problems.extend(checks::routing(files, &placed, &set.receivers));
+        set.rules = placed.into_iter().map(|(_, _, rule)| rule).collect();
+        (set, problems)
+    }
+
+    /// Every window that is needed of this model: its own first, then those of rules, each once.
+    pub fn window_specs(&self, model: &Model) -> Vec<WindowSpec> {
+        let size_ms = model.windows.size.ms;
+        let mut specs = vec![WindowSpec { size_ms, slide_ms: size_ms }];
+        for rule in self.rules.iter().filter(|rule| rule.absent.is_none() && rule.matches_model(&model.model)) {
+            let spec = rule.window_spec(size_ms);
+            if !specs.contains(&spec) {
+                specs.push(spec);
+            }
+        }
+        specs
+    }
+
+    pub fn receivers(&self) -> &BTreeMap<String, Receiver> {
+        &self.receivers
+    }
+
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Receivers of every route that matches, in the order of routes, each once.
+    pub(super) fn route(&self, rule: &str, model: &str, severity: Severity) -> Vec<String> {
+        let mut receivers: Vec<String> = Vec::new();
+        for route in self.routes.iter().filter(|route| checks::route_matches(route, rule, model, severity)) {
+            for receiver in &route.to {
+                if !receivers.contains(receiver) {
+                    receivers.push(receiver.clone());
+                }
+            }
+        }
+        receivers
+    }
+}
+
+/// Reads `when`, `recover` and `for` of every rule of a raw file: their errors are found even where the file's
+/// shape is wrong elsewhere.
+pub fn string_problems(file: &serde_json::Value) -> Vec<Problem> {
+    let rules = file.get("rules").and_then(serde_json::Value::as_array);
+    let mut problems = Vec::new();
+    for (index, rule) in rules.into_iter().flatten().enumerate() {
+        for key in ["when/warn", "when/critical", "recover"] {
+            let text = rule.pointer(&format!("/{key}")).and_then(serde_json::Value::as_str);
+            let read = text.map(|text| expression(text, format!("/rules/{index}/{key}")));
+            problems.extend(read.and_then(Result::err));
+        }
+        let text = rule.get("for").and_then(serde_json::Value::as_str);
+        problems.extend(text.and_then(|text| persistence(text, &format!("/rules/{index}/for")).err()));
+    }
+    problems
+}
+
+fn expression(text: &str, pointer: String) -> Result<Expression, Problem> {
+    Expression::parse(text).map_err(|error| {
+        Problem::error("expression", pointer, error.message).within(error.at).help_if(error.help)
+    })
+}
+
+/// `3 of 5 windows`, `2 windows`, `1 window`.
+fn persistence(text: &str, pointer: &str) -> Result<Persistence, Problem> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let count = |word: &str| word.parse::<u32>().ok();
+    let (needed, of) = match words.as_slice() {
+        [needed, "of", of, "window" | "windows"] => (count(needed), count(of)),
+        [count_word, "window" | "windows"] => (count(count_word), count(count_word)),
+        _ => (None, None),
+    };
+    let wrong = |message: String| Problem::error("bad-for", pointer, message);
+    match (needed, of) {
+        (Some(needed), Some(of)) if needed > of => {
+            Err(wrong(format!("{needed} of {of} windows can never be reached")).help(format!("write `{of} of {needed} windows`")))
+        }
+        (Some(0), _) => Err(wrong("at least one window must breach".into()).help("write `1 window`")),
+        (Some(_), Some(of)) if of > MAX_PERSISTENCE => Err(wrong(format!("at most {MAX_PERSISTENCE} windows"))),
+        (Some(needed), Some(of)) => Ok(Persistence { needed, of }),
+        _ if Span::parse(text).is_ok() => {
+            Err(wrong(format!("`for` counts windows; `{text}` is a time")).help("write `2 windows` or `3 of 5 windows`"))
+        }
+        _ => Err(wrong(format!("`{text}` does not count windows")).help("write `2 windows` or `3 of 5 windows`")),
+    }
+}
+
+const MAX_PERSISTENCE: u32 = 100;
+
+fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> Result<Rule, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut read = |text: Option<&String>, key: &str| {
+        let expression = expression(text?, format!("{pointer}/{key}"));
+        expression.map_err(|problem| problems.push(problem)).ok()
+    };
+    let when = source.when.clone().unwrap_or_default();
+    let warn = read(when.warn.as_ref(), "when/warn");
+    let critical = read(when.critical.as_ref(), "when/critical");
+    let recover = read(source.recover.as_ref(), "recover");
+    let persistence = match source.for_.as_deref().map(|text| persistence(text, &format!("{pointer}/for"))) {
+        Some(Ok(persistence)) => persistence,
+        Some(Err(problem)) => {
+            problems.push(problem);
+            Persistence { needed: 1, of: 1 }
+        }
+        None => Persistence { needed: 1, of: 1 },
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (model_glob, version_glob) = source.model.split_once('@').unwrap_or((source.model.as_str(), "*"));
+    let counts_rows_only = [&warn, &critical]
+        .into_iter()
+        .flatten()
+        .all(|expression| expression.metrics.iter().all(|(metric, _)| metric.name == "row_count"));
+    // A rule about too few rows would never be asked if too few rows kept it from being asked.
+    let min_samples = match source.min_samples {
+        Some(min_samples) => min_samples,
+        None if counts_rows_only => 0,
+        None => file.defaults.min_samples.unwrap_or(DEFAULT_MIN_SAMPLES),
+    };
+    let group_by = match &source.group_by {
+        Some(keys) => keys.iter().copied().collect(),
+        None => BTreeSet::from([GroupKey::Model, GroupKey::Version, GroupKey::Segment]),
+    };
+    let reference = source.reference.clone().or_else(|| file.defaults.reference.clone());
+    Ok(Rule {
+        name: source.name.clone(),
+        model_glob: model_glob.to_string(),
+        version_glob: version_glob.to_string(),
+        features: source.features.clone().unwrap_or_default(),
+        signal: source.signal.clone(),
+        segments: source.segments.clone(),
+        window: source.window.or(file.defaults.window),
+        slide: source.slide,
+        reference: reference.unwrap_or_else(|| DEFAULT_REFERENCE.to_string()),
+        warn,
+        critical,
+        recover,
+        significance: source.significance.clone().unwrap_or_default(),
+        persistence,
+        min_samples,
+        group_by,
+        absent: source.absent.clone(),
+        counts_rows_only,
+    })
+}

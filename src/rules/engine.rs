@@ -1,0 +1,262 @@
+//! Closed windows in, effects out: evaluates every rule that the window concerns, moves its groups, and says what
+//! people must hear.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
+use super::compile::{Rule, RuleSet};
+use super::episode::{EpisodeStatus, Finding, Notification};
+use super::evaluate::{Judgement, evaluate};
+use super::reason::{self, Persisted};
+use super::state::{Contribution, Pair, RuleState, RuleStates, Standing, Told};
+use crate::config::rules::{GroupKey, Severity};
+use crate::windows::result::{ClosedWindow, Segment, Window, WindowResult};
+
+/// What the caller must do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Write to the outbox.
+    Notify(Notification),
+    /// Write to the `episodes` topic under `key`; `None` is a tombstone.
+    StateChanged { key: String, state: Option<RuleState> },
+    /// Count: `breached`, `quiet`, `insignificant`, `insufficient_samples`, `incomplete`, `no_reference`, `known`.
+    Evaluated { rule: String, outcome: &'static str },
+}
+
+/// When a model last had an event, by the log's clock.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelActivity {
+    pub model: String,
+    /// `None`: never; a model that has not begun is not absent.
+    pub last_arrival_ms: Option<i64>,
+}
+
+/// One group of a rule in one window.
+#[derive(Debug, Default)]
+struct Group<'e, 'a> {
+    judgements: Vec<&'e Judgement<'a>>,
+}
+
+/// A change to tell, without its wording.
+struct News {
+    status: EpisodeStatus,
+    severity: Severity,
+    told: Told,
+    sequence: u32,
+}
+
+impl RuleSet {
+    /// Evaluates a closed (or revised) window. Windows of one model version must come in order of their end;
+    /// the same window at the same revision changes nothing. `now_ms` stands in notifications and nowhere else.
+    pub fn on_window(&self, states: &mut RuleStates, closed: &ClosedWindow, now_ms: i64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let Some(model) = self.models.get(&closed.model) else { return effects };
+        let size_ms = closed.window.end_ms - closed.window.start_ms;
+        for rule in self.rules.iter().filter(|rule| rule.absent.is_none()) {
+            let spec = rule.window_spec(model.size_ms);
+            let its_window = spec.size_ms == size_ms && closed.window.start_ms.rem_euclid(spec.slide_ms.max(1)) == 0;
+            if its_window && rule.matches(&closed.model, &closed.version) {
+                let revisable = model.allowed_lateness_ms / spec.slide_ms.max(1) + 1;
+                let keep = (i64::from(rule.persistence.of) + revisable).clamp(1, MAX_STEPS) as usize;
+                self.evaluate_rule(rule, states, closed, keep, now_ms, &mut effects);
+            }
+        }
+        effects
+    }
+
+    fn evaluate_rule(
+        &self,
+        rule: &Rule,
+        states: &mut RuleStates,
+        closed: &ClosedWindow,
+        keep: usize,
+        now_ms: i64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let outcome = |outcome| Effect::Evaluated { rule: rule.name.clone(), outcome };
+        let results = looked_at(rule, closed);
+        if results.is_empty() {
+            effects.push(outcome("no_reference"));
+            return;
+        }
+        let evaluation = evaluate(rule, &results);
+        for (segment, mute) in &evaluation.muted {
+            let empty = empty_state(rule, closed, &Pair { segment: segment.clone(), feature: None });
+            if let Some(state) = states.by_key.get_mut(&empty.key()).filter(|state| state.muted != Some(*mute)) {
+                state.muted = Some(*mute);
+                effects.push(Effect::StateChanged { key: state.key(), state: Some(state.clone()) });
+            }
+            effects.push(outcome(mute.word()));
+        }
+        let mut groups: BTreeMap<String, (RuleState, Group<'_, '_>)> = BTreeMap::new();
+        for judgement in &evaluation.judgements {
+            let state = empty_state(rule, closed, &judgement.pair);
+            let (_, group) = groups.entry(state.key()).or_insert_with(|| (state, Group::default()));
+            group.judgements.push(judgement);
+        }
+        for (key, (empty, group)) in groups {
+            let state = states.by_key.entry(key.clone()).or_insert(empty);
+            let contribution = group.contribution(rule, closed.revision);
+            let word = group.outcome();
+            let before = state.standing(rule.persistence);
+            if !state.take(closed.window, &closed.version, contribution, rule.persistence, keep) {
+                effects.push(outcome("known"));
+                continue;
+            }
+            state.muted = None;
+            let after = state.standing(rule.persistence);
+            if let Some(news) = self.news(rule, closed, state, &after) {
+                effects.push(Effect::Notify(notification(rule, closed, state, &group, &news, (&before, &after), now_ms)));
+                state.told = Some(news.told);
+            }
+            effects.push(outcome(word));
+            effects.push(Effect::StateChanged { key, state: Some(state.clone()) });
+        }
+    }
+
+    /// Compares where the group stands with what was told last.
+    fn news(&self, rule: &Rule, closed: &ClosedWindow, state: &RuleState, after: &Standing) -> Option<News> {
+        let told = state.told.clone();
+        let open = told.clone().filter(|told| told.firing);
+        match (open, after.phase.episode()) {
+            (None, None) => None,
+            (Some(told), Some((severity, _))) if severity <= told.severity => None,
+            (Some(told), Some((severity, _))) => {
+                let receivers = self.route(&rule.name, &closed.model, severity);
+                Some(told_more(told, EpisodeStatus::Firing, severity, receivers))
+            }
+            (Some(told), None) => {
+                let severity = told.severity;
+                Some(told_more(told, EpisodeStatus::Resolved, severity, Vec::new()))
+            }
+            (None, Some((severity, first))) => {
+                let episode_id = episode_id(state, first);
+                let receivers = self.route(&rule.name, &closed.model, severity);
+                let begun = told.filter(|told| told.episode_id == episode_id).unwrap_or(Told {
+                    episode_id,
+                    next_sequence: 0,
+                    first,
+                    severity,
+                    receivers: Vec::new(),
+                    firing: false,
+                });
+                Some(told_more(begun, EpisodeStatus::Firing, severity, receivers))
+            }
+        }
+    }
+}
+
+/// A limit on what one state holds, whatever the lateness allowed.
+const MAX_STEPS: i64 = 256;
+
+fn told_more(told: Told, status: EpisodeStatus, severity: Severity, receivers: Vec<String>) -> News {
+    let sequence = told.next_sequence;
+    let mut told = Told { next_sequence: sequence + 1, severity, firing: status == EpisodeStatus::Firing, ..told };
+    for receiver in receivers {
+        if !told.receivers.contains(&receiver) {
+            told.receivers.push(receiver);
+        }
+    }
+    News { status, severity, told, sequence }
+}
+
+/// First 16 hexadecimal digits of the SHA-256 of rule, model, version, group and first breaching window: the same
+/// on any replica and in any replay.
+pub(super) fn episode_id(state: &RuleState, first: Window) -> String {
+    let digest = Sha256::digest(format!("{}@{}", state.key(), first.start_ms).as_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Results of the rule's reference and segments, the whole first.
+fn looked_at<'a>(rule: &Rule, closed: &'a ClosedWindow) -> Vec<&'a WindowResult> {
+    let mut seen: BTreeSet<&Segment> = BTreeSet::new();
+    closed
+        .results
+        .iter()
+        .filter(|result| rule.counts_rows_only || result.reference == rule.reference)
+        .filter(|result| result.segment.is_all() || rule.segments.contains(&result.segment.column))
+        .filter(|result| seen.insert(&result.segment))
+        .collect()
+}
+
+/// The state of a pair's group before its first window.
+fn empty_state(rule: &Rule, closed: &ClosedWindow, pair: &Pair) -> RuleState {
+    let by = |key| rule.group_by.contains(&key);
+    let version = by(GroupKey::Version).then_some(closed.version.as_str());
+    let segment = if by(GroupKey::Segment) { pair.segment.clone() } else { Segment::default() };
+    let feature = pair.feature.as_deref().filter(|_| by(GroupKey::Feature));
+    RuleState::new(&rule.name, &closed.model, version, &segment, feature)
+}
+
+impl Group<'_, '_> {
+    fn contribution(&self, rule: &Rule, revision: u32) -> Contribution {
+        let breaching = self.judgements.iter().filter_map(|judgement| {
+            judgement.breach.as_ref().map(|breach| (judgement.pair.clone(), breach.severity))
+        });
+        let unrecovered = self.judgements.iter().filter(|judgement| rule.recover.is_some() && judgement.unrecovered);
+        Contribution {
+            revision,
+            breaching: breaching.collect(),
+            unrecovered: unrecovered.map(|judgement| judgement.pair.clone()).collect(),
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        if self.judgements.iter().any(|judgement| judgement.breach.is_some()) {
+            "breached"
+        } else if self.judgements.iter().any(|judgement| judgement.insignificant) {
+            "insignificant"
+        } else {
+            "quiet"
+        }
+    }
+}
+
+fn notification(
+    rule: &Rule,
+    closed: &ClosedWindow,
+    state: &RuleState,
+    group: &Group<'_, '_>,
+    news: &News,
+    (before, after): (&Standing, &Standing),
+    now_ms: i64,
+) -> Notification {
+    let persisted = match news.status {
+        EpisodeStatus::Firing => {
+            Persisted { breached: after.windows_breached, considered: after.windows_considered }
+        }
+        EpisodeStatus::Resolved => Persisted { breached: 0, considered: rule.persistence.needed },
+    };
+    let findings: Vec<Finding> = match news.status {
+        EpisodeStatus::Firing => reason::breaches(rule, &group.judgements, persisted),
+        EpisodeStatus::Resolved => {
+            reason::recoveries(rule, &group.judgements, before.members.iter(), news.severity)
+        }
+    };
+    let result = group.judgements.first().map(|judgement| judgement.result);
+    let who = reason::who(&closed.model, &closed.version, &state.segment);
+    Notification {
+        id: format!("{}-{}", news.told.episode_id, news.sequence),
+        episode_id: news.told.episode_id.clone(),
+        sequence: news.sequence,
+        status: news.status,
+        severity: news.severity,
+        rule: rule.name.clone(),
+        model: closed.model.clone(),
+        version: closed.version.clone(),
+        segment: state.segment.clone(),
+        feature: state.feature.clone(),
+        summary: reason::summary(rule, &who, news.status, news.severity, &findings),
+        findings,
+        reference: result.map(|result| result.reference.clone()).unwrap_or_default(),
+        reference_id: result.map(|result| result.reference_id.clone()).unwrap_or_default(),
+        first_window: news.told.first,
+        window: closed.window,
+        windows_breached: persisted.breached,
+        windows_considered: persisted.considered,
+        rows: result.map_or(0, |result| result.rows),
+        at_ms: now_ms,
+        receivers: news.told.receivers.clone(),
+    }
+}

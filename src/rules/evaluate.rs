@@ -1,0 +1,380 @@
+//! One rule asked about one closed window: which features of which segments breach it.
+//!
+//! Three-valued: a metric that is undefined here (empty feature, wrong type) makes a comparison neither true nor
+//! false, and only what is true breaches. Thresholds meet the value itself, not value minus `bound`: a coarse
+//! bound would mute the largest shifts. `==` and `!=` allow for the bound, since equality of an approximate
+//! value has no other meaning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::compile::Rule;
+use super::expression::{Comparison, Condition, Expression, Quantifier, Quantity};
+use super::metrics::Metric;
+use super::significance::adjust;
+use super::state::{Mute, Pair};
+use crate::config::rules::{Severity, SignificanceTest};
+use crate::stats::metric::{FeatureStats, MetricValue};
+use crate::windows::result::{Segment, WindowResult};
+
+/// What a rule says about one segment and feature (or the segment as a whole) of a window.
+#[derive(Debug, Clone)]
+pub struct Judgement<'a> {
+    pub pair: Pair,
+    pub result: &'a WindowResult,
+    pub stats: Option<&'a FeatureStats>,
+    /// `None`: no breach.
+    pub breach: Option<Breach>,
+    /// Effect size alone would breach, chance may explain it.
+    pub insignificant: bool,
+    /// A firing alert on this pair does not recover by this window.
+    pub unrecovered: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Breach {
+    pub severity: Severity,
+    pub decider: Decider,
+    /// The condition as written.
+    pub condition: String,
+    /// `None`: no test applies.
+    pub p_adjusted: Option<f64>,
+}
+
+/// The measured thing that a sentence about a breach names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decider {
+    /// A metric's name, or a quantifier as written.
+    pub name: String,
+    pub metric: Option<&'static Metric>,
+    pub value: MetricValue,
+}
+
+#[derive(Debug, Clone)]
+pub struct Evaluation<'a> {
+    pub judgements: Vec<Judgement<'a>>,
+    /// Segments that could not be judged.
+    pub muted: Vec<(Segment, Mute)>,
+}
+
+/// One segment's view of a window.
+struct Scope<'a> {
+    result: &'a WindowResult,
+    selected: Vec<(&'a str, &'a FeatureStats)>,
+}
+
+/// `results` are those of the rule's reference and segments, the whole first.
+pub fn evaluate<'a>(rule: &Rule, results: &[&'a WindowResult]) -> Evaluation<'a> {
+    let mut muted = Vec::new();
+    let mut scopes = Vec::new();
+    for result in results {
+        if !result.complete {
+            muted.push((result.segment.clone(), Mute::Incomplete));
+        } else if result.rows < rule.min_samples {
+            muted.push((result.segment.clone(), Mute::InsufficientSamples));
+        } else {
+            scopes.push(Scope { result, selected: rule.selected(result) });
+        }
+    }
+    let mut judgements: BTreeMap<(usize, Option<&str>), Judgement<'a>> = BTreeMap::new();
+    for (severity, expression) in [(Severity::Warn, &rule.warn), (Severity::Critical, &rule.critical)] {
+        let Some(expression) = expression else { continue };
+        judge(rule, &scopes, severity, expression, &mut judgements);
+    }
+    Evaluation { judgements: judgements.into_values().collect(), muted }
+}
+
+/// Adds what `expression` says; of two severities the later, higher one stands.
+fn judge<'a>(
+    rule: &Rule,
+    scopes: &[Scope<'a>],
+    severity: Severity,
+    expression: &Expression,
+    judgements: &mut BTreeMap<(usize, Option<&'a str>), Judgement<'a>>,
+) {
+    let significant = QuantifiedSignificance::new(rule, scopes, &expression.condition);
+    let mut asked = Vec::new();
+    for (index, scope) in scopes.iter().enumerate() {
+        let view = |stats| View { scope, index, stats, significant: Some(&significant) };
+        if expression.is_about_window() {
+            asked.push((None, view(None)));
+        } else {
+            asked.extend(scope.selected.iter().map(|(name, stats)| (Some(*name), view(Some(*stats)))));
+        }
+    }
+    let p_values: Vec<Option<f64>> = asked.iter().map(|(_, view)| test(rule, &expression.condition, view.stats)).collect();
+    let adjusted = adjust_present(rule, &p_values);
+    for ((feature, view), p_adjusted) in asked.into_iter().zip(adjusted) {
+        let holds = view.truth(&expression.condition) == Some(true);
+        let convincing = p_adjusted.is_none_or(|p| p <= rule.significance.alpha);
+        let pair = Pair { segment: view.scope.result.segment.clone(), feature: feature.map(str::to_string) };
+        let judgement = judgements.entry((view.index, feature)).or_insert_with(|| Judgement {
+            pair,
+            result: view.scope.result,
+            stats: view.stats,
+            breach: None,
+            insignificant: false,
+            unrecovered: rule.recover.as_ref().is_some_and(|recover| view.truth(&recover.condition) == Some(false)),
+        });
+        judgement.insignificant |= holds && !convincing;
+        if holds && convincing {
+            let decider = view.decider(&expression.condition);
+            judgement.breach = Some(Breach { severity, decider, condition: expression.text.clone(), p_adjusted });
+        }
+    }
+}
+
+/// What the deciding metric of `rule` is in this window, whether or not it breaches: for sentences on recovery.
+pub fn decider<'a>(rule: &Rule, judgement: &Judgement<'a>) -> Option<Decider> {
+    let expression = rule.warn.as_ref().or(rule.critical.as_ref())?;
+    let scope = Scope { result: judgement.result, selected: rule.selected(judgement.result) };
+    let view = View { scope: &scope, index: 0, stats: judgement.stats, significant: None };
+    Some(view.decider(&expression.condition))
+}
+
+/// Adjusts over those that have a p-value; the others stay without.
+fn adjust_present(rule: &Rule, p_values: &[Option<f64>]) -> Vec<Option<f64>> {
+    let present: Vec<f64> = p_values.iter().flatten().copied().collect();
+    let mut adjusted = adjust(rule.significance.correction, &present).into_iter();
+    p_values.iter().map(|p| p.and_then(|_| adjusted.next())).collect()
+}
+
+/// p-value of a condition on one feature; `None` where no part of it has a test (a null rate, a row count).
+///
+/// `and` needs every part, so its p is the largest (intersection-union); `or` takes the smallest, doubled
+/// (Bonferroni). It does not depend on which part held: a family's values must not be picked by outcome.
+fn test(rule: &Rule, condition: &Condition, stats: Option<&FeatureStats>) -> Option<f64> {
+    if rule.significance.test == SignificanceTest::None {
+        return None;
+    }
+    let stats = stats?;
+    match condition {
+        Condition::Compare { left, right, .. } => largest([metric_p(left, stats), metric_p(right, stats)]),
+        Condition::Between { value, low, high } => {
+            largest([metric_p(value, stats), metric_p(low, stats), metric_p(high, stats)])
+        }
+        Condition::And(left, right) => largest([test(rule, left, Some(stats)), test(rule, right, Some(stats))]),
+        Condition::Or(left, right) => match (test(rule, left, Some(stats)), test(rule, right, Some(stats))) {
+            (Some(left), Some(right)) => Some((2.0 * left.min(right)).min(1.0)),
+            (one, other) => one.or(other),
+        },
+        Condition::Not(inner) => test(rule, inner, Some(stats)),
+        Condition::Any(_) => None,
+    }
+}
+
+fn largest<const N: usize>(p_values: [Option<f64>; N]) -> Option<f64> {
+    p_values.into_iter().flatten().reduce(f64::max)
+}
+
+fn metric_p(quantity: &Quantity, stats: &FeatureStats) -> Option<f64> {
+    match quantity {
+        Quantity::Metric(metric) => {
+            let own = stats.metrics.get(metric.name).and_then(|value| value.p_value);
+            if own.is_some() || !metric.distribution {
+                return own;
+            }
+            // Kolmogorov-Smirnov stands beside numeric features, chi-square beside categorical ones. A distance
+            // that nothing can test is not evidence.
+            let of = |name: &str| stats.metrics.get(name).and_then(|value| value.p_value);
+            Some(of("ks").or_else(|| of("chi_square")).unwrap_or(1.0))
+        }
+        Quantity::Negative(inner) => metric_p(inner, stats),
+        Quantity::Arithmetic(_, left, right) => largest([metric_p(left, stats), metric_p(right, stats)]),
+        Quantity::Number(_) | Quantity::Share(_) | Quantity::Count(_) => None,
+    }
+}
+
+/// Which features count inside `any`, `share` and `count`: those that are significant, over the family of all
+/// segments and features that the quantifier looks at.
+struct QuantifiedSignificance<'a> {
+    insignificant: BTreeSet<(String, usize, &'a str)>,
+}
+
+impl<'a> QuantifiedSignificance<'a> {
+    fn new(rule: &Rule, scopes: &[Scope<'a>], condition: &Condition) -> Self {
+        let mut insignificant = BTreeSet::new();
+        for quantifier in condition.quantifiers() {
+            let asked: Vec<(usize, &'a str, &'a FeatureStats)> = scopes
+                .iter()
+                .enumerate()
+                .flat_map(|(index, scope)| scope.selected.iter().map(move |(name, stats)| (index, *name, *stats)))
+                .collect();
+            let p_values: Vec<Option<f64>> =
+                asked.iter().map(|(_, _, stats)| test(rule, &quantifier.condition, Some(stats))).collect();
+            for ((index, name, _), p_adjusted) in asked.iter().zip(adjust_present(rule, &p_values)) {
+                if p_adjusted.is_some_and(|p| p > rule.significance.alpha) {
+                    insignificant.insert((quantifier.text.clone(), *index, *name));
+                }
+            }
+        }
+        Self { insignificant }
+    }
+}
+
+/// A value and the largest distance to the exact one.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    value: f64,
+    bound: f64,
+}
+
+/// What a condition sees.
+struct View<'a, 'b> {
+    scope: &'b Scope<'a>,
+    index: usize,
+    stats: Option<&'a FeatureStats>,
+    significant: Option<&'b QuantifiedSignificance<'a>>,
+}
+
+impl<'a> View<'a, '_> {
+    fn truth(&self, condition: &Condition) -> Option<bool> {
+        match condition {
+            Condition::Compare { left, comparison, right } => {
+                Some(compare(*comparison, self.number(left)?, self.number(right)?))
+            }
+            Condition::Between { value, low, high } => {
+                let (value, low, high) = (self.number(value)?, self.number(low)?, self.number(high)?);
+                Some(low.value <= value.value && value.value <= high.value)
+            }
+            Condition::And(left, right) => match (self.truth(left), self.truth(right)) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            },
+            Condition::Or(left, right) => match (self.truth(left), self.truth(right)) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            },
+            Condition::Not(inner) => self.truth(inner).map(|truth| !truth),
+            Condition::Any(quantifier) => Some(self.holding(quantifier) > 0),
+        }
+    }
+
+    fn number(&self, quantity: &Quantity) -> Option<Measured> {
+        let measured = match quantity {
+            Quantity::Number(number) => Measured { value: *number, bound: 0.0 },
+            Quantity::Metric(metric) => {
+                let found = self.metric(metric)?;
+                Measured { value: found.value?, bound: found.bound.unwrap_or(0.0) }
+            }
+            Quantity::Negative(inner) => {
+                let inner = self.number(inner)?;
+                Measured { value: -inner.value, bound: inner.bound }
+            }
+            Quantity::Arithmetic(operation, left, right) => {
+                let (left, right) = (self.number(left)?, self.number(right)?);
+                let value = operation.apply(left.value, right.value);
+                let corners = [-1.0, 1.0].iter().flat_map(|up| [-1.0, 1.0].iter().map(move |down| (*up, *down)));
+                let bound = corners
+                    .map(|(up, down)| {
+                        let moved = operation.apply(left.value + up * left.bound, right.value + down * right.bound);
+                        (moved - value).abs()
+                    })
+                    .fold(0.0, f64::max);
+                Measured { value, bound }
+            }
+            Quantity::Count(quantifier) => Measured { value: self.holding(quantifier) as f64, bound: 0.0 },
+            Quantity::Share(quantifier) => {
+                let asked = self.asked(quantifier);
+                Measured { value: self.holding(quantifier) as f64 / asked as f64, bound: 0.0 }
+            }
+        };
+        measured.value.is_finite().then_some(measured)
+    }
+
+    fn metric(&self, metric: &Metric) -> Option<MetricValue> {
+        match metric.name {
+            "row_count" => Some(MetricValue::exact(self.scope.result.rows as f64)),
+            name => self.stats?.metrics.get(name).copied(),
+        }
+    }
+
+    fn of_feature(&self, stats: &'a FeatureStats) -> View<'a, '_> {
+        View { scope: self.scope, index: self.index, stats: Some(stats), significant: None }
+    }
+
+    /// Selected features that the quantifier's condition can be asked of: its metrics are defined there.
+    fn asked(&self, quantifier: &Quantifier) -> usize {
+        let selected = self.scope.selected.iter();
+        selected.filter(|(_, stats)| self.of_feature(stats).truth(&quantifier.condition).is_some()).count()
+    }
+
+    fn holding(&self, quantifier: &Quantifier) -> usize {
+        let counts = |name: &str| {
+            let key = (quantifier.text.clone(), self.index, name);
+            self.significant.is_none_or(|significant| {
+                !significant.insignificant.contains(&(key.0, key.1, key.2))
+            })
+        };
+        let selected = self.scope.selected.iter();
+        selected
+            .filter(|(name, stats)| {
+                self.of_feature(stats).truth(&quantifier.condition) == Some(true) && counts(name)
+            })
+            .count()
+    }
+
+    /// The first comparison that holds names the metric; the first at all where none does.
+    fn decider(&self, condition: &Condition) -> Decider {
+        self.named(condition, true).or_else(|| self.named(condition, false)).unwrap_or_else(|| Decider {
+            name: "condition".into(),
+            metric: None,
+            value: MetricValue::undefined(),
+        })
+    }
+
+    fn named(&self, condition: &Condition, holding: bool) -> Option<Decider> {
+        match condition {
+            Condition::And(left, right) | Condition::Or(left, right) => {
+                self.named(left, holding).or_else(|| self.named(right, holding))
+            }
+            Condition::Not(inner) => self.named(inner, false),
+            Condition::Any(quantifier) => {
+                let count = MetricValue::exact(self.holding(quantifier) as f64);
+                Some(Decider { name: quantifier.text.clone(), metric: None, value: count })
+            }
+            Condition::Compare { left, right, .. } => {
+                let wanted = !holding || self.truth(condition) == Some(true);
+                wanted.then(|| self.measured(left).or_else(|| self.measured(right))).flatten()
+            }
+            Condition::Between { value, .. } => {
+                let wanted = !holding || self.truth(condition) == Some(true);
+                wanted.then(|| self.measured(value)).flatten()
+            }
+        }
+    }
+
+    fn measured(&self, quantity: &Quantity) -> Option<Decider> {
+        match quantity {
+            Quantity::Number(_) => None,
+            Quantity::Metric(metric) => {
+                let value = self.metric(metric).unwrap_or_else(MetricValue::undefined);
+                Some(Decider { name: metric.name.to_string(), metric: Some(metric), value })
+            }
+            Quantity::Negative(inner) => self.measured(inner),
+            Quantity::Arithmetic(_, left, right) => self.measured(left).or_else(|| self.measured(right)),
+            Quantity::Share(quantifier) | Quantity::Count(quantifier) => {
+                let value = self.number(quantity).map_or_else(MetricValue::undefined, |number| {
+                    MetricValue::exact(number.value)
+                });
+                Some(Decider { name: quantifier.text.clone(), metric: None, value })
+            }
+        }
+    }
+}
+
+/// Smallest difference that `==` sees in exact values.
+const EQUALITY_TOLERANCE: f64 = 1e-12;
+
+fn compare(comparison: Comparison, left: Measured, right: Measured) -> bool {
+    let equal = (left.value - right.value).abs() <= left.bound + right.bound + EQUALITY_TOLERANCE;
+    match comparison {
+        Comparison::Greater => left.value > right.value,
+        Comparison::GreaterOrEqual => left.value >= right.value,
+        Comparison::Less => left.value < right.value,
+        Comparison::LessOrEqual => left.value <= right.value,
+        Comparison::Equal => equal,
+        Comparison::NotEqual => !equal,
+    }
+}

@@ -1,0 +1,653 @@
+//! The language of `when` and `recover`: comparisons of metrics, joined by `and`, `or` and `not`.
+//!
+//! ```text
+//! condition  = conjunction { "or" conjunction }
+//! conjunction = negation { "and" negation }
+//! negation   = "not" negation | comparison
+//! comparison = sum ( (">" | ">=" | "<" | "<=" | "==" | "!=") sum | ["not"] "between" sum "and" sum )
+//! sum        = product { ("+" | "-") product }
+//! product    = signed { ("*" | "/") signed }
+//! signed     = "-" signed | metric | number ["%"] | "(" condition ")" | quantifier
+//! quantifier = ("any" | "share" | "count") "(" condition ")"
+//! ```
+//!
+//! Every part is typed as it is read: a condition cannot be added, a number cannot be negated by `not`. Errors
+//! carry the bytes of the text they are about. To add a function: `Parser::primary`.
+
+use std::ops::Range;
+
+use super::metrics::{METRICS, Metric, Subject, find};
+use crate::config::nearest::suggest;
+
+/// Something that holds or does not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    Compare { left: Quantity, comparison: Comparison, right: Quantity },
+    Between { value: Quantity, low: Quantity, high: Quantity },
+    And(Box<Condition>, Box<Condition>),
+    Or(Box<Condition>, Box<Condition>),
+    Not(Box<Condition>),
+    /// Holds for at least one selected feature.
+    Any(Box<Quantifier>),
+}
+
+/// A number.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Quantity {
+    Number(f64),
+    Metric(&'static Metric),
+    Negative(Box<Quantity>),
+    Arithmetic(Arithmetic, Box<Quantity>, Box<Quantity>),
+    /// Share of the selected features for which it holds, 0 to 1.
+    Share(Box<Quantifier>),
+    /// Number of the selected features for which it holds.
+    Count(Box<Quantifier>),
+}
+
+/// A condition asked of every selected feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quantifier {
+    pub condition: Condition,
+    /// As written: `share(psi > 0.2)`.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+    Equal,
+    NotEqual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+}
+
+/// A condition as written, whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expression {
+    pub condition: Condition,
+    pub text: String,
+    /// Metrics named, with their bytes.
+    pub metrics: Vec<(&'static Metric, Range<usize>)>,
+}
+
+/// What is wrong, and which bytes of the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ExpressionError {
+    pub at: Range<usize>,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+/// More parts than any rule needs; bounds the depth of everything that walks a condition.
+const MAX_TOKENS: usize = 200;
+
+impl Expression {
+    pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        let tokens = tokens(text)?;
+        let mut parser = Parser { text, tokens, next: 0, metrics: Vec::new(), quantified: false };
+        let parsed = parser.disjunction()?;
+        if let Some(token) = parser.peek() {
+            return Err(unexpected_rest(text, token));
+        }
+        match parsed.value {
+            Value::Condition(condition) => {
+                Ok(Self { condition, text: text.trim().to_string(), metrics: parser.metrics })
+            }
+            Value::Quantity(_) => {
+                Err(error(parsed.at, "this is a number, not a condition").help("compare it: `psi > 0.25`"))
+            }
+        }
+    }
+
+    /// True if the window as a whole is judged: no feature's metric stands outside `any`, `share` and `count`.
+    pub fn is_about_window(&self) -> bool {
+        !self.condition.names_feature_metric()
+    }
+}
+
+impl Condition {
+    fn names_feature_metric(&self) -> bool {
+        match self {
+            Condition::Compare { left, right, .. } => left.names_feature_metric() || right.names_feature_metric(),
+            Condition::Between { value, low, high } => [value, low, high].iter().any(|part| part.names_feature_metric()),
+            Condition::And(left, right) | Condition::Or(left, right) => {
+                left.names_feature_metric() || right.names_feature_metric()
+            }
+            Condition::Not(inner) => inner.names_feature_metric(),
+            Condition::Any(_) => false,
+        }
+    }
+
+    /// Every quantifier in it.
+    pub fn quantifiers(&self) -> Vec<&Quantifier> {
+        match self {
+            Condition::Compare { left, right, .. } => [left.quantifiers(), right.quantifiers()].concat(),
+            Condition::Between { value, low, high } => {
+                [value.quantifiers(), low.quantifiers(), high.quantifiers()].concat()
+            }
+            Condition::And(left, right) | Condition::Or(left, right) => {
+                [left.quantifiers(), right.quantifiers()].concat()
+            }
+            Condition::Not(inner) => inner.quantifiers(),
+            Condition::Any(quantifier) => vec![quantifier],
+        }
+    }
+}
+
+impl Quantity {
+    fn names_feature_metric(&self) -> bool {
+        match self {
+            Quantity::Metric(metric) => metric.subject != Subject::Window,
+            Quantity::Negative(inner) => inner.names_feature_metric(),
+            Quantity::Arithmetic(_, left, right) => left.names_feature_metric() || right.names_feature_metric(),
+            Quantity::Number(_) | Quantity::Share(_) | Quantity::Count(_) => false,
+        }
+    }
+
+    fn quantifiers(&self) -> Vec<&Quantifier> {
+        match self {
+            Quantity::Share(quantifier) | Quantity::Count(quantifier) => vec![quantifier],
+            Quantity::Negative(inner) => inner.quantifiers(),
+            Quantity::Arithmetic(_, left, right) => [left.quantifiers(), right.quantifiers()].concat(),
+            Quantity::Number(_) | Quantity::Metric(_) => Vec::new(),
+        }
+    }
+
+    /// The value, if no metric is needed to know it.
+    pub fn constant(&self) -> Option<f64> {
+        match self {
+            Quantity::Number(number) => Some(*number),
+            Quantity::Negative(inner) => inner.constant().map(|value| -value),
+            Quantity::Arithmetic(operation, left, right) => {
+                Some(operation.apply(left.constant()?, right.constant()?))
+            }
+            Quantity::Metric(_) | Quantity::Share(_) | Quantity::Count(_) => None,
+        }
+    }
+}
+
+impl Arithmetic {
+    pub fn apply(self, left: f64, right: f64) -> f64 {
+        match self {
+            Arithmetic::Add => left + right,
+            Arithmetic::Subtract => left - right,
+            Arithmetic::Multiply => left * right,
+            Arithmetic::Divide => left / right,
+        }
+    }
+}
+
+fn error(at: Range<usize>, message: impl Into<String>) -> ExpressionError {
+    ExpressionError { at, message: message.into(), help: None }
+}
+
+impl ExpressionError {
+    fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
+    Word(String),
+    /// A number, already divided by a hundred if `%` followed.
+    Number(f64),
+    Compare(Comparison),
+    Sign(char),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Token {
+    kind: Kind,
+    at: Range<usize>,
+}
+
+fn tokens(text: &str) -> Result<Vec<Token>, ExpressionError> {
+    let mut tokens = Vec::new();
+    let mut rest_at = 0;
+    while let Some(first) = text[rest_at..].chars().next() {
+        let rest = &text[rest_at..];
+        if first.is_whitespace() {
+            rest_at += first.len_utf8();
+            continue;
+        }
+        let (kind, length) = match first {
+            'a'..='z' | 'A'..='Z' | '_' => {
+                let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                (Kind::Word(rest[..length].to_string()), length)
+            }
+            '0'..='9' | '.' => number(rest, rest_at)?,
+            '(' | ')' | '+' | '-' | '*' | '/' => (Kind::Sign(first), 1),
+            '>' | '<' | '=' | '!' => comparison(rest, rest_at)?,
+            '&' | '|' => {
+                let word = if first == '&' { "and" } else { "or" };
+                return Err(error(rest_at..rest_at + 1, format!("`{first}` is not known here")).help(format!("write `{word}`")));
+            }
+            '%' => return Err(error(rest_at..rest_at + 1, "`%` must follow a number").help("write `30%`")),
+            _ => return Err(error(rest_at..rest_at + first.len_utf8(), format!("`{first}` is not known here"))),
+        };
+        tokens.push(Token { kind, at: rest_at..rest_at + length });
+        rest_at += length;
+        if tokens.len() > MAX_TOKENS {
+            return Err(error(0..text.len(), format!("too long: at most {MAX_TOKENS} words and signs")));
+        }
+    }
+    Ok(tokens)
+}
+
+fn number(rest: &str, start: usize) -> Result<(Kind, usize), ExpressionError> {
+    let mut length = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    let exponent = rest[length..].strip_prefix(['e', 'E']).map(|exponent| {
+        let sign = usize::from(exponent.starts_with(['-', '+']));
+        let digits = exponent[sign..].find(|c: char| !c.is_ascii_digit()).unwrap_or(exponent[sign..].len());
+        (sign, digits)
+    });
+    if let Some((sign, digits)) = exponent.filter(|(_, digits)| *digits > 0) {
+        length += 1 + sign + digits;
+    }
+    let at = start..start + length;
+    let value = rest[..length].parse::<f64>().ok().filter(|value| value.is_finite());
+    let Some(value) = value else {
+        return Err(error(at, format!("`{}` is not a number", &rest[..length])));
+    };
+    let after = &rest[length..];
+    if after.starts_with('%') {
+        return Ok((Kind::Number(value / 100.0), length + 1));
+    }
+    if after.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        let unit = after.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(after.len());
+        let at = at.start..at.end + unit;
+        return Err(error(at, "numbers here have no unit but `%`"));
+    }
+    Ok((Kind::Number(value), length))
+}
+
+fn comparison(rest: &str, start: usize) -> Result<(Kind, usize), ExpressionError> {
+    let known = [
+        (">=", Comparison::GreaterOrEqual),
+        ("<=", Comparison::LessOrEqual),
+        ("==", Comparison::Equal),
+        ("!=", Comparison::NotEqual),
+        (">", Comparison::Greater),
+        ("<", Comparison::Less),
+    ];
+    if let Some((sign, comparison)) = known.iter().find(|(sign, _)| rest.starts_with(sign)) {
+        return Ok((Kind::Compare(*comparison), sign.len()));
+    }
+    match rest.starts_with('=') {
+        true => Err(error(start..start + 1, "`=` is not a comparison").help("write `==`")),
+        false => Err(error(start..start + 1, "`!` is not known here").help("write `not`")),
+    }
+}
+
+fn unexpected_rest(text: &str, token: &Token) -> ExpressionError {
+    let written = &text[token.at.clone()];
+    let found = error(token.at.clone(), format!("`{written}` is not expected here"));
+    match &token.kind {
+        Kind::Word(word) if word == "of" || word == "with" => unsupported(token.at.clone(), word),
+        Kind::Sign(')') => found.help("there is no `(` to close"),
+        Kind::Compare(_) => found.help("join comparisons with `and`, or write `between`"),
+        _ => found.help("join conditions with `and` or `or`"),
+    }
+}
+
+/// Words of the grammar whose data this version does not have.
+fn unsupported(at: Range<usize>, word: &str) -> ExpressionError {
+    let what = match word {
+        "with" => "confidence intervals (`with 95% confidence`)",
+        "of" | "expected" => "seasonal expectations (`expected`)",
+        _ => "learned baselines (`baseline`)",
+    };
+    error(at, format!("{what} are not supported yet in this version")).help("compare with a number")
+}
+
+enum Value {
+    Condition(Condition),
+    Quantity(Quantity),
+}
+
+struct Parsed {
+    value: Value,
+    at: Range<usize>,
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    tokens: Vec<Token>,
+    next: usize,
+    metrics: Vec<(&'static Metric, Range<usize>)>,
+    /// Inside `any`, `share` or `count`.
+    quantified: bool,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.next)
+    }
+
+    fn take_word(&mut self, word: &str) -> bool {
+        let found = matches!(self.peek(), Some(Token { kind: Kind::Word(written), .. }) if written == word);
+        self.next += usize::from(found);
+        found
+    }
+
+    fn take_sign(&mut self, signs: &[char]) -> Option<char> {
+        match self.peek() {
+            Some(Token { kind: Kind::Sign(sign), .. }) if signs.contains(sign) => {
+                let sign = *sign;
+                self.next += 1;
+                Some(sign)
+            }
+            _ => None,
+        }
+    }
+
+    fn condition(&self, parsed: Parsed) -> Result<(Condition, Range<usize>), ExpressionError> {
+        match parsed.value {
+            Value::Condition(condition) => Ok((condition, parsed.at)),
+            Value::Quantity(_) => {
+                let written = &self.text[parsed.at.clone()];
+                Err(error(parsed.at, format!("`{written}` is a number; a condition is needed")).help("compare it: `psi > 0.25`"))
+            }
+        }
+    }
+
+    fn quantity(&self, parsed: Parsed) -> Result<(Quantity, Range<usize>), ExpressionError> {
+        match parsed.value {
+            Value::Quantity(quantity) => Ok((quantity, parsed.at)),
+            Value::Condition(_) => Err(error(parsed.at, "this is a condition; a number is needed")),
+        }
+    }
+
+    fn disjunction(&mut self) -> Result<Parsed, ExpressionError> {
+        let mut left = self.conjunction()?;
+        while self.take_word("or") {
+            let right = self.conjunction()?;
+            let at = left.at.start..right.at.end;
+            let (left_condition, right_condition) = (self.condition(left)?.0, self.condition(right)?.0);
+            let both = Condition::Or(Box::new(left_condition), Box::new(right_condition));
+            left = Parsed { value: Value::Condition(both), at };
+        }
+        Ok(left)
+    }
+
+    fn conjunction(&mut self) -> Result<Parsed, ExpressionError> {
+        let mut left = self.negation()?;
+        while self.take_word("and") {
+            let right = self.negation()?;
+            let at = left.at.start..right.at.end;
+            let (left_condition, right_condition) = (self.condition(left)?.0, self.condition(right)?.0);
+            let both = Condition::And(Box::new(left_condition), Box::new(right_condition));
+            left = Parsed { value: Value::Condition(both), at };
+        }
+        Ok(left)
+    }
+
+    fn negation(&mut self) -> Result<Parsed, ExpressionError> {
+        let start = self.peek().map_or(self.text.len(), |token| token.at.start);
+        if !self.take_word("not") {
+            return self.comparison();
+        }
+        let inner = self.negation()?;
+        let at = start..inner.at.end;
+        let (condition, _) = self.condition(inner)?;
+        Ok(Parsed { value: Value::Condition(Condition::Not(Box::new(condition))), at })
+    }
+
+    fn comparison(&mut self) -> Result<Parsed, ExpressionError> {
+        let left = self.sum()?;
+        if let Some(Token { kind: Kind::Compare(comparison), .. }) = self.peek() {
+            let comparison = *comparison;
+            self.next += 1;
+            let right = self.sum()?;
+            let at = left.at.start..right.at.end;
+            let (left, right) = (self.quantity(left)?.0, self.quantity(right)?.0);
+            return Ok(Parsed { value: Value::Condition(Condition::Compare { left, comparison, right }), at });
+        }
+        let negated = matches!(
+            self.tokens.get(self.next..self.next + 2),
+            Some([Token { kind: Kind::Word(not), .. }, Token { kind: Kind::Word(between), .. }])
+                if not == "not" && between == "between"
+        );
+        self.next += usize::from(negated);
+        if self.take_word("between") { self.between(left, negated) } else { Ok(left) }
+    }
+
+    fn between(&mut self, value: Parsed, negated: bool) -> Result<Parsed, ExpressionError> {
+        let low = self.sum()?;
+        if !self.take_word("and") {
+            if let Some(Token { kind: Kind::Word(word), at }) = self.peek().filter(|token| is_word(token, &["of", "with"])) {
+                return Err(unsupported(at.clone(), word));
+            }
+            let at = self.here();
+            return Err(error(at, "`between` needs a second bound").help("write `between 0.5 and 0.7`"));
+        }
+        let high = self.sum()?;
+        let at = value.at.start..high.at.end;
+        let bounds_at = low.at.start..high.at.end;
+        let (value, low, high) = (self.quantity(value)?.0, self.quantity(low)?.0, self.quantity(high)?.0);
+        if let (Some(low), Some(high)) = (low.constant(), high.constant())
+            && low > high
+        {
+            return Err(error(bounds_at, "the lower bound is above the upper one").help("put the smaller bound first"));
+        }
+        let between = Condition::Between { value, low, high };
+        let condition = if negated { Condition::Not(Box::new(between)) } else { between };
+        Ok(Parsed { value: Value::Condition(condition), at })
+    }
+
+    fn sum(&mut self) -> Result<Parsed, ExpressionError> {
+        let mut left = self.product()?;
+        while let Some(sign) = self.take_sign(&['+', '-']) {
+            let right = self.product()?;
+            let operation = if sign == '+' { Arithmetic::Add } else { Arithmetic::Subtract };
+            left = self.arithmetic(operation, left, right)?;
+        }
+        Ok(left)
+    }
+
+    fn product(&mut self) -> Result<Parsed, ExpressionError> {
+        let mut left = self.signed()?;
+        while let Some(sign) = self.take_sign(&['*', '/']) {
+            let right = self.signed()?;
+            let operation = if sign == '*' { Arithmetic::Multiply } else { Arithmetic::Divide };
+            left = self.arithmetic(operation, left, right)?;
+        }
+        Ok(left)
+    }
+
+    fn arithmetic(&self, operation: Arithmetic, left: Parsed, right: Parsed) -> Result<Parsed, ExpressionError> {
+        let at = left.at.start..right.at.end;
+        let (left, right_at) = (self.quantity(left)?.0, right.at.clone());
+        let right = self.quantity(right)?.0;
+        if operation == Arithmetic::Divide && right.constant() == Some(0.0) {
+            return Err(error(right_at, "division by zero"));
+        }
+        let value = Value::Quantity(Quantity::Arithmetic(operation, Box::new(left), Box::new(right)));
+        Ok(Parsed { value, at })
+    }
+
+    fn signed(&mut self) -> Result<Parsed, ExpressionError> {
+        let start = self.here().start;
+        if self.take_sign(&['-']).is_none() {
+            return self.primary();
+        }
+        let inner = self.signed()?;
+        let at = start..inner.at.end;
+        let (quantity, _) = self.quantity(inner)?;
+        Ok(Parsed { value: Value::Quantity(Quantity::Negative(Box::new(quantity))), at })
+    }
+
+    /// The next token's bytes, or the end of the text.
+    fn here(&self) -> Range<usize> {
+        self.peek().map_or(self.text.len()..self.text.len(), |token| token.at.clone())
+    }
+
+    fn primary(&mut self) -> Result<Parsed, ExpressionError> {
+        let Some(token) = self.peek().cloned() else {
+            let help = "such as `psi > 0.25`";
+            return Err(error(self.text.len()..self.text.len(), "a metric or a number is missing here").help(help));
+        };
+        self.next += 1;
+        let at = token.at.clone();
+        match token.kind {
+            Kind::Number(number) => Ok(Parsed { value: Value::Quantity(Quantity::Number(number)), at }),
+            Kind::Sign('(') => {
+                let inner = self.disjunction()?;
+                let end = self.close(&at)?;
+                Ok(Parsed { value: inner.value, at: at.start..end })
+            }
+            Kind::Word(word) => self.word(&word, at),
+            Kind::Sign(_) | Kind::Compare(_) => {
+                let written = &self.text[at.clone()];
+                Err(error(at, format!("a metric or a number is missing before `{written}`")))
+            }
+        }
+    }
+
+    fn close(&mut self, open: &Range<usize>) -> Result<usize, ExpressionError> {
+        let here = self.here();
+        match self.take_sign(&[')']) {
+            Some(_) => Ok(here.end),
+            None => match self.peek().filter(|token| is_word(token, &["of", "with"])) {
+                Some(token) => Err(unsupported(token.at.clone(), &self.text[token.at.clone()])),
+                None => Err(error(open.clone(), "this `(` is not closed")),
+            },
+        }
+    }
+
+    fn word(&mut self, word: &str, at: Range<usize>) -> Result<Parsed, ExpressionError> {
+        match word {
+            "baseline" | "expected" => return Err(unsupported(at, word)),
+            "any" | "share" | "count" => return self.quantifier(word, at),
+            "and" | "or" | "between" | "of" | "with" => {
+                return Err(error(at, format!("a metric or a number is missing before `{word}`")));
+            }
+            _ => {}
+        }
+        let Some(metric) = find(word) else {
+            let help = suggest(word, METRICS.iter().map(|metric| metric.name)).or_else(|| {
+                let names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
+                Some(format!("metrics are {}", names.join(", ")))
+            });
+            return Err(ExpressionError { at, message: format!("`{word}` is not a metric"), help });
+        };
+        self.metrics.push((metric, at.clone()));
+        Ok(Parsed { value: Value::Quantity(Quantity::Metric(metric)), at })
+    }
+
+    fn quantifier(&mut self, word: &str, at: Range<usize>) -> Result<Parsed, ExpressionError> {
+        if self.quantified {
+            return Err(error(at, format!("`{word}` cannot stand inside another `any`, `share` or `count`")));
+        }
+        let open = self.here();
+        if self.take_sign(&['(']).is_none() {
+            return Err(error(at, format!("`{word}` needs a condition in brackets")).help(format!("`{word}(psi > 0.2)`")));
+        }
+        self.quantified = true;
+        let inner = self.disjunction()?;
+        self.quantified = false;
+        let end = self.close(&open)?;
+        let (condition, inner_at) = self.condition(inner)?;
+        if !condition.names_feature_metric() {
+            return Err(error(inner_at, format!("`{word}` asks about features; this names none of their metrics")));
+        }
+        let at = at.start..end;
+        let quantifier = Box::new(Quantifier { condition, text: self.text[at.clone()].to_string() });
+        let value = match word {
+            "any" => Value::Condition(Condition::Any(quantifier)),
+            "share" => Value::Quantity(Quantity::Share(quantifier)),
+            _ => Value::Quantity(Quantity::Count(quantifier)),
+        };
+        Ok(Parsed { value, at })
+    }
+}
+
+fn is_word(token: &Token, words: &[&str]) -> bool {
+    matches!(&token.kind, Kind::Word(word) if words.contains(&word.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_error(text: &str) -> ExpressionError {
+        Expression::parse(text).expect_err(text)
+    }
+
+    #[test]
+    fn conditions_of_the_grammar_are_read() {
+        for text in [
+            "psi > 0.25",
+            "psi > 0.1 and not (ks <= 1e-3 or js == 0)",
+            "row_count not between 10 and 500",
+            "mean between -1.5 and 1.5",
+            "share(psi > 0.2) > 30%",
+            "any(null_rate > 5%) or count(unseen_rate > 1%) >= 3",
+            "(mean + 2 * std) / 2 > max - 1",
+        ] {
+            assert!(Expression::parse(text).is_ok(), "{text}: {:?}", Expression::parse(text));
+        }
+    }
+
+    #[test]
+    fn quantified_and_window_metrics_are_about_the_window() {
+        for (text, expected) in
+            [("row_count < 10", true), ("share(psi > 0.2) > 0.3", true), ("psi > 0.1 and row_count > 10", false)]
+        {
+            assert_eq!(Expression::parse(text).unwrap().is_about_window(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_points_at_its_own_bytes() {
+        for (text, at, message) in [
+            ("pis > 0.25", 0..3, "`pis` is not a metric"),
+            ("psi > ", 6..6, "missing here"),
+            ("psi > 0.1 ks > 0.2", 10..12, "not expected here"),
+            ("psi = 0.1", 4..5, "`=` is not a comparison"),
+            ("psi > 0.1 && ks > 0.2", 10..11, "`&` is not known"),
+            ("psi > 10min", 6..11, "no unit"),
+            ("(psi > 0.1", 0..1, "not closed"),
+            ("psi > 0.1)", 9..10, "not expected"),
+            ("psi", 0..3, "not a condition"),
+            ("psi + (ks > 0.1) > 1", 6..16, "a number is needed"),
+            ("share(any(psi > 1)) > 1", 6..9, "cannot stand inside"),
+            ("mean between 3 and 1", 13..20, "above the upper"),
+            ("psi / 0 > 1", 6..7, "division by zero"),
+            ("1 < psi < 2", 8..9, "not expected"),
+        ] {
+            let found = parse_error(text);
+            assert_eq!(found.at, at, "{text}: {found}");
+            assert!(found.message.contains(message), "{text}: {} against {message}", found.message);
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_brings_is_named_as_such() {
+        for text in [
+            "null_rate < baseline - 0.03",
+            "row_count < 50% of expected",
+            "row_count not between 10% and 500% of expected",
+            "psi > 0.1 with 95% confidence",
+        ] {
+            assert!(parse_error(text).message.contains("not supported yet"), "{text}: {}", parse_error(text));
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_not_overflowed() {
+        let text = format!("{}psi > 1{}", "(".repeat(5_000), ")".repeat(5_000));
+        assert!(parse_error(&text).message.contains("too long"));
+    }
+}

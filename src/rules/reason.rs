@@ -1,0 +1,290 @@
+//! Findings in sentences that people read.
+
+use std::cmp::Ordering;
+
+use super::compile::Rule;
+use super::evaluate::{Decider, Judgement, decider};
+use super::episode::{EpisodeStatus, Finding};
+use super::state::Pair;
+use crate::config::rules::Severity;
+use crate::stats::metric::{BinShare, FeatureStats, MetricValue};
+use crate::windows::result::Window;
+
+/// Narrow no-break space: groups of thousands stay on one line.
+const THIN_SPACE: char = '\u{202f}';
+
+/// At most this many findings stand in one notification, the gravest first.
+pub const MAX_FINDINGS: usize = 50;
+
+const MAX_MOVED: usize = 5;
+
+/// How often the group breached, for sentences.
+#[derive(Debug, Clone, Copy)]
+pub struct Persisted {
+    pub breached: u32,
+    pub considered: u32,
+}
+
+/// Findings of the window at hand that belong to a firing episode, the gravest first.
+pub fn breaches(rule: &Rule, judgements: &[&Judgement<'_>], persisted: Persisted) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = judgements
+        .iter()
+        .filter_map(|judgement| {
+            let breach = judgement.breach.as_ref()?;
+            let mut reason = opening(rule, judgement, &breach.decider);
+            reason.push_str(&format!(", {}", windows(persisted)));
+            reason.push_str(&events(judgement, &breach.decider));
+            if let Some(p) = breach.p_adjusted {
+                reason.push_str(&format!(", adjusted p {}", probability(p)));
+            }
+            Some(finding(judgement, breach.severity, &breach.decider, &breach.condition, breach.p_adjusted, reason))
+        })
+        .collect();
+    findings.sort_by(|left, right| graver(left, right));
+    findings.truncate(MAX_FINDINGS);
+    findings
+}
+
+/// Where the pairs of an episode stand now that it has ended.
+pub fn recoveries<'p>(
+    rule: &Rule,
+    judgements: &[&Judgement<'_>],
+    members: impl Iterator<Item = &'p Pair>,
+    severity: Severity,
+) -> Vec<Finding> {
+    let condition = match (&rule.recover, &rule.warn, &rule.critical) {
+        (Some(recover), _, _) => recover.text.clone(),
+        (None, Some(when), _) | (None, None, Some(when)) => format!("not ({})", when.text),
+        (None, None, None) => String::new(),
+    };
+    let of_member = |pair: &Pair| judgements.iter().find(|judgement| judgement.pair == *pair);
+    members
+        .filter_map(|pair| {
+            let judgement = of_member(pair)?;
+            let decider = decider(rule, judgement)?;
+            let mut reason = opening(rule, judgement, &decider);
+            reason.push_str(&events(judgement, &decider));
+            Some(finding(judgement, severity, &decider, &condition, None, reason))
+        })
+        .take(MAX_FINDINGS)
+        .collect()
+}
+
+fn finding(
+    judgement: &Judgement<'_>,
+    severity: Severity,
+    decider: &Decider,
+    condition: &str,
+    p_adjusted: Option<f64>,
+    reason: String,
+) -> Finding {
+    let stats = judgement.stats;
+    Finding {
+        feature: judgement.pair.feature.clone(),
+        segment: judgement.pair.segment.clone(),
+        severity,
+        metric: decider.name.clone(),
+        value: decider.value,
+        condition: condition.to_string(),
+        p_adjusted,
+        n: stats.map_or(judgement.result.rows, |stats| stats.n),
+        n_reference: stats.map_or(0, |stats| stats.n_reference),
+        moved: stats.map(moved).unwrap_or_default(),
+        reason,
+    }
+}
+
+fn graver(left: &Finding, right: &Finding) -> Ordering {
+    let p = |finding: &Finding| finding.p_adjusted.unwrap_or(0.0);
+    let value = |finding: &Finding| finding.value.value.unwrap_or(0.0).abs();
+    right
+        .severity
+        .cmp(&left.severity)
+        .then_with(|| value(right).total_cmp(&value(left)))
+        .then_with(|| p(left).total_cmp(&p(right)))
+        .then_with(|| left.segment.cmp(&right.segment))
+        .then_with(|| left.feature.cmp(&right.feature))
+}
+
+fn moved(stats: &FeatureStats) -> Vec<BinShare> {
+    let change = |bin: &BinShare| (bin.window - bin.reference).abs();
+    let mut bins: Vec<BinShare> = stats.bins.iter().filter(|bin| change(bin) > 0.0).cloned().collect();
+    bins.sort_by(|left, right| change(right).total_cmp(&change(left)));
+    bins.truncate(MAX_MOVED);
+    bins
+}
+
+/// "`amount` where `country` is `DE`: PSI 0.41 against training".
+fn opening(rule: &Rule, judgement: &Judgement<'_>, decider: &Decider) -> String {
+    let segment = &judgement.pair.segment;
+    let place = match segment.is_all() {
+        true => String::new(),
+        false => format!(" where `{}` is `{}`", segment.column, segment.value),
+    };
+    let subject = match &judgement.pair.feature {
+        Some(feature) => format!("`{feature}`{place}"),
+        None if segment.is_all() => "all events".to_string(),
+        None => format!("events{place}"),
+    };
+    format!("{subject}: {}", measured(decider, judgement.stats, &rule.reference))
+}
+
+/// "PSI 0.41 against training", "null rate 20% (training 1%)", "row count 120".
+fn measured(decider: &Decider, stats: Option<&FeatureStats>, reference: &str) -> String {
+    let Some(metric) = decider.metric else {
+        let value = match decider.name.starts_with("share") {
+            true => optional(decider.value, percent),
+            false => optional(decider.value, number),
+        };
+        return format!("{} is {value}", decider.name);
+    };
+    let value = optional(decider.value, if metric.share { percent } else { number });
+    if metric.distribution {
+        return format!("{} {value} against {reference}", metric.label);
+    }
+    let in_reference = match (metric.name, stats) {
+        ("null_rate", Some(stats)) => {
+            let change = stats.metrics.get("null_rate_change").and_then(|change| change.value);
+            decider.value.value.zip(change).map(|(rate, change)| (rate - change).max(0.0))
+        }
+        _ => None,
+    };
+    match in_reference {
+        Some(before) => format!("{} {value} ({reference} {})", metric.label, percent(before)),
+        None => format!("{} {value}", metric.label),
+    }
+}
+
+fn optional(value: MetricValue, format: fn(f64) -> String) -> String {
+    value.value.map_or_else(|| "undefined".into(), format)
+}
+
+fn windows(persisted: Persisted) -> String {
+    let plural = if persisted.considered == 1 { "window" } else { "windows" };
+    format!("{} of {} {plural}", persisted.breached, persisted.considered)
+}
+
+fn events(judgement: &Judgement<'_>, decider: &Decider) -> String {
+    match decider.name.as_str() {
+        "row_count" => String::new(),
+        _ => format!(", {} events", grouped(judgement.result.rows)),
+    }
+}
+
+/// One line: "feature-drift critical: fraud@3, `amount` PSI 0.41".
+pub fn summary(rule: &Rule, who: &str, status: EpisodeStatus, severity: Severity, findings: &[Finding]) -> String {
+    let state = match (status, severity) {
+        (EpisodeStatus::Resolved, _) => "resolved",
+        (EpisodeStatus::Firing, Severity::Warn) => "warn",
+        (EpisodeStatus::Firing, Severity::Critical) => "critical",
+    };
+    let mut line = format!("{} {state}: {who}", rule.name);
+    if let Some(first) = findings.first() {
+        let label = super::metrics::find(&first.metric).map_or(first.metric.as_str(), |metric| metric.label);
+        let share = super::metrics::find(&first.metric).map_or(first.metric.starts_with("share"), |metric| metric.share);
+        let value = optional(first.value, if share { percent } else { number });
+        match &first.feature {
+            Some(feature) => line.push_str(&format!(", `{feature}` {label} {value}")),
+            None => line.push_str(&format!(", {label} {value}")),
+        }
+        if findings.len() > 1 {
+            line.push_str(&format!(" and {} more", findings.len() - 1));
+        }
+    }
+    line
+}
+
+/// Thousands in groups: 10 240.
+pub fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(THIN_SPACE);
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// As many digits as a person compares.
+pub fn number(value: f64) -> String {
+    let size = value.abs();
+    let sign = if value < 0.0 { "-" } else { "" };
+    match size {
+        _ if size == 0.0 => "0".into(),
+        _ if size >= 1e15 => format!("{value:.2e}"),
+        _ if size >= 1_000.0 || (size >= 10.0 && size.fract() == 0.0) => format!("{sign}{}", grouped(size.round() as u64)),
+        _ if size < 10.0 && size >= 1.0 && size.fract() == 0.0 => format!("{value}"),
+        _ if size >= 10.0 => format!("{value:.1}"),
+        _ if size >= 0.1 => format!("{value:.2}"),
+        _ if size >= 0.001 => format!("{value:.3}"),
+        _ => format!("{value:.1e}"),
+    }
+}
+
+/// 0.2 as 20%.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let decimals = match percent.abs() {
+        size if size >= 10.0 => 1,
+        size if size >= 0.1 => 2,
+        _ => 3,
+    };
+    let text = format!("{percent:.decimals$}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{}%", if text.is_empty() || text == "-0" || text == "-" { "0" } else { text })
+}
+
+/// `< 1e-6`, `2e-5`, `0.003`.
+pub fn probability(p: f64) -> String {
+    match p {
+        p if p < 1e-6 => "< 1e-6".into(),
+        p if p < 1e-3 => format!("{p:.0e}"),
+        p => format!("{p:.3}"),
+    }
+}
+
+/// "fraud@3", "fraud@3 where `country` is `DE`".
+pub fn who(model: &str, version: &str, segment: &crate::windows::result::Segment) -> String {
+    let name = if version.is_empty() { model.to_string() } else { format!("{model}@{version}") };
+    match segment.is_all() {
+        true => name,
+        false => format!("{name} where `{}` is `{}`", segment.column, segment.value),
+    }
+}
+
+/// Minutes are enough for people: "2026-11-23 14:00 UTC".
+pub fn instant(ms: i64) -> String {
+    match chrono::DateTime::from_timestamp_millis(ms) {
+        Some(time) => time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        None => format!("{ms} ms"),
+    }
+}
+
+/// The windows of an absence have no fixed length.
+pub fn absence(after: &str, window: Window) -> String {
+    format!("no events for {after}; the last one arrived {}", instant(window.start_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_people_compare_them() {
+        for (value, expected) in
+            [(0.41327, "0.41"), (0.0, "0"), (12.345, "12.3"), (3.0, "3"), (0.0123, "0.012"), (10240.0, "10\u{202f}240"), (2e-5, "2.0e-5")]
+        {
+            assert_eq!(number(value), expected);
+        }
+        for (value, expected) in [(0.2, "20%"), (0.0105, "1.05%"), (0.0, "0%"), (1.0, "100%"), (0.0005, "0.05%")] {
+            assert_eq!(percent(value), expected);
+        }
+        for (value, expected) in [(1e-9, "< 1e-6"), (0.0, "< 1e-6"), (0.003, "0.003"), (2e-5, "2e-5")] {
+            assert_eq!(probability(value), expected);
+        }
+        assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
+        assert_eq!(grouped(999), "999");
+    }
+}

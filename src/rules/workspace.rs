@@ -1,0 +1,180 @@
+//! A whole service: its file, models and rules, loaded and checked against each other in one pass.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::compile::{RuleSet, string_problems};
+use crate::config::diagnostic::{Diagnostics, Level, Problem};
+use crate::config::glob;
+use crate::config::layers::{ConfigError, Layers, layered};
+use crate::config::load::{Loaded, open_model, open_rules};
+use crate::config::model::Model;
+use crate::config::rules::{Receiver, RuleFile};
+use crate::config::service::Service;
+use crate::config::yaml::child;
+
+/// Everything a process runs with. Valid: no error was found; what was doubtful stands in `warnings`.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    pub service: Service,
+    /// Directory that relative paths of the service file start from.
+    pub base_dir: PathBuf,
+    pub models: Vec<Arc<Model>>,
+    /// Where each model's file stands, in the order of `models`: paths of its references start there.
+    pub model_dirs: Vec<PathBuf>,
+    pub rules: RuleSet,
+    pub warnings: Diagnostics,
+}
+
+impl Workspace {
+    /// `None`: `driftline.yaml` in the working directory if it is there. Reads the process's environment.
+    pub fn load(path: Option<&Path>) -> Result<Self, Diagnostics> {
+        Self::load_with(path, &crate::config::layers::variables())
+    }
+
+    /// As `load`, with the environment given.
+    pub fn load_with(path: Option<&Path>, variables: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
+        let layers = layered(path, variables).map_err(|error| match error {
+            ConfigError::File(found) => found,
+            ConfigError::Environment(lines) => {
+                let mut found = Diagnostics::default();
+                lines.into_iter().for_each(|line| found.extend(Diagnostics::file("environment", "environment", line)));
+                found
+            }
+        })?;
+        Loader { layers, found: Diagnostics::default() }.load()
+    }
+}
+
+struct Loader {
+    layers: Layers,
+    found: Diagnostics,
+}
+
+impl Loader {
+    fn load(mut self) -> Result<Workspace, Diagnostics> {
+        if let Some(file) = &self.layers.file {
+            self.found.extend(file.warnings.clone());
+        }
+        let model_patterns = self.layers.service.models.clone();
+        let model_files = self.files("models", &model_patterns, Level::Error);
+        let rule_patterns = self.layers.service.rules.clone();
+        let mut rule_files = self.files("rules", &rule_patterns, Level::Warning);
+        rule_files.retain(|path| !path.to_string_lossy().ends_with(".test.yaml"));
+        let models = self.models(&model_files);
+        let rule_files = self.rules(&rule_files);
+        self.unique_models(&models);
+        let shared: Vec<Arc<Model>> = models.iter().map(|(_, model)| Arc::new(model.value.clone())).collect();
+        let contents: Vec<&RuleFile> = rule_files.iter().map(|file| &file.value).collect();
+        let (rules, problems) = RuleSet::analyse(&contents, &shared);
+        // With a model unreadable, whatever names it would seem unknown.
+        let all_models_read = models.len() == model_files.len();
+        for found in problems {
+            let about_models = found.problem.code.starts_with("unknown-") && found.problem.code != "unknown-receiver";
+            if all_models_read || !about_models {
+                self.found.push(rule_files[found.file].locate(found.problem));
+            }
+        }
+        self.mail(&rule_files);
+        self.found.sort();
+        if self.found.errors() > 0 {
+            return Err(self.found);
+        }
+        let model_dirs = model_files.iter().map(|path| path.parent().unwrap_or(Path::new(".")).to_path_buf()).collect();
+        let Layers { service, base_dir, .. } = self.layers;
+        Ok(Workspace { service, base_dir, models: shared, model_dirs, rules, warnings: self.found })
+    }
+
+    /// Files of all patterns, each once; a pattern that matches nothing is reported.
+    fn files(&mut self, key: &str, patterns: &[String], level: Level) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        for (index, pattern) in patterns.iter().enumerate() {
+            let matched = match glob::files(&self.layers.base_dir, pattern) {
+                Ok(matched) => matched,
+                Err(error) => {
+                    self.found.extend(Diagnostics::file(pattern, "unreadable", format!("cannot read: {error}")));
+                    continue;
+                }
+            };
+            if matched.is_empty() {
+                let message = format!("no file matches `{pattern}`");
+                let level = if glob::is_glob(pattern) { level } else { Level::Error };
+                let problem = Problem { level, ..Problem::error("no-file", format!("/{key}/{index}"), message) };
+                self.report(problem.help(format!("paths start at {}", self.layers.base_dir.display())));
+            }
+            for file in matched {
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+        files
+    }
+
+    /// At its place in the service file; without one, by the file's name alone.
+    fn report(&mut self, problem: Problem) {
+        match &self.layers.file {
+            Some(file) => self.found.push(file.locate(problem)),
+            None => {
+                let mut found = Diagnostics::file("defaults", problem.code, problem.message);
+                for item in &mut found.items {
+                    item.level = problem.level;
+                    item.help = problem.help.clone();
+                }
+                self.found.extend(found);
+            }
+        }
+    }
+
+    fn models(&mut self, files: &[PathBuf]) -> Vec<(PathBuf, Loaded<Model>)> {
+        let mut models = Vec::new();
+        for path in files {
+            let outcome = open_model(path, &shown(path));
+            self.found.extend(outcome.found);
+            models.extend(outcome.loaded.map(|model| (path.clone(), model)));
+        }
+        models
+    }
+
+    fn rules(&mut self, files: &[PathBuf]) -> Vec<Loaded<RuleFile>> {
+        let mut rules = Vec::new();
+        for path in files {
+            let outcome = open_rules(path, &shown(path), string_problems);
+            self.found.extend(outcome.found);
+            rules.extend(outcome.loaded);
+        }
+        rules
+    }
+
+    fn unique_models(&mut self, models: &[(PathBuf, Loaded<Model>)]) {
+        for (index, (_, model)) in models.iter().enumerate() {
+            let name = &model.value.model;
+            if let Some((_, first)) = models[..index].iter().find(|(_, other)| other.value.model == *name) {
+                let message = format!("another model is named `{name}`");
+                let help = format!("it stands in {}", first.name());
+                self.found.push(model.locate(Problem::error("duplicate-model", "/model", message).help(help)));
+            }
+        }
+    }
+
+    fn mail(&mut self, files: &[Loaded<RuleFile>]) {
+        if self.layers.service.smtp.is_some() {
+            return;
+        }
+        for file in files {
+            let writes = |receiver: &Receiver| receiver.email.is_some();
+            for (name, _) in file.value.receivers.iter().filter(|(_, receiver)| writes(receiver)) {
+                let pointer = child(&child("/receivers", name), "email");
+                let problem = Problem::error("no-smtp", pointer, "no mail server is configured").key();
+                let help = "add `smtp: {url: smtps://mail.example.com:465, from: drift@example.com}` to the service file";
+                self.found.push(file.locate(problem.help(help)));
+            }
+        }
+    }
+}
+
+/// A path as the user would write it.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
+}
