@@ -1,11 +1,18 @@
 //! Every metric that Driftline exports, and the set-up of its log, declared once.
 //!
 //! To add a metric: a field here with its help text, a panel in `http::dashboards` (or a line in its list of
-//! exemptions); a test holds the two together.
+//! exemptions); a test holds the two together. Gauges of drift are not here: `http::metrics` derives them from
+//! closed windows at every scrape.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
+use tracing_subscriber::EnvFilter;
 
 /// Counters and gauges of the pipeline. Cheap to clone: handles share their values.
 #[derive(Clone)]
@@ -38,27 +45,69 @@ pub struct Metrics {
     pub deliveries_pending: IntGaugeVec,
     pub deliveries_expired: IntCounterVec,
     pub delivery_seconds: Histogram,
+    /// Records of `results`, `outbox` and `deliveries` taken into the pages' read model, by topic and outcome.
+    pub view_records: IntCounterVec,
+    pub http_requests: IntCounterVec,
     pub process_start_seconds: Gauge,
+    process_cpu_seconds: Counter,
+    process_resident_bytes: IntGauge,
+    names: Arc<[String]>,
+}
+
+/// A registry that knows the names of its families, those without a series too: an untouched vector shows
+/// nothing when gathered.
+#[derive(Default)]
+pub(crate) struct Families {
+    pub registry: Registry,
+    names: RefCell<Vec<String>>,
+}
+
+impl Families {
+    /// Makes a metric named `driftline_{name}` and registers it.
+    pub fn register<M: Collector + Clone + 'static>(
+        &self,
+        name: &str,
+        make: impl FnOnce(String) -> prometheus::Result<M>,
+    ) -> prometheus::Result<M> {
+        let name = format!("driftline_{name}");
+        let metric = make(name.clone())?;
+        self.registry.register(Box::new(metric.clone()))?;
+        self.names.borrow_mut().push(name);
+        Ok(metric)
+    }
+
+    pub fn into_names(self) -> Vec<String> {
+        self.names.into_inner()
+    }
+}
+
+/// Label values known from the configuration. Counters that exist at zero from the start let `rate` see their
+/// first increment, and let a panel tell "never" from "misspelt".
+#[derive(Debug, Clone, Default)]
+pub struct KnownLabels {
+    pub roles: Vec<String>,
+    pub source_topics: Vec<String>,
+    pub models: Vec<String>,
+    pub rules: Vec<String>,
+    pub receivers: Vec<String>,
+    pub dead_letter_reasons: Vec<String>,
+    pub rule_outcomes: Vec<String>,
+    pub delivery_outcomes: Vec<String>,
 }
 
 impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let metric = IntCounterVec::new(Opts::new(format!("driftline_{name}"), help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+        let families = Families::default();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            families.register(name, |name| IntCounterVec::new(Opts::new(name, help), labels))
         };
-        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-            let metric = IntGaugeVec::new(Opts::new(format!("driftline_{name}"), help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            families.register(name, |name| IntGaugeVec::new(Opts::new(name, help), labels))
         };
-        let histogram = |name: &str, help: &str| -> Result<Histogram, prometheus::Error> {
+        let gauge = |name: &str, help: &str| families.register(name, |name| IntGauge::new(name, help));
+        let histogram = |name: &str, help: &str| {
             let buckets = prometheus::exponential_buckets(0.001, 2.5, 12)?;
-            let metric = Histogram::with_opts(HistogramOpts::new(format!("driftline_{name}"), help).buckets(buckets))?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
+            families.register(name, |name| Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
         };
         let events_read = counters("events_read_total", "Events read from source topics.", &["topic"])?;
         let events_ingested = counters("events_ingested_total", "Events counted in a window, by model.", &["model"])?;
@@ -70,8 +119,8 @@ impl Metrics {
         let events_late =
             counters("events_late_total", "Events later than the allowed lateness, by model.", &["model"])?;
         let flush_seconds = histogram("flush_seconds", "Time to aggregate and commit one flush of events.")?;
-        let flushes = IntCounter::new("driftline_flushes_total", "Flushes of events committed.")?;
-        registry.register(Box::new(flushes.clone()))?;
+        let flushes =
+            families.register("flushes_total", |name| IntCounter::new(name, "Flushes of events committed."))?;
         let transactions_aborted =
             counters("transactions_aborted_total", "Kafka transactions aborted, by role.", &["role"])?;
         let rebalances = counters("rebalances_total", "Rebalances of the consumer group, by role.", &["role"])?;
@@ -85,18 +134,12 @@ impl Metrics {
             "Windows closed with a known gap in their input; their alerts are muted.",
             &["model"],
         )?;
-        let open_panes = IntGauge::new("driftline_open_panes", "Panes held in memory.")?;
-        registry.register(Box::new(open_panes.clone()))?;
-        let pane_bytes = IntGauge::new("driftline_pane_bytes", "Approximate memory of the panes held, bytes.")?;
-        registry.register(Box::new(pane_bytes.clone()))?;
-        let watermark_seconds = GaugeVec::new(
-            Opts::new(
-                "driftline_watermark_seconds",
-                "Event time up to which a model's windows are closed, epoch seconds.",
-            ),
-            &["model"],
-        )?;
-        registry.register(Box::new(watermark_seconds.clone()))?;
+        let open_panes = gauge("open_panes", "Panes held in memory.")?;
+        let pane_bytes = gauge("pane_bytes", "Approximate memory of the panes held, bytes.")?;
+        let watermark_seconds = families.register("watermark_seconds", |name| {
+            let help = "Event time up to which a model's windows are closed, epoch seconds.";
+            GaugeVec::new(Opts::new(name, help), &["model"])
+        })?;
         let rule_evaluations = counters(
             "rule_evaluations_total",
             "Rule evaluations on closed windows, by outcome.",
@@ -112,11 +155,24 @@ impl Metrics {
         let deliveries_expired =
             counters("deliveries_expired_total", "Notifications given up after the expiry.", &["receiver"])?;
         let delivery_seconds = histogram("delivery_seconds", "Time of one delivery attempt.")?;
-        let process_start_seconds =
-            Gauge::new("driftline_process_start_time_seconds", "Start of the process, epoch seconds.")?;
-        registry.register(Box::new(process_start_seconds.clone()))?;
+        let process_start_seconds = families
+            .register("process_start_time_seconds", |name| Gauge::new(name, "Start of the process, epoch seconds."))?;
+        let view_records = counters(
+            "view_records_total",
+            "Records read for the pages and the drift gauges, by topic and outcome.",
+            &["topic", "outcome"],
+        )?;
+        let http_requests =
+            counters("http_requests_total", "HTTP requests, by route and status.", &["route", "status"])?;
+        let process_cpu_seconds = families
+            .register("process_cpu_seconds_total", |name| Counter::new(name, "User and system CPU time, seconds."))?;
+        let process_resident_bytes = gauge("process_resident_memory_bytes", "Resident memory, bytes.")?;
+        let build_info = gauges("build_info", "Always 1; the version is a label.", &["version"])?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let Families { registry, names } = families;
         Ok(Self {
             registry,
+            names: names.into_inner().into(),
             events_read,
             events_ingested,
             events_dead_lettered,
@@ -138,7 +194,131 @@ impl Metrics {
             deliveries_pending,
             deliveries_expired,
             delivery_seconds,
+            view_records,
+            http_requests,
             process_start_seconds,
+            process_cpu_seconds,
+            process_resident_bytes,
         })
+    }
+
+    /// Names of all families, with a series or without.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Creates every counter whose labels are known, at zero.
+    pub fn prepare(&self, known: &KnownLabels) {
+        let touch = |metric: &IntCounterVec, labels: &[&str]| {
+            metric.with_label_values(labels);
+        };
+        for role in &known.roles {
+            touch(&self.transactions_aborted, &[role]);
+            touch(&self.rebalances, &[role]);
+        }
+        for topic in &known.source_topics {
+            touch(&self.events_read, &[topic]);
+            for reason in &known.dead_letter_reasons {
+                touch(&self.events_dead_lettered, &[topic, reason]);
+            }
+        }
+        for model in &known.models {
+            for metric in [
+                &self.events_ingested,
+                &self.events_late,
+                &self.windows_closed,
+                &self.windows_revised,
+                &self.windows_incomplete,
+            ] {
+                touch(metric, &[model]);
+            }
+        }
+        for rule in &known.rules {
+            for outcome in &known.rule_outcomes {
+                touch(&self.rule_evaluations, &[rule, outcome]);
+            }
+            for status in ["firing", "resolved"] {
+                touch(&self.notifications, &[rule, status]);
+            }
+        }
+        for receiver in &known.receivers {
+            for outcome in &known.delivery_outcomes {
+                touch(&self.delivery_attempts, &[receiver, outcome]);
+            }
+            touch(&self.deliveries_expired, &[receiver]);
+            self.deliveries_pending.with_label_values(&[receiver]);
+        }
+    }
+
+    /// Reads CPU time and memory of this process from /proc. Where there is no /proc the figures stay at zero.
+    pub fn refresh_process(&self) {
+        // Linux reports these ticks in USER_HZ, which is 100 on every architecture Rust's Linux targets have.
+        const TICKS_PER_SECOND: f64 = 100.0;
+        if let Some(ticks) = std::fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_ticks) {
+            let seconds = ticks as f64 / TICKS_PER_SECOND;
+            self.process_cpu_seconds.inc_by((seconds - self.process_cpu_seconds.get()).max(0.0));
+        }
+        if let Some(bytes) = std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident_bytes) {
+            self.process_resident_bytes.set(bytes);
+        }
+    }
+}
+
+/// utime + stime: fields 14 and 15 of proc_pid_stat(5), counted after the command name, which may hold spaces.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+fn resident_bytes(status: &str) -> Option<i64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<i64>().ok().map(|kibibytes| kibibytes * 1024)
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people, with colours where `colour` says so.
+    Text { colour: bool },
+    /// One JSON object a line: `timestamp`, `level`, `target`, `fields`, `spans`.
+    Json,
+}
+
+/// Starts logging to standard error. `filter` is a `tracing` filter (`info,driftline=debug`); an unreadable one is
+/// an error, as is a second call in one process.
+pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text { colour } => builder.with_ansi(colour).try_init(),
+        LogFormat::Json => builder.json().with_current_span(false).try_init(),
+    }
+    .map_err(|error| format!("logging was started already: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prepared_counter_is_exported_at_zero() {
+        let metrics = Metrics::new().unwrap();
+        let names = |metrics: &Metrics| metrics.registry.gather().len();
+        let before = names(&metrics);
+        metrics.prepare(&KnownLabels {
+            receivers: vec!["oncall".into()],
+            delivery_outcomes: vec!["delivered".into()],
+            ..KnownLabels::default()
+        });
+        assert_eq!(names(&metrics), before + 3, "attempts, pending and expired");
+        assert_eq!(metrics.deliveries_expired.with_label_values(&["oncall"]).get(), 0);
+    }
+
+    #[test]
+    fn process_figures_survive_a_command_name_with_spaces() {
+        let stat = "12 (a b) c) S 1 2 3 4 5 6 7 8 9 10 140 60 0 0";
+        assert_eq!(cpu_ticks(stat), Some(200));
+        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t   2048 kB\n"), Some(2_097_152));
     }
 }

@@ -19,6 +19,8 @@ pub mod watched;
 pub mod check;
 pub mod schema;
 
+pub mod dashboards;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};

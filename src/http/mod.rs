@@ -1,1 +1,17 @@
-//! Placeholder.
+//! What people and Prometheus look at: pages, the JSON API, `/metrics`, health.
+//!
+//! `view` is the read model, pure and bounded; `follow` feeds it from the log; `server` routes requests to
+//! `pages`, `api` and `metrics`, which are functions of the view. `chart` draws SVG, `dashboards` writes what
+//! Grafana is provisioned with. To add a page: a file in `pages`, a route in `server`. To add a gauge: a
+//! family in `metrics`, and a panel in `dashboards`.
+
+pub mod api;
+pub mod chart;
+pub mod dashboards;
+pub mod follow;
+pub mod metrics;
+pub mod pages;
+pub mod readiness;
+pub mod server;
+pub mod view;
+pub mod wording;

@@ -1,0 +1,196 @@
+//! Feeds the view from the log: a thread that reads `results`, `outbox` and `deliveries` without a group, so that
+//! every process has the whole picture whichever partitions its roles work on.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::view::{Delivery, View};
+use crate::log::topics::Topics;
+use crate::log::{Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, RecordRef, StartOffset, TopicPartition};
+use crate::rules::episode::Notification;
+use crate::telemetry::Metrics;
+use crate::windows::result::WindowResult;
+
+/// Reads the value of one record of `deliveries`; `Ok(None)` for a record that pages do not show.
+pub type DecodeDelivery = Box<dyn Fn(&[u8]) -> Result<Option<Delivery>, String> + Send>;
+
+/// At most this many of the newest records of a partition are read at start. A result of 25 features takes
+/// 0.1 to 0.3 ms to read, so catching up takes seconds, however long the topics are kept.
+const CATCH_UP_RECORDS: i64 = 10_000;
+const POLL_RECORDS: usize = 500;
+const POLL_TIMEOUT: Duration = Duration::from_millis(250);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+pub struct Follow {
+    pub log: Arc<dyn Log>,
+    pub topics: Topics,
+    pub view: Arc<RwLock<View>>,
+    pub decode_delivery: DecodeDelivery,
+    pub metrics: Metrics,
+}
+
+/// What the thread shows of itself. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct FollowHandle {
+    caught_up: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+}
+
+impl FollowHandle {
+    /// The view holds everything that was in the log when the thread started.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
+    /// For who fills the view without the log: nothing is left to be read.
+    pub fn mark_caught_up(&self) {
+        self.caught_up.store(true, Ordering::Release);
+    }
+
+    /// The thread ends within one poll.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// Starts the thread. It waits for the topics to exist; it ends when told to, or on a fatal error of the log.
+pub fn spawn(follow: Follow) -> std::io::Result<(FollowHandle, JoinHandle<Result<(), LogError>>)> {
+    let handle = FollowHandle::default();
+    let in_thread = handle.clone();
+    let thread = std::thread::Builder::new().name("follow".into()).spawn(move || follow.run(&in_thread))?;
+    Ok((handle, thread))
+}
+
+/// One record, decoded outside the view's lock.
+enum Change {
+    Result(Box<WindowResult>),
+    Notification(Box<Notification>),
+    Delivery(Delivery),
+}
+
+impl Follow {
+    fn run(&self, handle: &FollowHandle) -> Result<(), LogError> {
+        let Some(partitions) = self.await_partitions(handle)? else { return Ok(()) };
+        let mut consumer = self.log.consumer(ConsumerOptions {
+            group: None,
+            topics: Vec::new(),
+            start: StartOffset::Earliest,
+            read_committed: true,
+        })?;
+        let Some(from) = self.starting_offsets(consumer.as_ref(), &partitions, handle)? else { return Ok(()) };
+        consumer.assign(&from)?;
+        let mut behind: BTreeSet<TopicPartition> = partitions.into_iter().collect();
+        while !handle.stopped() {
+            let polled = match consumer.poll(POLL_RECORDS, POLL_TIMEOUT) {
+                Ok(polled) => polled,
+                Err(LogError::Fatal(reason)) => return Err(LogError::Fatal(reason)),
+                Err(error) => {
+                    tracing::warn!(%error, "reading for the pages failed; trying again");
+                    std::thread::sleep(RETRY_PAUSE);
+                    continue;
+                }
+            };
+            self.apply(polled.records.iter().filter_map(|record| self.decode(record)).collect());
+            for event in polled.events {
+                if let ConsumerEvent::EndOfPartition { partition, .. } = event {
+                    behind.remove(&partition);
+                }
+            }
+            if behind.is_empty() && !handle.caught_up.swap(true, Ordering::AcqRel) {
+                tracing::info!("pages have caught up with the log");
+            }
+        }
+        Ok(())
+    }
+
+    fn await_partitions(&self, handle: &FollowHandle) -> Result<Option<Vec<TopicPartition>>, LogError> {
+        let mut partitions = Vec::new();
+        for topic in [&self.topics.results, &self.topics.outbox, &self.topics.deliveries] {
+            let count = loop {
+                if handle.stopped() {
+                    return Ok(None);
+                }
+                match self.log.partition_count(topic) {
+                    Ok(Some(count)) => break count,
+                    Err(LogError::Fatal(reason)) => return Err(LogError::Fatal(reason)),
+                    Ok(None) | Err(_) => std::thread::sleep(RETRY_PAUSE),
+                }
+            };
+            partitions.extend((0..count).map(|partition| TopicPartition::new(topic, partition)));
+        }
+        Ok(Some(partitions))
+    }
+
+    fn starting_offsets(
+        &self,
+        consumer: &dyn Consumer,
+        partitions: &[TopicPartition],
+        handle: &FollowHandle,
+    ) -> Result<Option<Vec<(TopicPartition, Option<i64>)>>, LogError> {
+        let mut from = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let (earliest, end) = loop {
+                if handle.stopped() {
+                    return Ok(None);
+                }
+                match consumer.offsets(partition) {
+                    Ok(offsets) => break offsets,
+                    Err(LogError::Fatal(reason)) => return Err(LogError::Fatal(reason)),
+                    Err(error) => {
+                        tracing::warn!(%error, %partition, "offsets could not be read; trying again");
+                        std::thread::sleep(RETRY_PAUSE);
+                    }
+                }
+            };
+            from.push((partition.clone(), Some(earliest.max(end - CATCH_UP_RECORDS))));
+        }
+        Ok(Some(from))
+    }
+
+    /// An unreadable record is counted and passed over: a page must not stop at what a newer version wrote.
+    fn decode(&self, record: RecordRef<'_>) -> Option<Change> {
+        let value = record.value?;
+        let topic: &str = record.topic;
+        let decoded = if topic == self.topics.results {
+            serde_json::from_slice(value)
+                .map(|result| Some(Change::Result(Box::new(result))))
+                .map_err(|e| e.to_string())
+        } else if topic == self.topics.outbox {
+            let notification = serde_json::from_slice(value).map_err(|error| error.to_string());
+            notification.map(|notification| Some(Change::Notification(Box::new(notification))))
+        } else {
+            (self.decode_delivery)(value).map(|delivery| delivery.map(Change::Delivery))
+        };
+        let outcome = if decoded.is_ok() { "applied" } else { "undecodable" };
+        self.metrics.view_records.with_label_values(&[topic, outcome]).inc();
+        decoded.unwrap_or_else(|error| {
+            tracing::warn!(topic, partition = record.partition, offset = record.offset, error, "unreadable record");
+            None
+        })
+    }
+
+    fn apply(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            match change {
+                Change::Result(result) => view.apply_result(*result),
+                Change::Notification(notification) => view.apply_notification(*notification),
+                Change::Delivery(delivery) => view.apply_delivery(delivery),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "follow_tests.rs"]
+mod tests;

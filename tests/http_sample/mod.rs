@@ -1,0 +1,311 @@
+//! A service as it looks after a day: two models, a drift, a gap, alerts and deliveries. For tests that serve it.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, RwLock};
+
+use driftline::config::rules::Severity;
+use driftline::http::follow::FollowHandle;
+use driftline::http::metrics::{Watched, WatchedModel, WatchedRule};
+use driftline::http::readiness::Readiness;
+use driftline::http::server::{AppState, serve};
+use driftline::http::view::{Delivery, DeliveryStatus, Limits, View};
+use driftline::rules::episode::{EpisodeStatus, Finding, Notification};
+use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
+use driftline::telemetry::{KnownLabels, Metrics};
+use driftline::windows::result::{Segment, Window, WindowResult};
+
+pub const HOUR_MS: i64 = 3_600_000;
+/// 2026-03-02 06:00 UTC.
+pub const FIRST_MS: i64 = 1_772_431_200_000;
+pub const WINDOWS: i64 = 30;
+pub const NOW_MS: i64 = FIRST_MS + WINDOWS * HOUR_MS + 420_000;
+pub const EPISODE: &str = "5f0c6a1be2d94c07";
+
+const FEATURES: [&str; 12] = [
+    "amount",
+    "country",
+    "account_age_days",
+    "device",
+    "distance_from_home_km",
+    "hour_of_day",
+    "is_foreign_card",
+    "items",
+    "merchant_category",
+    "previous_chargebacks",
+    "seconds_since_last_transaction",
+    "velocity_24h",
+];
+const CATEGORICAL: [&str; 3] = ["country", "device", "merchant_category"];
+
+/// Same input, same figure between 0 and 1: noise that a test can rely on.
+fn noise(feature: usize, hour: i64) -> f64 {
+    let mixed = (feature as u64 * 7919 + hour as u64 * 104_729 + 17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as f64 / (1u64 << 24) as f64
+}
+
+fn stats(feature: usize, hour: i64, psi: f64) -> FeatureStats {
+    let name = FEATURES[feature];
+    let p_value = if psi > 0.05 { 1e-12 } else { 0.05 + 0.9 * noise(feature, hour) };
+    let metric = |value: f64, p_value: Option<f64>| MetricValue { value: Some(value), bound: None, p_value };
+    let mut metrics = BTreeMap::from([
+        ("psi".to_string(), metric(psi, Some(p_value))),
+        ("js".to_string(), metric((psi / 8.0).sqrt(), None)),
+        ("null_rate".to_string(), metric(0.01 * noise(feature, hour + 1), None)),
+    ]);
+    let bins: Vec<(String, f64)> = if CATEGORICAL.contains(&name) {
+        metrics.insert("chi_square".into(), metric(psi * 9_000.0, Some(p_value)));
+        metrics.insert("cramers_v".into(), metric((psi / 6.0).sqrt(), None));
+        metrics.insert("unseen_rate".into(), metric(0.002, None));
+        [("DE", 0.4), ("FR", 0.3), ("BR", 0.2), ("a category with a very long name", 0.1)]
+            .map(|(label, share)| (label.to_string(), share))
+            .to_vec()
+    } else {
+        let ks = MetricValue { value: Some((psi / 5.0).sqrt()), bound: Some(0.001), p_value: Some(p_value) };
+        metrics.insert("ks".into(), ks);
+        metrics.insert("wasserstein_norm".into(), metric(psi * 1.4, None));
+        metrics.insert("mean".into(), metric(102.0 + 20.0 * psi, None));
+        metrics.insert("std".into(), metric(20.0, None));
+        (0..10).map(|bin| (format!("{} to {}", bin * 25, bin * 25 + 25), 0.1)).collect()
+    };
+    let count = bins.len() as f64;
+    let tilt = |index: usize| 1.0 + 1.6 * psi.min(0.6) * (index as f64 - (count - 1.0) / 2.0) / (count / 2.0);
+    let bins = bins.into_iter().enumerate();
+    FeatureStats {
+        n: 10_180,
+        missing: 60,
+        n_reference: 100_000,
+        metrics,
+        bins: bins
+            .map(|(index, (label, share))| BinShare { label, reference: share, window: share * tilt(index) })
+            .collect(),
+    }
+}
+
+/// `amount` drifts in the last four windows, `country` a little for half a day.
+fn psi(feature: usize, hour: i64) -> f64 {
+    let quiet = 0.002 + 0.03 * noise(feature, hour);
+    match feature {
+        0 if hour >= WINDOWS - 4 => 0.28 + 0.13 * (hour - WINDOWS + 4) as f64,
+        1 if (10..22).contains(&hour) => 0.08 + 0.06 * noise(1, hour),
+        4 if hour == 17 => 0.31,
+        _ => quiet,
+    }
+}
+
+pub fn window(model: &str, version: &str, hour: i64, size_ms: i64) -> WindowResult {
+    let start_ms = FIRST_MS + hour * size_ms;
+    let calm = model != "fraud";
+    let stats_of = |feature: usize| {
+        let psi = if calm { 0.002 + 0.03 * noise(feature, hour) } else { psi(feature, hour) };
+        (FEATURES[feature].to_string(), stats(feature, hour, psi))
+    };
+    WindowResult {
+        model: model.into(),
+        version: version.into(),
+        segment: Segment::default(),
+        window: Window { start_ms, end_ms: start_ms + size_ms },
+        revision: u32::from(hour == WINDOWS - 2),
+        reference: "training".into(),
+        reference_id: "sha256-6f1d0c33aa17".into(),
+        rows: 10_240 + (noise(40, hour) * 900.0) as u64,
+        complete: hour != 12,
+        features: (0..FEATURES.len()).map(stats_of).collect(),
+    }
+}
+
+pub fn finding(feature: &str, value: f64, severity: Severity) -> Finding {
+    Finding {
+        feature: Some(feature.into()),
+        segment: Segment::default(),
+        severity,
+        metric: "psi".into(),
+        value: MetricValue { value: Some(value), bound: None, p_value: Some(1e-12) },
+        condition: "psi > 0.25".into(),
+        p_adjusted: Some(1.2e-11),
+        n: 10_180,
+        n_reference: 100_000,
+        moved: vec![BinShare { label: "225 to 250".into(), reference: 0.1, window: 0.21 }],
+        reason: format!(
+            "`{feature}`: PSI {value} against training, 2 of 2 windows, 10\u{202f}240 events, adjusted p < 1e-6"
+        ),
+    }
+}
+
+pub fn notification(episode: &str, sequence: u32, status: EpisodeStatus, hour: i64) -> Notification {
+    let at = |hour: i64| Window { start_ms: FIRST_MS + hour * HOUR_MS, end_ms: FIRST_MS + (hour + 1) * HOUR_MS };
+    let firing = status == EpisodeStatus::Firing;
+    Notification {
+        id: format!("{episode}-{sequence}"),
+        episode_id: episode.into(),
+        sequence,
+        status,
+        severity: Severity::Critical,
+        rule: "feature-drift".into(),
+        model: "fraud".into(),
+        version: "3".into(),
+        segment: Segment::default(),
+        feature: None,
+        summary: "feature-drift critical: fraud@3, `amount` PSI 0.41".into(),
+        findings: if firing { vec![finding("amount", 0.41, Severity::Critical)] } else { Vec::new() },
+        reference: "training".into(),
+        reference_id: "sha256-6f1d0c33aa17".into(),
+        first_window: at(hour - i64::from(sequence) - 1),
+        window: at(hour),
+        windows_breached: 2,
+        windows_considered: 2,
+        rows: 10_240,
+        at_ms: FIRST_MS + (hour + 1) * HOUR_MS + 9_000,
+        receivers: vec!["oncall".into(), "hook".into()],
+    }
+}
+
+pub fn view() -> View {
+    let mut view = View::new(Limits::default());
+    for hour in 0..WINDOWS {
+        if hour != 20 {
+            view.apply_result(window("fraud", "3", hour, HOUR_MS));
+        }
+        for (value, share) in [("DE", 0.7), ("BR", 1.4)] {
+            let mut segment = window("fraud", "3", hour, HOUR_MS);
+            segment.segment = Segment { column: "country".into(), value: value.into() };
+            segment.rows = (segment.rows as f64 * share / 3.0) as u64;
+            view.apply_result(segment);
+        }
+    }
+    for hour in 20..WINDOWS - 3 {
+        view.apply_result(window("fraud", "2", hour, HOUR_MS));
+    }
+    for quarter in WINDOWS * 3..WINDOWS * 4 {
+        view.apply_result(window("churn", "2026-02", quarter, HOUR_MS / 4));
+    }
+    view.apply_notification(notification(EPISODE, 0, EpisodeStatus::Firing, WINDOWS - 3));
+    view.apply_notification(notification(EPISODE, 1, EpisodeStatus::Firing, WINDOWS - 2));
+    let mut resolved = notification("0a77d1c2", 0, EpisodeStatus::Firing, 17);
+    resolved.severity = Severity::Warn;
+    resolved.findings = vec![finding("country", 0.13, Severity::Warn), finding("amount", 0.11, Severity::Warn)];
+    view.apply_notification(resolved);
+    view.apply_notification(notification("0a77d1c2", 1, EpisodeStatus::Resolved, 22));
+    for (sequence, receiver, status, attempts, error) in [
+        (0, "oncall", DeliveryStatus::Delivered, 1, None),
+        (0, "hook", DeliveryStatus::Delivered, 4, Some("503 Service Unavailable")),
+        (1, "oncall", DeliveryStatus::Delivered, 1, None),
+        (1, "hook", DeliveryStatus::Retrying, 3, Some("connection refused")),
+    ] {
+        view.apply_delivery(Delivery {
+            notification_id: format!("{EPISODE}-{sequence}"),
+            receiver: receiver.into(),
+            status,
+            attempts,
+            last_error: error.map(str::to_string),
+            at_ms: NOW_MS - 400_000,
+        });
+    }
+    view
+}
+
+pub fn watched() -> Watched {
+    let model = |name: &str, window_size_ms| WatchedModel { name: name.into(), window_size_ms };
+    Watched {
+        models: vec![model("fraud", HOUR_MS), model("churn", HOUR_MS / 4), model("pricing", HOUR_MS)],
+        rules: vec![WatchedRule {
+            name: "feature-drift".into(),
+            models: vec!["fraud".into(), "churn".into()],
+            severities: vec![Severity::Warn, Severity::Critical],
+            thresholds: vec![("psi".into(), Severity::Warn, 0.1), ("psi".into(), Severity::Critical, 0.25)],
+        }],
+    }
+}
+
+/// Counters as a service leaves them; `more` adds to each, as time does.
+pub fn metrics() -> Metrics {
+    let metrics = Metrics::new().unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    metrics.prepare(&KnownLabels {
+        roles: names(&["ingest", "windows", "dispatch"]),
+        source_topics: names(&["predictions"]),
+        models: names(&["fraud", "churn"]),
+        rules: names(&["feature-drift"]),
+        receivers: names(&["oncall", "hook"]),
+        dead_letter_reasons: names(&["malformed", "wrong_type"]),
+        rule_outcomes: names(&["ok", "breach"]),
+        delivery_outcomes: names(&["delivered", "failed"]),
+    });
+    metrics.consumer_lag_records.with_label_values(&["ingest", "predictions"]).set(17);
+    metrics.watermark_seconds.with_label_values(&["fraud"]).set(NOW_MS as f64 / 1e3);
+    metrics.process_start_seconds.set(NOW_MS as f64 / 1e3);
+    metrics.view_records.with_label_values(&["driftline.results", "applied"]).inc_by(90);
+    metrics
+}
+
+pub fn more(metrics: &Metrics) {
+    metrics.events_read.with_label_values(&["predictions"]).inc_by(100);
+    metrics.events_ingested.with_label_values(&["fraud"]).inc_by(99);
+    metrics.flush_seconds.observe(0.02);
+    metrics.delivery_seconds.observe(0.2);
+    metrics.flushes.inc();
+}
+
+pub fn state(view: View) -> AppState {
+    let readiness = Readiness::default();
+    readiness.met("kafka");
+    let follow = FollowHandle::default();
+    follow.mark_caught_up();
+    AppState {
+        view: Arc::new(RwLock::new(view)),
+        follow,
+        metrics: metrics(),
+        watched: Arc::new(watched()),
+        readiness,
+        series_budget: 50_000,
+        now_ms: || NOW_MS,
+    }
+}
+
+/// Serves on a free port of loopback until the process ends.
+pub fn start(state: AppState) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            serve(state, listener, std::future::pending()).await.unwrap();
+        });
+    });
+    address
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+pub fn get(address: SocketAddr, path: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Answer { status, head: head.to_ascii_lowercase(), body: if chunked { dechunk(body) } else { body.to_string() } }
+}
+
+fn dechunk(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        whole.push_str(&rest[..size]);
+        body = &rest[size + 2..];
+    }
+    whole
+}
