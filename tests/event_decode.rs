@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Float64Type;
 use driftline::config::model::Model;
 use driftline::event::{Decoded, Decoder, MAX_PAYLOAD_BYTES, Reason, Rejected, dead_letter, schema};
@@ -232,6 +232,34 @@ fn values_arrive_as_they_were_written() {
 }
 
 #[test]
+fn a_decoder_used_for_slab_after_slab_forgets_nothing_and_keeps_nothing() {
+    let model = model(json!({}));
+    let mut decoder = Decoder::new(std::slice::from_ref(&model)).unwrap();
+    let broken = broken();
+    for rows in [1_000, 3, 0, 200] {
+        let is_bad = |index: usize| index % 3 == 2;
+        let payloads: Vec<Vec<u8>> = (0..rows)
+            .map(|index| match is_bad(index) {
+                true => broken[index % broken.len()].0.clone(),
+                false => good_event(index).into_bytes(),
+            })
+            .collect();
+        let decoded = decoder.decode(&slab(&payloads), NOW_MS).unwrap();
+        let expected: Vec<u32> = (0..rows).filter(|index| !is_bad(*index)).map(|index| index as u32).collect();
+        assert_eq!(decoded.row_count() + decoded.rejected.len(), rows);
+        assert_eq!(decoded.batches.len(), usize::from(rows > 0));
+        for batch in &decoded.batches {
+            assert_eq!(batch.record_indices, expected);
+            let amounts: Vec<Option<f64>> = expected.iter().map(|index| Some(f64::from(*index) + 0.25)).collect();
+            assert_eq!(numbers(&batch.batch, "amount"), amounts);
+            let ids: Vec<String> = expected.iter().map(|index| format!("p-{index}")).collect();
+            assert_eq!(texts(&batch.batch, "prediction_id"), ids.iter().map(|id| Some(&**id)).collect::<Vec<_>>());
+            assert_eq!(batch.batch.column_by_name("device.os").unwrap().null_count(), expected.len());
+        }
+    }
+}
+
+#[test]
 fn each_source_partition_reports_its_latest_accepted_event_time() {
     let model = model(json!({}));
     // Records 0..7 go round partitions 0, 1, 2; event times fall by 1 ms a record; record 3 is broken.
@@ -333,7 +361,8 @@ fn the_original_bytes_can_be_had_from_a_dead_letter() {
         Rejected { record: 0, model: Some("fraud".into()), reason: Reason::NotJson, detail: "a \"detail\"".into() };
     let long = "é".repeat(MAX_PAYLOAD_BYTES);
     let long_key = vec![7_u8; 100_000];
-    let cases: [(Option<&[u8]>, Option<&[u8]>); 8] = [
+    type Bytes<'a> = Option<&'a [u8]>;
+    let cases: [(Bytes<'_>, Bytes<'_>); 8] = [
         (Some(b"key"), Some(b"{\"a\": 1")),
         (None, Some("text é \"quoted\"\n\\ \u{2028}".as_bytes())),
         (Some(b"\xff\x00"), Some(b"\xff\xfe\x00")),
@@ -486,7 +515,7 @@ fn mutate(payload: &mut Vec<u8>, mutation: &Mutation) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8_000))]
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
     fn a_mutated_event_is_judged_as_serde_json_judges_it_and_leaves_its_neighbours_alone(
@@ -514,6 +543,25 @@ proptest! {
                 let fault_of_document = rejected.model.is_none() && rejected.reason != Reason::NotAnObject;
                 prop_assert_eq!(fault_of_document, !is_json, "{:?}", rejected);
             }
+        }
+    }
+
+    #[test]
+    fn a_mutated_event_of_a_shared_topic_has_one_outcome(mutations in prop::collection::vec(mutation(), 1..4)) {
+        let named = |name: &str, path: &str| model(json!({"model": name, "fields": {"timestamp": "ts", "model": path}}));
+        let models = [named("7", "meta.version"), named("p-1", "id"), named("a", "id")];
+        let mut payload = good_event(1).into_bytes();
+        for step in &mutations {
+            mutate(&mut payload, step);
+        }
+        // Untouched it is both 7's and p-1's; 8 is watched by nobody.
+        let nobodys = good_event(2).replace("\"7\"", "\"8\"").into_bytes();
+        let decoded = Decoder::new(&models).unwrap().decode(&slab([&payload, &nobodys]), NOW_MS).unwrap();
+        let of_first = decoded.rejected.iter().filter(|rejected| rejected.record == 0).count() + decoded.row_count();
+        prop_assert_eq!(decoded.rejected.iter().filter(|rejected| rejected.record == 1).count(), 0);
+        match decoded.unrouted {
+            1 => prop_assert!((1..=2).contains(&of_first), "{} outcomes", of_first),
+            unrouted => prop_assert_eq!((unrouted, of_first), (2, 0)),
         }
     }
 

@@ -84,6 +84,8 @@ pub(super) struct Columns {
     signals: Vec<SignalColumn>,
     record_indices: Vec<u32>,
     sources: Vec<SourceProgress>,
+    /// Index of the last row's source.
+    last_source: usize,
 }
 
 #[derive(Debug)]
@@ -167,6 +169,7 @@ impl Columns {
             signals: signals.collect(),
             record_indices: Vec::new(),
             sources: Vec::new(),
+            last_source: 0,
         }
     }
 
@@ -238,22 +241,28 @@ impl Columns {
         self.event_times_ms.push(event_time_ms);
         self.record_indices.push(record_index);
         self.rows += 1;
-        // Records of one partition come in runs: the last one is nearly always it.
-        let source = self.sources.iter_mut().rev().find(|source| {
+        self.note_source(event_time_ms, record);
+    }
+
+    fn note_source(&mut self, event_time_ms: i64, record: &RecordRef<'_>) {
+        let is_of = |source: &SourceProgress| {
             source.partition.partition == record.partition
                 && (Arc::ptr_eq(&source.partition.topic, record.topic) || source.partition.topic == *record.topic)
-        });
-        match source {
-            Some(source) => {
-                source.max_event_time_ms = source.max_event_time_ms.max(event_time_ms);
-                source.rows += 1;
-            }
-            None => self.sources.push(SourceProgress {
-                partition: TopicPartition { topic: record.topic.clone(), partition: record.partition },
-                max_event_time_ms: event_time_ms,
-                rows: 1,
-            }),
+        };
+        // Records of one partition come in runs: the source of the last row is nearly always this one's too.
+        if !self.sources.get(self.last_source).is_some_and(is_of) {
+            self.last_source = self.sources.iter().position(is_of).unwrap_or_else(|| {
+                self.sources.push(SourceProgress {
+                    partition: TopicPartition { topic: record.topic.clone(), partition: record.partition },
+                    max_event_time_ms: event_time_ms,
+                    rows: 0,
+                });
+                self.sources.len() - 1
+            });
         }
+        let source = &mut self.sources[self.last_source];
+        source.max_event_time_ms = source.max_event_time_ms.max(event_time_ms);
+        source.rows += 1;
     }
 
     /// Forgets everything that was set in the open row.

@@ -26,7 +26,7 @@ const EXACT_POWERS: [f64; 23] = [
 impl Number<'_> {
     /// The nearest f64, ties to even; `None` beyond the largest one.
     #[inline]
-    pub fn to_f64(&self) -> Option<f64> {
+    pub fn to_f64(self) -> Option<f64> {
         // Clinger (1990): both operands are exact, so the one multiplication or division rounds correctly.
         if let Some(mantissa) = self.mantissa
             && mantissa <= 1 << 53

@@ -11,10 +11,17 @@ use super::row::document_fault;
 pub(super) struct TopicRoute {
     /// Models that take every event of the topic.
     everyone: Vec<usize>,
-    /// Models told apart by a name in the event, by the path of that name.
-    named: Vec<(Vec<String>, HashMap<String, Vec<usize>>)>,
+    /// Models told apart by a name in the event.
+    named: Vec<NamedModels>,
     /// The largest event that any of the models accepts.
     pub max_event_bytes: u64,
+}
+
+#[derive(Debug)]
+struct NamedModels {
+    /// Where the name stands.
+    path: Vec<String>,
+    models: HashMap<String, Vec<usize>>,
 }
 
 impl TopicRoute {
@@ -24,12 +31,12 @@ impl TopicRoute {
             self.everyone.push(model_index);
             return;
         };
-        let known = self.named.iter().position(|(known, _)| known == path);
+        let known = self.named.iter().position(|known| known.path == path);
         let group = known.unwrap_or_else(|| {
-            self.named.push((path.to_vec(), HashMap::new()));
+            self.named.push(NamedModels { path: path.to_vec(), models: HashMap::new() });
             self.named.len() - 1
         });
-        self.named[group].1.entry(name.to_string()).or_default().push(model_index);
+        self.named[group].models.entry(name.to_string()).or_default().push(model_index);
     }
 
     /// Writes the models of this event to `models`; none: it names a model that nobody watches.
@@ -45,11 +52,11 @@ impl TopicRoute {
         }
         let mut named = false;
         let mut missing = None;
-        for (path, known) in &self.named {
-            match find_name(text, path, scratch)? {
+        for group in &self.named {
+            match find_name(text, &group.path, scratch)? {
                 Ok(name) => {
                     named = true;
-                    models.extend(known.get(name).into_iter().flatten());
+                    models.extend(group.models.get(name).into_iter().flatten());
                 }
                 // A name of the wrong type says more than a name that is not there.
                 Err(fault) if missing.is_none() || fault.reason != Reason::MissingField => missing = Some(fault),

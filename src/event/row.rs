@@ -6,7 +6,6 @@
 use super::columns::Columns;
 use super::json::{LoneSurrogate, MAX_DEPTH, RawText, Reader, SyntaxError, SyntaxKind, Value};
 use super::mapping::{Mapping, NONE, NodeId, ROOT, Target};
-use super::number::Number;
 use super::reason::{Fault, Reason, excerpt};
 use super::time::event_time_ms;
 use crate::config::model::TimestampUnit;
@@ -131,6 +130,20 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
             return self.reader.skip(depth).map_err(document_fault);
         }
         node.seen_in_event = self.event;
+        // Most values of most events: kept in registers, where a `Value` goes through memory: a fifth of the decode time.
+        if let [Target::Number(signal)] = node.targets[..]
+            && let Some(b'0'..=b'9' | b'-') = self.reader.peek()
+        {
+            let number = match self.reader.number() {
+                Ok(number) => number,
+                Err(error) => return Err(self.fault_at(id, error)),
+            };
+            match number.to_f64() {
+                Some(value) => self.columns.set_number(signal, value),
+                None => self.too_large(id, number.text),
+            }
+            return Ok(());
+        }
         let inner = node.targets.is_empty();
         let value = self.reader.value().map_err(|error| self.fault_at(id, error))?;
         if inner {
@@ -156,7 +169,7 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
         match (target, value) {
             (Target::Number(signal), Value::Number(number)) => match number.to_f64() {
                 Some(value) => self.columns.set_number(signal, value),
-                None => self.too_large(id, number),
+                None => self.too_large(id, number.text),
             },
             (Target::ModelName, _) | (_, Value::Null) => {}
             (Target::Number(_), Value::Text(raw)) if is_non_finite_word(raw.raw) => {
@@ -180,7 +193,7 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
                 self.scratch.clear();
                 match number.write_text(self.scratch) {
                     Some(()) => set_text(self.columns, target, self.scratch),
-                    None => self.too_large(id, number),
+                    None => self.too_large(id, number.text),
                 }
             }
             (_, other) => self.wrong_type(id, "a text, number or boolean", other),
@@ -209,9 +222,8 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
     }
 
     #[cold]
-    fn too_large(&mut self, id: NodeId, number: Number<'_>) {
-        let detail =
-            format!("`{}`: {} is beyond the largest double-precision number", self.path(id), excerpt(number.text));
+    fn too_large(&mut self, id: NodeId, number: &str) {
+        let detail = format!("`{}`: {} is beyond the largest double-precision number", self.path(id), excerpt(number));
         self.note(Reason::NonFinite, detail);
     }
 
