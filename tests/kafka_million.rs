@@ -71,7 +71,12 @@ fn source_topic() -> &'static str {
         let data = Path::new(&required("DRIFTLINE_SYNTH")).join("current.jsonl");
         let started = Instant::now();
         let status = Command::new("bash")
-            .args([concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka.sh"), "produce", &required("DRIFTLINE_TEST_KAFKA_DIR"), &topic])
+            .args([
+                concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka.sh"),
+                "produce",
+                &required("DRIFTLINE_TEST_KAFKA_DIR"),
+                &topic,
+            ])
             .stdin(Stdio::from(std::fs::File::open(&data).expect("the generated events")))
             .status()
             .unwrap();
@@ -145,7 +150,12 @@ fn assert_equals_oracle(results: &[WindowResult], oracle: &Value) {
         for (feature, expected) in window["features"].as_object().unwrap() {
             let numeric = feature.starts_with("num_");
             let keys: &[(&str, &str, f64)] = if numeric {
-                &[("psi", "psi_q10", 1e-9), ("psi_q20", "psi_q20", 1e-9), ("js", "js_q10", 1e-7), ("null_rate", "missing_rate", 1e-9)]
+                &[
+                    ("psi", "psi_q10", 1e-9),
+                    ("psi_q20", "psi_q20", 1e-9),
+                    ("js", "js_q10", 1e-7),
+                    ("null_rate", "missing_rate", 1e-9),
+                ]
             } else {
                 &[
                     ("psi", "psi", 1e-9),
@@ -164,7 +174,8 @@ fn assert_equals_oracle(results: &[WindowResult], oracle: &Value) {
                 compared += 1;
             }
             if numeric {
-                for (metric, key, most) in [("ks", "ks", 1e-3), ("wasserstein_norm", "wasserstein_std0", f64::INFINITY)] {
+                for (metric, key, most) in [("ks", "ks", 1e-3), ("wasserstein_norm", "wasserstein_std0", f64::INFINITY)]
+                {
                     let bound = result.features[feature].metrics[metric].bound.unwrap_or(0.0);
                     let what = format!("{metric} of {feature} in window {start_ms} (bound {bound:e})");
                     let tolerance = (bound + 1e-12).min(most);
@@ -316,6 +327,8 @@ fn a_million_events_equal_the_oracle_and_kill_nine_changes_nothing() {
     assert_eq!(ids(&after_kills), ids(&notifications), "the same notifications with the same ids");
     assert_delivered(&after_kills, &hook);
     let copies = hook.hooks().len() - after_kills.len();
-    eprintln!("{KILLS} kills, {kills_at_work} of them at work: same results, same ids, {copies} extra copies delivered");
+    eprintln!(
+        "{KILLS} kills, {kills_at_work} of them at work: same results, same ids, {copies} extra copies delivered"
+    );
     drop(service);
 }

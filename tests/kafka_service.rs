@@ -176,7 +176,11 @@ fn one_bad_record_costs_one_record() {
     let mut service = workspace.start();
     service.wait_ready(Duration::from_secs(60));
     let whole = |results: Vec<driftline::windows::result::WindowResult>| -> BTreeMap<i64, u64> {
-        results.into_iter().filter(|result| result.segment.is_all()).map(|result| (result.window.start_ms, result.rows)).collect()
+        results
+            .into_iter()
+            .filter(|result| result.segment.is_all())
+            .map(|result| (result.window.start_ms, result.rows))
+            .collect()
     };
     wait_until("all windows close", Duration::from_secs(60), || whole(workspace.results(&*log)).len() == good.len());
     assert_eq!(whole(workspace.results(&*log)), good, "every good event is counted, in its window");
@@ -241,8 +245,9 @@ fn receivers_that_were_down_get_everything_in_order() {
         resolved.count() >= 2
     });
     std::thread::sleep(Duration::from_secs(2));
-    let (hook, mail) = runtime
-        .block_on(async { (HookCatcher::start(hook_port).await.unwrap(), MailCatcher::start(mail_port, None).await.unwrap()) });
+    let (hook, mail) = runtime.block_on(async {
+        (HookCatcher::start(hook_port).await.unwrap(), MailCatcher::start(mail_port, None).await.unwrap())
+    });
     let outbox = workspace.outbox(&*log);
     wait_until("everything arrives", Duration::from_secs(60), || {
         let ids: BTreeSet<String> = hook.hooks().into_iter().map(|hook| hook.id).collect();
@@ -253,8 +258,12 @@ fn receivers_that_were_down_get_everything_in_order() {
         by_episode.entry(&told.episode_id).or_default().push(&told.id);
     }
     for (episode, ids) in &by_episode {
-        let hooks: Vec<String> =
-            hook.hooks().into_iter().filter(|hook| hook.notification.episode_id == *episode).map(|hook| hook.id).collect();
+        let hooks: Vec<String> = hook
+            .hooks()
+            .into_iter()
+            .filter(|hook| hook.notification.episode_id == *episode)
+            .map(|hook| hook.id)
+            .collect();
         assert_eq!(hooks, *ids, "webhooks of episode {episode} in order");
         let mails: Vec<String> = mail
             .mails()

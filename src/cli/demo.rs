@@ -179,7 +179,8 @@ async fn start_service(stage: &Stage, listener: tokio::net::TcpListener) -> Resu
     let set = RuleSet::compile(&[("examples/demo/rules.yaml".to_string(), rules)], &[model.clone()])
         .map_err(|errors| errors.iter().map(|error| error.problem.message.clone()).collect::<Vec<_>>().join("; "))?;
     let reference = sample_reference(&model)?;
-    narrator.say("setup", &format!("reference `training` built from {REFERENCE_ROWS} healthy events, id {}", reference.id));
+    narrator
+        .say("setup", &format!("reference `training` built from {REFERENCE_ROWS} healthy events, id {}", reference.id));
 
     let spec = TopicSpec { name: TOPIC.into(), partitions: PARTITIONS, replication: 1, config: vec![] };
     let create = |specs: &[TopicSpec]| stage.log.create_topics(specs).map_err(|error| error.to_string());
@@ -303,7 +304,9 @@ fn first_alert(stage: &Stage, args: &DemoArgs) {
     println!();
     stage.narrator.say(
         "demo",
-        &format!("first alert received {seconds:.1} s after the start, about {after_drift:.1} s after the drift set in"),
+        &format!(
+            "first alert received {seconds:.1} s after the start, about {after_drift:.1} s after the drift set in"
+        ),
     );
     println!(
         "\n  look at   {0}/                 the model, its worst features, the alert\n            {0}/metrics          what Prometheus scrapes\n            {1}   the e-mails\n  then      README.md, \"Point it at Kafka\"\n",

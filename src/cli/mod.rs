@@ -16,17 +16,9 @@ pub mod schema;
 pub mod service;
 pub mod watched;
 
-pub mod check;
-pub mod schema;
-
-pub mod dashboards;
-
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-/// Could not decide: input or output failed.
-pub const UNDECIDED: u8 = 4;
 
 /// Monitoring for machine-learning models whose predictions flow through Kafka.
 #[derive(Debug, Parser)]
@@ -51,7 +43,7 @@ enum Command {
     /// Print the JSON Schema of a configuration file
     Schema(schema::SchemaArgs),
     /// Write the Grafana dashboards
-    Dashboards(dashboards::DashboardsArgs),
+    Dashboards(dashboards::Dashboards),
     /// Write sample predictions to a Kafka topic, to try a set-up
     ProduceSample(produce_sample::ProduceSampleArgs),
 }

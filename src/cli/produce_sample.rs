@@ -9,7 +9,7 @@ use clap::Args;
 use crate::log::kafka::{KafkaLog, KafkaOptions};
 use crate::log::{Log, LogError, OutRecord, TopicSpec};
 
-use super::UNDECIDED;
+use super::check::UNDECIDED;
 use super::sample::Sampler;
 use super::service::now_ms;
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use sha2::{Digest, Sha256};
@@ -13,14 +12,14 @@ use crate::reference::{Reference, ReferenceStore, Source};
 use crate::rules::Workspace;
 use crate::stats::layout::Layout;
 
-use super::UNDECIDED;
+use super::check::UNDECIDED;
 use super::service::now_ms;
 
 #[derive(Debug, Args)]
 pub struct ReferenceArgs {
-    /// Service file
-    #[arg(long, short, default_value = "driftline.yaml", env = "DRIFTLINE_CONFIG", global = true)]
-    config: PathBuf,
+    /// Service file; default: driftline.yaml here
+    #[arg(long, short, env = "DRIFTLINE_CONFIG", global = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     action: Action,
 }
@@ -74,17 +73,19 @@ fn failed(error: impl std::fmt::Display) -> (u8, String) {
 }
 
 fn act(args: &ReferenceArgs) -> Outcome {
-    let workspace = Workspace::load(&args.config).map_err(|errors| (1, errors.text(false)))?;
+    let workspace = Workspace::load(args.config.as_deref()).map_err(|errors| (1, errors.text(false)))?;
     let store = ReferenceStore::open(workspace.base_dir.join(&workspace.service.references)).map_err(failed)?;
     match &args.action {
         Action::Build { model, name, from, no_promote } => {
-            let models = chosen(&workspace.models, model.as_deref())?;
+            let models = chosen(&workspace, model.as_deref())?;
             let mut built = 0;
-            for model in models {
-                built += build_model(&workspace, &store, model, name.as_deref(), from.as_deref(), !no_promote)?;
+            for (model, dir) in models {
+                built += build_model(dir, &store, model, name.as_deref(), from.as_deref(), !no_promote)?;
             }
             if built == 0 {
-                return Err(failed("nothing to build: no model has `references:`; add them, or use --model and --from"));
+                return Err(failed(
+                    "nothing to build: no model has `references:`; add them, or use --model and --from",
+                ));
             }
             Ok(())
         }
@@ -107,18 +108,21 @@ fn act(args: &ReferenceArgs) -> Outcome {
     }
 }
 
-fn chosen<'a>(models: &'a [Arc<Model>], wanted: Option<&str>) -> Result<Vec<&'a Arc<Model>>, (u8, String)> {
-    let Some(wanted) = wanted else { return Ok(models.iter().collect()) };
-    let found: Vec<&Arc<Model>> = models.iter().filter(|model| model.model == wanted).collect();
-    if found.is_empty() {
-        let known: Vec<&str> = models.iter().map(|model| model.model.as_str()).collect();
-        return Err((2, format!("error: no model `{wanted}`; the models are: {}", known.join(", "))));
+/// The models wanted, with the directories of their files.
+fn chosen<'a>(workspace: &'a Workspace, wanted: Option<&str>) -> Result<Vec<(&'a Model, &'a Path)>, (u8, String)> {
+    let models = workspace.models.iter().zip(&workspace.model_dirs).map(|(model, dir)| (&**model, dir.as_path()));
+    let found: Vec<_> = models.filter(|(model, _)| wanted.is_none_or(|wanted| model.model == wanted)).collect();
+    match wanted {
+        Some(wanted) if found.is_empty() => {
+            let known: Vec<&str> = workspace.models.iter().map(|model| model.model.as_str()).collect();
+            Err((2, format!("error: no model `{wanted}`; the models are: {}", known.join(", "))))
+        }
+        _ => Ok(found),
     }
-    Ok(found)
 }
 
 fn build_model(
-    workspace: &Workspace,
+    model_dir: &Path,
     store: &ReferenceStore,
     model: &Model,
     only: Option<&str>,
@@ -133,7 +137,7 @@ fn build_model(
         return Ok(1);
     }
     for (name, source) in model.references.iter().filter(|(name, _)| only.is_none_or(|only| only == name.as_str())) {
-        let path = workspace.model_dir(&model.model).join(&source.path);
+        let path = model_dir.join(&source.path);
         build_one(store, model, name, &path, &source.columns, promote)?;
         built += 1;
     }

@@ -1,11 +1,12 @@
 //! `driftline run`: the service, on Kafka.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::config::model::Model;
 use crate::dispatch::receiver::build_all;
@@ -16,23 +17,41 @@ use crate::reference::{Reference, ReferenceStore, StoreError};
 use crate::rules::Workspace;
 use crate::telemetry::{self, LogFormat, Metrics};
 
+use super::check::UNDECIDED;
 use super::service::{Assembly, Roles, no_reference};
-use super::{UNDECIDED, watched};
+use super::watched;
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Service file
-    #[arg(long, short, default_value = "driftline.yaml", env = "DRIFTLINE_CONFIG")]
-    config: PathBuf,
+    /// Service file; default: driftline.yaml here
+    #[arg(long, short, env = "DRIFTLINE_CONFIG")]
+    config: Option<PathBuf>,
     /// Roles of this process, comma separated: ingest, windows, dispatch, http; default: all
     #[arg(long, value_delimiter = ',')]
     roles: Vec<String>,
     /// Lines for people, or JSON
     #[arg(long, value_enum, default_value = "text", env = "DRIFTLINE_LOG_FORMAT")]
-    log_format: LogFormat,
+    log_format: LogLines,
     /// What is logged: `info`, `debug`, or a filter such as `driftline::ingest=debug`
     #[arg(long, default_value = "info", env = "DRIFTLINE_LOG")]
     log: String,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogLines {
+    Text,
+    Json,
+}
+
+impl LogLines {
+    fn format(self) -> LogFormat {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        match self {
+            LogLines::Text => LogFormat::Text { colour: std::io::stderr().is_terminal() && !plain },
+            LogLines::Json => LogFormat::Json,
+        }
+    }
 }
 
 /// Why the service did not start or went down, with its exit code.
@@ -61,17 +80,18 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
     } else {
         Roles::of(&args.roles).map_err(|message| Failure { message: format!("error: {message}"), code: 2 })?
     };
-    telemetry::start_logging(args.log_format, &args.log).map_err(|message| failure(format!("error: {message}")))?;
-    let workspace = Workspace::load(&args.config).map_err(|errors| failure(errors.text(false)))?;
+    telemetry::start_logging(args.log_format.format(), &args.log)
+        .map_err(|message| failure(format!("error: {message}")))?;
+    let workspace = Workspace::load(args.config.as_deref()).map_err(|errors| failure(errors.text(false)))?;
     let error = |message: String| failure(format!("error: {message}"));
     let service = workspace.service;
     let store = ReferenceStore::open(workspace.base_dir.join(&service.references))
         .map_err(|failed| error(failed.to_string()))?;
-    let references = current_references(&store, &workspace.models).map_err(|messages| error(messages.join("\nerror: ")))?;
+    let references =
+        current_references(&store, &workspace.models).map_err(|messages| error(messages.join("\nerror: ")))?;
     let rules = Arc::new(workspace.rules);
-    let receivers = build_all(rules.receivers(), service.smtp.as_ref()).map_err(|errors| {
-        error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: "))
-    })?;
+    let receivers = build_all(rules.receivers(), service.smtp.as_ref())
+        .map_err(|errors| error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")))?;
     let metrics = Metrics::new().map_err(|failed| error(failed.to_string()))?;
     metrics.prepare(&watched::labels(&workspace.models, &rules));
 
@@ -89,12 +109,13 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
     let listener = if roles.http {
         let bound = runtime.block_on(tokio::net::TcpListener::bind(&service.http.bind));
         Some(bound.map_err(|failed| {
-            error(format!("cannot serve pages on {}: {failed}; set `http.bind` in {}", service.http.bind, args.config.display()))
+            error(format!("cannot serve pages on {}: {failed}; choose another with `http.bind`", service.http.bind))
         })?)
     } else {
         None
     };
-    create_topics(&*log, &service).map_err(|message| Failure { message: format!("error: {message}"), code: UNDECIDED })?;
+    create_topics(&*log, &service)
+        .map_err(|message| Failure { message: format!("error: {message}"), code: UNDECIDED })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         models = workspace.models.len(),

@@ -13,7 +13,7 @@ use crate::dispatch::delivery::{DeliveryRecord, DeliveryStatus};
 use crate::dispatch::receiver::Receivers;
 use crate::dispatch::role::DispatchConfig;
 use crate::http::follow::{self, Follow};
-use crate::http::metrics::{Watched, WatchedModel as ShownModel};
+use crate::http::metrics::Watched;
 use crate::http::readiness::Readiness;
 use crate::http::server::{AppState, serve};
 use crate::http::view::{self, View};
@@ -237,10 +237,7 @@ impl Running {
 }
 
 pub fn no_reference(model: &Model) -> String {
-    format!(
-        "model `{}` has no reference yet; build it: driftline reference build --model {}",
-        model.model, model.model
-    )
+    format!("model `{}` has no reference yet; build it: driftline reference build --model {}", model.model, model.model)
 }
 
 pub fn now_ms() -> i64 {

@@ -39,7 +39,8 @@ pub fn load_service(path: Option<&Path>) -> Result<(Service, PathBuf), ConfigErr
 
 /// Variables of this process that speak to Driftline.
 pub fn variables() -> BTreeMap<String, String> {
-    let pairs = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let pairs =
+        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     pairs.filter(|(key, _)| key.starts_with(PREFIX)).collect()
 }
 
@@ -58,8 +59,7 @@ pub fn layered(path: Option<&Path>, variables: &BTreeMap<String, String>) -> Res
     let (text, file) = match path {
         Some(path) => {
             let text = read(path).map_err(ConfigError::File)?;
-            let outcome: Outcome<Service> =
-                parse(&path.display().to_string(), &text, |_| Vec::new(), meaning::service);
+            let outcome: Outcome<Service> = parse(&path.display().to_string(), &text, |_| Vec::new(), meaning::service);
             (text, Some(outcome.into_result().map_err(ConfigError::File)?))
         }
         None => (String::new(), None),
@@ -89,9 +89,9 @@ fn check_variables(variables: &BTreeMap<String, String>) -> Result<(), ConfigErr
         let mut at = &schema;
         for part in path_of(variable) {
             let properties = at.get("properties").and_then(Value::as_object);
-            let next = properties.and_then(|properties| properties.get(&part)).or_else(|| {
-                at.get("additionalProperties").filter(|additional| additional.is_object())
-            });
+            let next = properties
+                .and_then(|properties| properties.get(&part))
+                .or_else(|| at.get("additionalProperties").filter(|additional| additional.is_object()));
             match next {
                 Some(next) => at = resolve(&schema, next),
                 None => {

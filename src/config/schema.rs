@@ -273,7 +273,9 @@ fn habit(key: &str, known: &[String]) -> Option<&'static str> {
         "alert" | "id" | "title" => ("name", "the key is `name`"),
         "labels" | "annotations" => ("when", "a rule has no labels; routes match severity, model and rule"),
         "severity" => ("when", "severities are the keys of `when`: `when: {warn: ..., critical: ...}`"),
-        "on" | "true" | "metric" | "column" => ("signal", "the key is `signal`; YAML 1.1 readers take a bare `on` for true"),
+        "on" | "true" | "metric" | "column" => {
+            ("signal", "the key is `signal`; YAML 1.1 readers take a bare `on` for true")
+        }
         "keep_firing_for" | "resolve" => ("recover", "the key is `recover`: `recover: psi < 0.08`"),
         "groups" => ("rules", "rules stand in one list: `rules:`"),
         "receiver" => ("to", "the key is `to`, a list of receivers' names"),

@@ -270,7 +270,11 @@ impl<'input> SpannedEventReceiver<'input> for TreeBuilder {
         let foreign = |tag: &Option<Cow<'_, Tag>>| tag.as_ref().is_some_and(|tag| !tag.is_yaml_core_schema());
         match event {
             Event::SequenceStart(anchor, tag) => {
-                self.open.push((Node { start, end, tagged: foreign(&tag), data: Data::List(Vec::new()) }, anchor, None));
+                self.open.push((
+                    Node { start, end, tagged: foreign(&tag), data: Data::List(Vec::new()) },
+                    anchor,
+                    None,
+                ));
             }
             Event::MappingStart(anchor, tag) => {
                 let data = Data::Mapping(Vec::new());

@@ -22,7 +22,8 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use crate::config::model::Model;
 use crate::reference::Reference;
 use crate::stats::aggregate::profile_function;
-use crate::stats::profile::{Layout, Profile};
+use crate::stats::layout::Layout;
+use crate::stats::profile::Profile;
 
 use super::partial::PartialRow;
 
@@ -136,7 +137,8 @@ impl ModelPlan {
 
     fn with_pane(&self, batch: &RecordBatch) -> Result<RecordBatch, AggregateError> {
         let times = batch.column(0).as_primitive::<TimestampMillisecondType>();
-        let panes: Int64Array = times.values().iter().map(|time| time.div_euclid(self.pane_ms) * self.pane_ms).collect();
+        let panes: Int64Array =
+            times.values().iter().map(|time| time.div_euclid(self.pane_ms) * self.pane_ms).collect();
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         columns.push(Arc::new(panes));
         Ok(RecordBatch::try_new(self.input_schema.clone(), columns)?)

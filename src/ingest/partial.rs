@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use serde::{Deserialize, Serialize};
 
@@ -211,9 +211,9 @@ fn from_batch(batch: &RecordBatch, rows: &mut Vec<PartialRow>) -> Result<(), Par
 /// The partition that holds a model's partials: stable across processes and versions.
 pub fn partition_of(model: &str, partitions: i32) -> i32 {
     // FNV-1a: stable by definition, unlike the standard library's hasher.
-    let hash = model.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = model
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     (hash % partitions.max(1) as u64) as i32
 }
 

@@ -257,7 +257,8 @@ impl Running<'_> {
         let now_ms = (self.role.clock)();
         for record in records.iter() {
             // Looked up per record: partitions of one slab are interleaved in long runs at most.
-            if let Some(source) = self.sources.get_mut(&TopicPartition { topic: record.topic.clone(), partition: record.partition })
+            if let Some(source) =
+                self.sources.get_mut(&TopicPartition { topic: record.topic.clone(), partition: record.partition })
             {
                 source.next = record.offset + 1;
                 source.quiet_since_ms = None;
@@ -385,7 +386,7 @@ impl Running<'_> {
             metrics.events_read.with_label_values(&[topic]).inc_by(*count);
         }
         for ((topic, reason), count) in &self.counts.dead_lettered {
-            metrics.events_dead_lettered.with_label_values(&[topic, reason]).inc_by(*count);
+            metrics.events_dead_lettered.with_label_values(&[&**topic, reason]).inc_by(*count);
         }
     }
 

@@ -48,7 +48,7 @@ impl Topics {
             spec(&self.results, &[keep(60)]),
             spec(&self.episodes, std::slice::from_ref(&compact)),
             spec(&self.outbox, &[keep(14)]),
-            spec(&self.deliveries, &[compact]),
+            spec(&self.deliveries, std::slice::from_ref(&compact)),
             spec(&self.dead_letter, &[keep(14)]),
             spec(&self.late, &[keep(14)]),
         ]

@@ -22,8 +22,16 @@ use crate::config::nearest::suggest;
 /// Something that holds or does not.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
-    Compare { left: Quantity, comparison: Comparison, right: Quantity },
-    Between { value: Quantity, low: Quantity, high: Quantity },
+    Compare {
+        left: Quantity,
+        comparison: Comparison,
+        right: Quantity,
+    },
+    Between {
+        value: Quantity,
+        low: Quantity,
+        high: Quantity,
+    },
     And(Box<Condition>, Box<Condition>),
     Or(Box<Condition>, Box<Condition>),
     Not(Box<Condition>),
@@ -119,7 +127,9 @@ impl Condition {
     fn names_feature_metric(&self) -> bool {
         match self {
             Condition::Compare { left, right, .. } => left.names_feature_metric() || right.names_feature_metric(),
-            Condition::Between { value, low, high } => [value, low, high].iter().any(|part| part.names_feature_metric()),
+            Condition::Between { value, low, high } => {
+                [value, low, high].iter().any(|part| part.names_feature_metric())
+            }
             Condition::And(left, right) | Condition::Or(left, right) => {
                 left.names_feature_metric() || right.names_feature_metric()
             }
@@ -168,9 +178,7 @@ impl Quantity {
         match self {
             Quantity::Number(number) => Some(*number),
             Quantity::Negative(inner) => inner.constant().map(|value| -value),
-            Quantity::Arithmetic(operation, left, right) => {
-                Some(operation.apply(left.constant()?, right.constant()?))
-            }
+            Quantity::Arithmetic(operation, left, right) => Some(operation.apply(left.constant()?, right.constant()?)),
             Quantity::Metric(_) | Quantity::Share(_) | Quantity::Count(_) => None,
         }
     }
@@ -231,7 +239,9 @@ fn tokens(text: &str) -> Result<Vec<Token>, ExpressionError> {
             '>' | '<' | '=' | '!' => comparison(rest, rest_at)?,
             '&' | '|' => {
                 let word = if first == '&' { "and" } else { "or" };
-                return Err(error(rest_at..rest_at + 1, format!("`{first}` is not known here")).help(format!("write `{word}`")));
+                return Err(
+                    error(rest_at..rest_at + 1, format!("`{first}` is not known here")).help(format!("write `{word}`"))
+                );
             }
             '%' => return Err(error(rest_at..rest_at + 1, "`%` must follow a number").help("write `30%`")),
             _ => return Err(error(rest_at..rest_at + first.len_utf8(), format!("`{first}` is not known here"))),
@@ -357,7 +367,8 @@ impl Parser<'_> {
             Value::Condition(condition) => Ok((condition, parsed.at)),
             Value::Quantity(_) => {
                 let written = &self.text[parsed.at.clone()];
-                Err(error(parsed.at, format!("`{written}` is a number; a condition is needed")).help("compare it: `psi > 0.25`"))
+                Err(error(parsed.at, format!("`{written}` is a number; a condition is needed"))
+                    .help("compare it: `psi > 0.25`"))
             }
         }
     }
@@ -426,7 +437,9 @@ impl Parser<'_> {
     fn between(&mut self, value: Parsed, negated: bool) -> Result<Parsed, ExpressionError> {
         let low = self.sum()?;
         if !self.take_word("and") {
-            if let Some(Token { kind: Kind::Word(word), at }) = self.peek().filter(|token| is_word(token, &["of", "with"])) {
+            if let Some(Token { kind: Kind::Word(word), at }) =
+                self.peek().filter(|token| is_word(token, &["of", "with"]))
+            {
                 return Err(unsupported(at.clone(), word));
             }
             let at = self.here();
@@ -552,7 +565,9 @@ impl Parser<'_> {
         }
         let open = self.here();
         if self.take_sign(&['(']).is_none() {
-            return Err(error(at, format!("`{word}` needs a condition in brackets")).help(format!("`{word}(psi > 0.2)`")));
+            return Err(
+                error(at, format!("`{word}` needs a condition in brackets")).help(format!("`{word}(psi > 0.2)`"))
+            );
         }
         self.quantified = true;
         let inner = self.disjunction()?;

@@ -54,7 +54,7 @@ fn unless_broken(json: Result<Vec<u8>, serde_json::Error>) -> Option<Vec<u8>> {
 impl Judge for RulesJudge {
     fn restore(&mut self, key: &str, value: &[u8]) {
         match serde_json::from_slice::<RuleState>(value) {
-            Ok(state) => self.states.insert(key.to_string(), state),
+            Ok(state) => self.states.restore(key.to_string(), Some(state)),
             Err(error) => tracing::error!(%key, %error, "a rule's state could not be read and starts anew"),
         }
     }
@@ -69,7 +69,7 @@ impl Judge for RulesJudge {
             .iter()
             .map(|activity| ModelActivity {
                 model: activity.model.clone(),
-                last_arrival_ms: activity.last_arrival_ms,
+                last_arrival_ms: Some(activity.last_arrival_ms),
             })
             .collect();
         let effects = self.rules.on_clock(&mut self.states, &activity, now_ms);

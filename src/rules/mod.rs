@@ -15,13 +15,14 @@ pub mod engine;
 pub mod episode;
 pub mod evaluate;
 pub mod expression;
+pub mod judge;
 pub mod metrics;
 pub mod reason;
 pub mod significance;
 pub mod state;
 pub mod workspace;
 
-pub use compile::{FileProblem, RuleSet, WindowSpec};
+pub use compile::{FileProblem, RuleSet};
 pub use engine::{Effect, ModelActivity};
 pub use state::{RuleState, RuleStates};
 pub use workspace::Workspace;

@@ -302,7 +302,8 @@ fn partition_records(
     state: &mut PartitionState,
     effects: &[Effect],
 ) -> Result<Vec<OutRecord>> {
-    let unwritable = |error: serde_json::Error| LogError::Fatal(format!("a record could not be written as JSON: {error}"));
+    let unwritable =
+        |error: serde_json::Error| LogError::Fatal(format!("a record could not be written as JSON: {error}"));
     let record = |topic: &str, key: Vec<u8>, value: Option<Vec<u8>>| OutRecord {
         topic: topic.into(),
         partition: Some(partition),
@@ -352,8 +353,12 @@ pub fn read_to_end(
     partition: i32,
     mut each: impl FnMut(&[u8], Option<&[u8]>),
 ) -> Result<()> {
-    let mut consumer =
-        log.consumer(ConsumerOptions { group: None, topics: vec![], start: StartOffset::Earliest, read_committed: true })?;
+    let mut consumer = log.consumer(ConsumerOptions {
+        group: None,
+        topics: vec![],
+        start: StartOffset::Earliest,
+        read_committed: true,
+    })?;
     let partition = TopicPartition::new(topic, partition);
     let (earliest, end) = consumer.offsets(&partition)?;
     if end <= earliest {

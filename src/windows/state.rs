@@ -206,10 +206,7 @@ impl PartitionState {
         let activity = |watched: &WatchedModel| {
             let name = &watched.model.model;
             let arrival = self.progress.models.get(name).and_then(|progress| progress.last_arrival_ms);
-            ModelActivity {
-                model: name.clone(),
-                last_arrival_ms: arrival.unwrap_or(self.progress.first_at_ms),
-            }
+            ModelActivity { model: name.clone(), last_arrival_ms: arrival.unwrap_or(self.progress.first_at_ms) }
         };
         self.watched.iter().map(activity).collect()
     }

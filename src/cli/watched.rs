@@ -1,0 +1,59 @@
+//! What is configured, as pages and metrics want to know it.
+
+use std::sync::Arc;
+
+use crate::config::model::Model;
+use crate::config::rules::Severity;
+use crate::event::Reason;
+use crate::http::metrics::{Watched, WatchedModel, WatchedRule};
+use crate::rules::RuleSet;
+use crate::rules::compile::Rule;
+use crate::rules::expression::{Condition, Expression, Quantity};
+use crate::telemetry::KnownLabels;
+
+pub fn of(models: &[Arc<Model>], rules: &RuleSet) -> Watched {
+    let model = |model: &Arc<Model>| WatchedModel { name: model.model.clone(), window_size_ms: model.windows.size.ms };
+    let rule = |rule: &Rule| WatchedRule {
+        name: rule.name.clone(),
+        models: models
+            .iter()
+            .filter(|model| rule.matches_model(&model.model))
+            .map(|model| model.model.clone())
+            .collect(),
+        severities: rule.severities(),
+        thresholds: thresholds(rule),
+    };
+    Watched { models: models.iter().map(model).collect(), rules: rules.rules().iter().map(rule).collect() }
+}
+
+/// Levels of plain comparisons (`psi > 0.2`), for lines in charts.
+fn thresholds(rule: &Rule) -> Vec<(String, Severity, f64)> {
+    let level = |expression: &Option<Expression>, severity: Severity| {
+        let Condition::Compare { left: Quantity::Metric(metric), right, .. } = &expression.as_ref()?.condition else {
+            return None;
+        };
+        match right {
+            Quantity::Number(level) => Some((metric.name.to_string(), severity, *level)),
+            _ => None,
+        }
+    };
+    [level(&rule.warn, Severity::Warn), level(&rule.critical, Severity::Critical)].into_iter().flatten().collect()
+}
+
+/// Label values that counters can start at zero with.
+pub fn labels(models: &[Arc<Model>], rules: &RuleSet) -> KnownLabels {
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut source_topics: Vec<String> = models.iter().flat_map(|model| model.topics.iter().cloned()).collect();
+    source_topics.sort();
+    source_topics.dedup();
+    KnownLabels {
+        roles: words(&["ingest", "windows", "dispatch"]),
+        source_topics,
+        models: models.iter().map(|model| model.model.clone()).collect(),
+        rules: rules.rules().iter().map(|rule| rule.name.clone()).collect(),
+        receivers: rules.receivers().keys().cloned().collect(),
+        dead_letter_reasons: Reason::ALL.iter().map(|reason| reason.as_str().to_string()).collect(),
+        rule_outcomes: words(&["breached", "insignificant", "quiet"]),
+        delivery_outcomes: words(&["delivered", "retry", "permanent"]),
+    }
+}
