@@ -7,6 +7,9 @@ use statrs::function::factorial::ln_binomial;
 /// the two agree to some percent of p down to 1e-4, and the exact sum would have thousands of terms.
 const NORMAL_FROM: f64 = 1_000.0;
 
+/// Beyond this, counts are forged, and sums of them overflow.
+const MOST_ROWS: u64 = 1 << 62;
+
 /// Two-sided probability of shares at least this far apart when `hits_reference` of `n_reference` and `hits` of `n`
 /// come from one population: twice the smaller tail of Fisher's exact test (a z-test calls one null in a window
 /// significant at 1e-20 where the reference has none; the exact law says n / (n + n_reference)). `None` where a side
@@ -24,7 +27,7 @@ pub fn upper_tail_p(hits_reference: u64, n_reference: u64, hits: u64, n: u64) ->
     if n_reference == 0 || n == 0 || hits_reference > n_reference || hits > n {
         return None;
     }
-    let all = n_reference.checked_add(n)?;
+    let all = n_reference.checked_add(n).filter(|all| *all <= MOST_ROWS)?;
     let all_hits = hits_reference + hits;
     if hits == 0 || all_hits == all {
         return Some(1.0);
