@@ -43,7 +43,7 @@ fn profile_numbers(values: &[Option<f64>], layout: &Layout) -> Profile {
             None => profile.add_nulls(1),
         }
     }
-    Profile::Numeric(profile)
+    Profile::Numeric(Box::new(profile))
 }
 
 fn profile_text(values: &[Option<String>], layout: &Layout) -> Profile {
@@ -403,4 +403,56 @@ fn profiles_of_different_layouts_do_not_merge() {
     assert!(profile.merge(&Profile::new(&categorical_layout(&["a"]))).is_err());
     assert!(Profile::decode(&Profile::new(&large).encode(), &small).is_err());
     assert!(Profile::decode(&Profile::new(&categorical_layout(&["a"])).encode(), &small).is_err());
+}
+
+#[test]
+#[ignore = "a measurement: run it alone, with --ignored --nocapture, best in a release build"]
+fn time_per_value_of_profiling() {
+    let mut state = 7u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut normal = || (-2.0 * uniform().max(1e-300).ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
+    let mut draw = |shape: &str, rows: usize| -> Vec<f64> {
+        let of = |z: f64| match shape {
+            "log-normal" => (1.5 * z).exp(),
+            "rounded" => (10.0 * z).round() / 10.0,
+            "zero-inflated" => {
+                if z < 0.5 {
+                    0.0
+                } else {
+                    z.exp()
+                }
+            }
+            _ => z,
+        };
+        (0..rows).map(|_| of(normal())).collect()
+    };
+    for shape in ["normal", "log-normal", "rounded", "zero-inflated"] {
+        let layout = numeric_layout(&draw(shape, 100_000));
+        let Layout::Numeric(numeric) = &layout else { panic!("numeric layout") };
+        let values = draw(shape, 1_000_000);
+        let per_value_ns = |work: &mut dyn FnMut()| {
+            let times = (0..5).map(|_| {
+                let start = std::time::Instant::now();
+                work();
+                start.elapsed().as_secs_f64() * 1e9 / values.len() as f64
+            });
+            times.fold(f64::INFINITY, f64::min)
+        };
+        let (mut by_table, mut by_search) = (0, 0);
+        let table = per_value_ns(&mut || by_table += values.iter().map(|value| numeric.bin(*value)).sum::<usize>());
+        let edges = numeric.edges();
+        let search = per_value_ns(&mut || {
+            by_search += values.iter().map(|value| edges.partition_point(|edge| edge <= value)).sum::<usize>();
+        });
+        let mut profile = NumericProfile::new(numeric);
+        let whole = per_value_ns(&mut || values.iter().for_each(|value| profile.add(*value, numeric)));
+        assert_eq!(by_table, by_search, "{shape}");
+        println!(
+            "{shape:14} {:5} edges: bin {table:.1} ns, by plain search {search:.1} ns, profile {whole:.1} ns",
+            edges.len()
+        );
+    }
 }

@@ -180,7 +180,7 @@ fn numeric_feature(signal: &Signal, column: &str, batches: &[RecordBatch]) -> Re
     Ok(FeatureReference {
         name: signal.name.clone(),
         layout: Layout::Numeric(Arc::new(layout)),
-        profile: Profile::Numeric(profile),
+        profile: Profile::Numeric(Box::new(profile)),
     })
 }
 

@@ -20,6 +20,8 @@ use super::wasserstein;
 const BINS: usize = 10;
 /// Categories shown with a bar of their own.
 const SHOWN_CATEGORIES: usize = 12;
+/// Beyond 2^53 a count is no longer a double; nobody has that many rows, only forged bytes do.
+const MOST_ROWS: u64 = 1 << 53;
 /// Standard deviations below this count as this in `wasserstein_norm`, so that a constant reference stays finite.
 const LEAST_STD: f64 = 0.001;
 
@@ -33,7 +35,8 @@ pub fn evaluate(reference: &FeatureReference, window: &Profile) -> FeatureStats 
         ..FeatureStats::default()
     };
     null_rates(&reference.profile, window, &mut stats.metrics);
-    let comparable = stats.n > 0 && stats.n_reference > 0;
+    let countable = window.rows().max(reference.profile.rows()) <= MOST_ROWS;
+    let comparable = stats.n > 0 && stats.n_reference > 0 && countable;
     match (&reference.layout, &reference.profile, window) {
         (Layout::Numeric(layout), Profile::Numeric(of_reference), Profile::Numeric(window))
             if comparable && window.counts().len() == layout.bins() && of_reference.counts().len() == layout.bins() =>
@@ -279,7 +282,7 @@ mod tests {
         let profile_of = |values: &[f64]| {
             let mut profile = NumericProfile::new(&layout);
             values.iter().for_each(|value| profile.add(*value, &layout));
-            Profile::Numeric(profile)
+            Profile::Numeric(Box::new(profile))
         };
         let reference = FeatureReference {
             name: "amount".into(),
@@ -333,6 +336,37 @@ mod tests {
         assert_eq!(missing_window.metrics["null_rate"].value, Some(1.0));
         let no_rows = numeric(&[1.0], &[]);
         assert_eq!(no_rows.metrics["null_rate"].value, None);
+    }
+
+    #[test]
+    fn counts_nobody_can_have_are_no_statistic() {
+        let layout = Layout::Numeric(Arc::new(NumericLayout::of_sorted(&[1.0, 2.0])));
+        let (mut forged, mut honest) = (vec![1, 0], vec![1, 0]);
+        for bytes in [&mut forged, &mut honest] {
+            super::super::varint::write(profile_bins(&layout), bytes);
+        }
+        // u64::MAX nulls, and no values on the other side.
+        super::super::varint::write(u64::MAX, &mut forged);
+        forged.extend([0, 0, 0, 1, 0]);
+        super::super::varint::write(u64::MAX, &mut forged);
+        forged.extend(1.0f64.to_le_bytes().repeat(2));
+        forged.extend([0, 0]);
+        honest.extend([0, 0, 0, 0, 0]);
+        let forged = Profile::decode(&forged, &layout).unwrap();
+        let honest = Profile::decode(&honest, &layout).unwrap();
+        for (reference, window) in [(&forged, &forged), (&honest, &forged), (&forged, &honest)] {
+            let reference = FeatureReference { name: "x".into(), layout: layout.clone(), profile: reference.clone() };
+            let stats = evaluate(&reference, window);
+            assert_eq!(stats.metrics.keys().collect::<Vec<_>>(), ["null_rate", "null_rate_change"]);
+            assert_eq!(stats.metrics["null_rate"].p_value, None);
+        }
+    }
+
+    fn profile_bins(layout: &Layout) -> u64 {
+        match layout {
+            Layout::Numeric(layout) => layout.bins() as u64,
+            Layout::Categorical(layout) => layout.categories().len() as u64,
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ const CATEGORICAL: u8 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Profile {
-    Numeric(NumericProfile),
+    /// Boxed: its exact sums are large, and categorical profiles should not pay for them.
+    Numeric(Box<NumericProfile>),
     Categorical(CategoricalProfile),
 }
 
@@ -37,7 +38,7 @@ impl Profile {
     /// A profile without rows.
     pub fn new(layout: &Layout) -> Self {
         match layout {
-            Layout::Numeric(layout) => Profile::Numeric(NumericProfile::new(layout)),
+            Layout::Numeric(layout) => Profile::Numeric(Box::new(NumericProfile::new(layout))),
             Layout::Categorical(layout) => Profile::Categorical(CategoricalProfile::new(layout)),
         }
     }
@@ -132,7 +133,7 @@ impl Profile {
         let kind = reader.byte();
         let profile = match (kind, layout) {
             (Some(NUMERIC), Layout::Numeric(layout)) => {
-                NumericProfile::decode(&mut reader, layout).map(Profile::Numeric)
+                NumericProfile::decode(&mut reader, layout).map(|profile| Profile::Numeric(Box::new(profile)))
             }
             (Some(CATEGORICAL), Layout::Categorical(layout)) => {
                 CategoricalProfile::decode(&mut reader, layout).map(Profile::Categorical)
