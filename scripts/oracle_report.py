@@ -2,6 +2,7 @@
 """What oracle_report.sh needs to know of the oracle's files.
 
 options SPEC.json            the options of `driftline report` for a specification, one a line
+coverage OURS EXPECTED.json  fails if a value of a feature is not given (performance is not asked for)
 edge-cases CASES.json OUT    one folder per case with reference.jsonl, current.jsonl and expected.json
 """
 import json
@@ -33,6 +34,19 @@ def options(spec):
             yield from ("--positive", str(performance["positive"]))
 
 
+def coverage(ours, expected):
+    """Keys of features that are expected and not given; Welch's test is left out between two constants."""
+    given = {(line["window"], line["feature"], line["metric"]) for line in map(json.loads, ours)}
+    for window in expected["windows"]:
+        for feature, metrics in window["features"].items():
+            constant = metrics.get("std_ddof0", 1) < 1e-12 and metrics.get("std_ref_ddof0", 1) < 1e-12
+            for metric, value in metrics.items():
+                if isinstance(value, list) or (constant and metric.startswith("welch_")):
+                    continue
+                if (window["index"], feature, metric) not in given:
+                    yield window["index"], feature, metric
+
+
 def rows(values, total):
     return list(values) + [None] * (total - len(values))
 
@@ -60,8 +74,12 @@ def edge_cases(cases, out):
 
 
 if __name__ == "__main__":
-    document = json.loads(pathlib.Path(sys.argv[2]).read_text())
+    document = json.loads(pathlib.Path(sys.argv[-1 if sys.argv[1] == "coverage" else 2]).read_text())
     if sys.argv[1] == "options":
         print("\n".join(options(document)))
+    elif sys.argv[1] == "coverage":
+        absent = list(coverage(pathlib.Path(sys.argv[2]).read_text().splitlines(), document))
+        if absent:
+            sys.exit(f"{len(absent)} values not given, such as {absent[:5]}")
     else:
         edge_cases(document, pathlib.Path(sys.argv[3]))

@@ -28,7 +28,8 @@ compare() {
     echo "== $name"
     if ! "$DRIFTLINE" report --reference "$reference" --current "$current" "${options[@]}" --exact --format jsonl \
             --output "$work/$name.jsonl" \
-        || ! "$python" "$shared/oracle/compare.py" --ours "$work/$name.jsonl" --expected "$expected"; then
+        || ! "$python" "$shared/oracle/compare.py" --ours "$work/$name.jsonl" --expected "$expected" \
+        || ! "$python" scripts/oracle_report.py coverage "$work/$name.jsonl" "$expected"; then
         failed+=("$name")
     fi
 }
@@ -61,7 +62,8 @@ for directory in "$work"/edge/*/; do
     if ! "$DRIFTLINE" report --reference "$directory/reference.jsonl" --current "$directory/current.jsonl" \
             --exact --format jsonl --output "$work/$name.jsonl" \
         || ! "$python" "$shared/oracle/compare.py" --ours "$work/$name.jsonl" --expected "$directory/expected.json" \
-            >"$work/log"; then
+            >"$work/log" \
+        || ! "$python" scripts/oracle_report.py coverage "$work/$name.jsonl" "$directory/expected.json"; then
         echo "== $name"
         cat "$work/log"
         failed+=("$name")

@@ -294,3 +294,15 @@ fn no_colour_reaches_a_pipe() {
     let text = files.report(&with(&SHOP, &["--features", "amount", "--windows", "count:300"]));
     assert!(!text.contains('\u{1b}'), "{text}");
 }
+
+#[test]
+fn an_identifier_is_left_out_and_said_so_unless_asked_for() {
+    let files = Files::new();
+    let rows: String = (0..1_500).map(|i| format!("user-{i},{}\n", i % 7)).collect();
+    files.write("r.csv", &format!("user,x\n{rows}"));
+    let same = ["--reference", "r.csv", "--current", "r.csv"];
+    let text = files.report(&same);
+    assert!(text.contains("compared   1 feature in"), "{text}");
+    assert!(text.contains("note: `user` has 1500 categories in 1500 rows, it looks like an identifier"), "{text}");
+    assert!(files.report(&with(&same, &["--features", "user,x"])).contains("compared   2 features in"));
+}

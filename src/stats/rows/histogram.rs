@@ -67,7 +67,7 @@ fn common_range(reference: &Sample, window: &Sample) -> (f64, f64) {
 }
 
 fn closed_edges(low: f64, high: f64, width: f64) -> Vec<f64> {
-    if !(high > low) {
+    if high <= low {
         return vec![low - 0.5, high + 0.5];
     }
     let bins = if width > 0.0 { ((high - low) / width).ceil() as usize } else { 1 };
