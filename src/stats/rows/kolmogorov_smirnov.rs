@@ -60,7 +60,7 @@ impl BinnedReference {
 
     /// Equal-width bins over the reference's range; `None` where that has no width.
     pub fn new(reference: &Sample) -> Option<Self> {
-        if !(reference.max() > reference.min()) {
+        if reference.n() == 0 || reference.max() <= reference.min() {
             return None;
         }
         let edges = linspace(reference.min(), reference.max(), Self::BINS);

@@ -29,8 +29,14 @@ impl Sample {
         keys.sort_unstable();
         let sorted: Vec<f64> = keys.into_iter().map(from_order_key).collect();
         let count = sorted.len() as f64;
-        let mean = blocked_sum(&sorted, |value| value) / count;
-        let squares = blocked_sum(&sorted, |value| (value - mean) * (value - mean));
+        let (mean, squares) = match (sorted.first(), sorted.last()) {
+            // exactly, where summing would leave rounding errors to be taken for a spread
+            (Some(first), Some(last)) if first == last => (*first, 0.0),
+            _ => {
+                let mean = blocked_sum(&sorted, |value| value) / count;
+                (mean, blocked_sum(&sorted, |value| (value - mean) * (value - mean)))
+            }
+        };
         Self { sorted, rows, mean, squares }
     }
 
@@ -123,6 +129,12 @@ mod tests {
         assert_eq!(sample.mean, 6.5);
         assert!((sample.std() - 3.452052529534663).abs() < 1e-15, "{}", sample.std());
         assert!((sample.sample_variance().sqrt() - 3.605551275463989).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_constant_has_no_spread_at_all() {
+        let sample = Sample::new(vec![0.414912; 11_328]);
+        assert_eq!((sample.mean, sample.std()), (0.414912, 0.0));
     }
 
     #[test]
