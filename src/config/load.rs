@@ -37,9 +37,7 @@ impl Located {
         };
         let value = self.json.pointer(&problem.pointer).and_then(Value::as_str);
         let span = match (whole, &problem.within, value) {
-            (Some(place), Some(within), Some(value)) => {
-                Some(schema::inside(&self.source.text, &place, value, within))
-            }
+            (Some(place), Some(within), Some(value)) => Some(schema::inside(&self.source.text, &place, value, within)),
             (whole, _, _) => whole,
         };
         Diagnostic {

@@ -33,7 +33,8 @@ pub fn service(service: &Service) -> Vec<Problem> {
     }
     for (pointer, name) in [("/app", &service.app), ("/instance", &service.instance)] {
         if !is_name(name) {
-            let message = format!("`{name}` may hold only letters, digits, `_`, `.` and `-`: it is part of topic names");
+            let message =
+                format!("`{name}` may hold only letters, digits, `_`, `.` and `-`: it is part of topic names");
             problems.push(Problem::error("bad-name", pointer, message));
         }
     }
@@ -74,10 +75,14 @@ pub fn model(model: &Model) -> Vec<Problem> {
         problems.push(Problem::error("bad-name", "/model", message));
     }
     if model.topics.is_empty() {
-        problems.push(Problem::error("empty-list", "/topics", "a model needs at least one topic").help("topics: [predictions]"));
+        problems.push(
+            Problem::error("empty-list", "/topics", "a model needs at least one topic").help("topics: [predictions]"),
+        );
     }
     if model.features.is_empty() {
-        problems.push(Problem::error("empty-list", "/features", "a model needs at least one feature").help("amount: numeric"));
+        problems.push(
+            Problem::error("empty-list", "/features", "a model needs at least one feature").help("amount: numeric"),
+        );
     }
     for (index, segment) in model.segments.iter().enumerate() {
         let pointer = format!("/segments/{index}");
@@ -182,7 +187,9 @@ fn webhook(problems: &mut Vec<Problem>, pointer: &str, webhook: &WebhookReceiver
     } else if is_private(host) {
         if !webhook.allow_private {
             let message = format!("`{host}` is a private address");
-            problems.push(Problem::error("private-address", url_pointer, message).help("allow it with `allow_private: true`"));
+            problems.push(
+                Problem::error("private-address", url_pointer, message).help("allow it with `allow_private: true`"),
+            );
         }
     } else if plain {
         let message = format!("plain http to `{host}`: anyone on the way can read and change alerts");

@@ -73,7 +73,10 @@ fn absence_notification(rule: &Rule, model: &str, told: &Told, heard: &Heard) ->
         }
         EpisodeStatus::Resolved => {
             let arrived = reason::instant(heard.window.start_ms);
-            (format!("events arrive again, the last one {arrived}"), format!("{} resolved: {model}, events arrive again", rule.name))
+            (
+                format!("events arrive again, the last one {arrived}"),
+                format!("{} resolved: {model}, events arrive again", rule.name),
+            )
         }
     };
     let finding = Finding {

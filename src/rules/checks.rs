@@ -46,12 +46,19 @@ fn conditions(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
     let judged = rule.warn.is_some() || rule.critical.is_some();
     match (&rule.absent, judged) {
         (None, false) => {
-            let problem = Problem::error("no-condition", pointer, format!("rule `{name}` never fires: it has no condition"));
-            found.push(problem.key().help("add `when: {warn: psi > 0.1, critical: psi > 0.25}` or `absent: {after: 15m}`"));
+            let problem =
+                Problem::error("no-condition", pointer, format!("rule `{name}` never fires: it has no condition"));
+            found.push(
+                problem.key().help("add `when: {warn: psi > 0.1, critical: psi > 0.25}` or `absent: {after: 15m}`"),
+            );
         }
         (Some(_), true) => {
             let message = format!("rule `{name}` has both `when` and `absent`");
-            found.push(Problem::error("two-conditions", format!("{pointer}/absent"), message).key().help("make two rules of it"));
+            found.push(
+                Problem::error("two-conditions", format!("{pointer}/absent"), message)
+                    .key()
+                    .help("make two rules of it"),
+            );
         }
         (Some(absent), false) if absent.after.ms == 0 => {
             let message = "nothing is absent at once: `after` must be longer than nothing";
@@ -150,10 +157,12 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
         let help = help.unwrap_or_else(|| "add it under `references:` in the model file".into());
         found.push(Problem::error("unknown-reference", format!("{pointer}/reference"), message).key().help(help));
     }
-    for (expression, key) in [(&rule.warn, "when/warn"), (&rule.critical, "when/critical"), (&rule.recover, "recover")] {
+    for (expression, key) in [(&rule.warn, "when/warn"), (&rule.critical, "when/critical"), (&rule.recover, "recover")]
+    {
         let Some(expression) = expression else { continue };
         for (metric, at) in &expression.metrics {
-            let signals = || models.iter().flat_map(|model| model.signals()).filter(|signal| rule.selects(&signal.name));
+            let signals =
+                || models.iter().flat_map(|model| model.signals()).filter(|signal| rule.selects(&signal.name));
             let suits = signals().any(|signal| metric.suits(signal.kind));
             let unsuited = signals().find(|signal| !metric.suits(signal.kind) && names_exactly(rule, &signal.name));
             let message = match (suits, unsuited) {
@@ -186,10 +195,10 @@ fn names_exactly(rule: &Rule, name: &str) -> bool {
 }
 
 fn selectors(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
-    let features: BTreeSet<&str> =
-        models.iter().flat_map(|model| model.features.keys()).map(String::as_str).collect();
+    let features: BTreeSet<&str> = models.iter().flat_map(|model| model.features.keys()).map(String::as_str).collect();
     if let Some(signal) = &rule.signal {
-        let known: BTreeSet<String> = models.iter().flat_map(|model| model.signals()).map(|signal| signal.name).collect();
+        let known: BTreeSet<String> =
+            models.iter().flat_map(|model| model.signals()).map(|signal| signal.name).collect();
         if !known.contains(signal) {
             let message = format!("no model of this rule has a signal `{signal}`");
             let help = match signal.as_str() {
@@ -201,15 +210,18 @@ fn selectors(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Prob
         }
     }
     let unknown = |pattern: &str| match glob::is_glob(pattern) {
-        true => (!features.iter().any(|name| glob::matches(pattern, name))).then(|| format!("no feature matches `{pattern}`")),
+        true => (!features.iter().any(|name| glob::matches(pattern, name)))
+            .then(|| format!("no feature matches `{pattern}`")),
         false => (!features.contains(pattern)).then(|| format!("no model of this rule has a feature `{pattern}`")),
     };
     let included: Vec<(String, &String)> = match &rule.features.include {
         Include::Word(word) if word == "all" => Vec::new(),
         Include::Word(word) => vec![(format!("{pointer}/features/include"), word)],
-        Include::Names(names) => {
-            names.iter().enumerate().map(|(index, name)| (format!("{pointer}/features/include/{index}"), name)).collect()
-        }
+        Include::Names(names) => names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (format!("{pointer}/features/include/{index}"), name))
+            .collect(),
     };
     for (place, pattern) in included {
         if let Some(message) = unknown(pattern) {
@@ -220,7 +232,9 @@ fn selectors(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Prob
     for (index, pattern) in rule.features.exclude.iter().enumerate() {
         if let Some(message) = unknown(pattern) {
             let place = format!("{pointer}/features/exclude/{index}");
-            found.push(Problem::warning("unknown-feature", place, message).help_if(suggest(pattern, features.iter().copied())));
+            found.push(
+                Problem::warning("unknown-feature", place, message).help_if(suggest(pattern, features.iter().copied())),
+            );
         }
     }
 }
@@ -240,7 +254,8 @@ fn segments(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
                 ("unknown-segment", format!("`{segment}` is a feature but not a segment of the model"), Some(help))
             }
             None => {
-                let known: BTreeSet<&str> = models.iter().flat_map(|model| &model.segments).map(String::as_str).collect();
+                let known: BTreeSet<&str> =
+                    models.iter().flat_map(|model| &model.segments).map(String::as_str).collect();
                 let help = suggest(segment, known.iter().copied());
                 ("unknown-segment", format!("no model of this rule has a segment `{segment}`"), help)
             }
@@ -276,7 +291,10 @@ pub fn routing(files: &[&RuleFile], placed: &[Placed], receivers: &BTreeMap<Stri
         for (index, route) in file.routes.iter().enumerate() {
             let pointer = format!("/routes/{index}");
             if route.to.is_empty() {
-                report(file_index, Problem::error("empty-list", format!("{pointer}/to"), "this route leads nowhere").key());
+                report(
+                    file_index,
+                    Problem::error("empty-list", format!("{pointer}/to"), "this route leads nowhere").key(),
+                );
             }
             for (to_index, name) in route.to.iter().enumerate() {
                 used.insert(name);
@@ -284,11 +302,17 @@ pub fn routing(files: &[&RuleFile], placed: &[Placed], receivers: &BTreeMap<Stri
                     let message = format!("there is no receiver `{name}`");
                     let help = suggest(name, receivers.keys().map(String::as_str));
                     let help = help.unwrap_or_else(|| "define it under `receivers:`".into());
-                    report(file_index, Problem::error("unknown-receiver", format!("{pointer}/to/{to_index}"), message).help(help));
+                    report(
+                        file_index,
+                        Problem::error("unknown-receiver", format!("{pointer}/to/{to_index}"), message).help(help),
+                    );
                 }
             }
             if !placed.is_empty() && !placed.iter().any(|(_, _, rule)| any_severity(rule, route)) {
-                report(file_index, Problem::warning("unreached-route", format!("{pointer}/match"), "no rule reaches this route").key());
+                report(
+                    file_index,
+                    Problem::warning("unreached-route", format!("{pointer}/match"), "no rule reaches this route").key(),
+                );
             }
         }
     }

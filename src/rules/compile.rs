@@ -144,7 +144,8 @@ impl RuleSet {
                 .iter()
                 .map(|model| {
                     let windows = &model.windows;
-                    let about = ModelWindows { size_ms: windows.size.ms, allowed_lateness_ms: windows.allowed_lateness.ms };
+                    let about =
+                        ModelWindows { size_ms: windows.size.ms, allowed_lateness_ms: windows.allowed_lateness.ms };
                     (model.model.clone(), about)
                 })
                 .collect(),
@@ -224,9 +225,8 @@ pub fn string_problems(file: &serde_json::Value) -> Vec<Problem> {
 }
 
 fn expression(text: &str, pointer: String) -> Result<Expression, Problem> {
-    Expression::parse(text).map_err(|error| {
-        Problem::error("expression", pointer, error.message).within(error.at).help_if(error.help)
-    })
+    Expression::parse(text)
+        .map_err(|error| Problem::error("expression", pointer, error.message).within(error.at).help_if(error.help))
 }
 
 /// `3 of 5 windows`, `2 windows`, `1 window`.
@@ -240,14 +240,14 @@ fn persistence(text: &str, pointer: &str) -> Result<Persistence, Problem> {
     };
     let wrong = |message: String| Problem::error("bad-for", pointer, message);
     match (needed, of) {
-        (Some(needed), Some(of)) if needed > of => {
-            Err(wrong(format!("{needed} of {of} windows can never be reached")).help(format!("write `{of} of {needed} windows`")))
-        }
+        (Some(needed), Some(of)) if needed > of => Err(wrong(format!("{needed} of {of} windows can never be reached"))
+            .help(format!("write `{of} of {needed} windows`"))),
         (Some(0), _) => Err(wrong("at least one window must breach".into()).help("write `1 window`")),
         (Some(_), Some(of)) if of > MAX_PERSISTENCE => Err(wrong(format!("at most {MAX_PERSISTENCE} windows"))),
         (Some(needed), Some(of)) => Ok(Persistence { needed, of }),
         _ if Span::parse(text).is_ok() => {
-            Err(wrong(format!("`for` counts windows; `{text}` is a time")).help("write `2 windows` or `3 of 5 windows`"))
+            Err(wrong(format!("`for` counts windows; `{text}` is a time"))
+                .help("write `2 windows` or `3 of 5 windows`"))
         }
         _ => Err(wrong(format!("`{text}` does not count windows")).help("write `2 windows` or `3 of 5 windows`")),
     }

@@ -107,7 +107,15 @@ impl RuleSet {
             state.muted = None;
             let after = state.standing(rule.persistence);
             if let Some(news) = self.news(rule, closed, state, &after) {
-                effects.push(Effect::Notify(notification(rule, closed, state, &group, &news, (&before, &after), now_ms)));
+                effects.push(Effect::Notify(notification(
+                    rule,
+                    closed,
+                    state,
+                    &group,
+                    &news,
+                    (&before, &after),
+                    now_ms,
+                )));
                 state.told = Some(news.told);
             }
             effects.push(outcome(word));
@@ -191,9 +199,10 @@ fn empty_state(rule: &Rule, closed: &ClosedWindow, pair: &Pair) -> RuleState {
 
 impl Group<'_, '_> {
     fn contribution(&self, rule: &Rule, revision: u32) -> Contribution {
-        let breaching = self.judgements.iter().filter_map(|judgement| {
-            judgement.breach.as_ref().map(|breach| (judgement.pair.clone(), breach.severity))
-        });
+        let breaching = self
+            .judgements
+            .iter()
+            .filter_map(|judgement| judgement.breach.as_ref().map(|breach| (judgement.pair.clone(), breach.severity)));
         let unrecovered = self.judgements.iter().filter(|judgement| rule.recover.is_some() && judgement.unrecovered);
         Contribution {
             revision,
@@ -223,16 +232,12 @@ fn notification(
     now_ms: i64,
 ) -> Notification {
     let persisted = match news.status {
-        EpisodeStatus::Firing => {
-            Persisted { breached: after.windows_breached, considered: after.windows_considered }
-        }
+        EpisodeStatus::Firing => Persisted { breached: after.windows_breached, considered: after.windows_considered },
         EpisodeStatus::Resolved => Persisted { breached: 0, considered: rule.persistence.needed },
     };
     let findings: Vec<Finding> = match news.status {
         EpisodeStatus::Firing => reason::breaches(rule, &group.judgements, persisted),
-        EpisodeStatus::Resolved => {
-            reason::recoveries(rule, &group.judgements, before.members.iter(), news.severity)
-        }
+        EpisodeStatus::Resolved => reason::recoveries(rule, &group.judgements, before.members.iter(), news.severity),
     };
     let result = group.judgements.first().map(|judgement| judgement.result);
     let who = reason::who(&closed.model, &closed.version, &state.segment);

@@ -101,7 +101,8 @@ fn judge<'a>(
             asked.extend(scope.selected.iter().map(|(name, stats)| (Some(*name), view(Some(*stats)))));
         }
     }
-    let p_values: Vec<Option<f64>> = asked.iter().map(|(_, view)| test(rule, &expression.condition, view.stats)).collect();
+    let p_values: Vec<Option<f64>> =
+        asked.iter().map(|(_, view)| test(rule, &expression.condition, view.stats)).collect();
     let adjusted = adjust_present(rule, &p_values);
     for ((feature, view), p_adjusted) in asked.into_iter().zip(adjusted) {
         let holds = view.truth(&expression.condition) == Some(true);
@@ -303,15 +304,11 @@ impl<'a> View<'a, '_> {
     fn holding(&self, quantifier: &Quantifier) -> usize {
         let counts = |name: &str| {
             let key = (quantifier.text.clone(), self.index, name);
-            self.significant.is_none_or(|significant| {
-                !significant.insignificant.contains(&(key.0, key.1, key.2))
-            })
+            self.significant.is_none_or(|significant| !significant.insignificant.contains(&(key.0, key.1, key.2)))
         };
         let selected = self.scope.selected.iter();
         selected
-            .filter(|(name, stats)| {
-                self.of_feature(stats).truth(&quantifier.condition) == Some(true) && counts(name)
-            })
+            .filter(|(name, stats)| self.of_feature(stats).truth(&quantifier.condition) == Some(true) && counts(name))
             .count()
     }
 
@@ -355,9 +352,9 @@ impl<'a> View<'a, '_> {
             Quantity::Negative(inner) => self.measured(inner),
             Quantity::Arithmetic(_, left, right) => self.measured(left).or_else(|| self.measured(right)),
             Quantity::Share(quantifier) | Quantity::Count(quantifier) => {
-                let value = self.number(quantity).map_or_else(MetricValue::undefined, |number| {
-                    MetricValue::exact(number.value)
-                });
+                let value = self
+                    .number(quantity)
+                    .map_or_else(MetricValue::undefined, |number| MetricValue::exact(number.value));
                 Some(Decider { name: quantifier.text.clone(), metric: None, value })
             }
         }

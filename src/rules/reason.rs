@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use super::compile::Rule;
-use super::evaluate::{Decider, Judgement, decider};
 use super::episode::{EpisodeStatus, Finding};
+use super::evaluate::{Decider, Judgement, decider};
 use super::state::Pair;
 use crate::config::rules::Severity;
 use crate::stats::metric::{BinShare, FeatureStats, MetricValue};
@@ -40,7 +40,7 @@ pub fn breaches(rule: &Rule, judgements: &[&Judgement<'_>], persisted: Persisted
             Some(finding(judgement, breach.severity, &breach.decider, &breach.condition, breach.p_adjusted, reason))
         })
         .collect();
-    findings.sort_by(|left, right| graver(left, right));
+    findings.sort_by(graver);
     findings.truncate(MAX_FINDINGS);
     findings
 }
@@ -181,7 +181,8 @@ pub fn summary(rule: &Rule, who: &str, status: EpisodeStatus, severity: Severity
     let mut line = format!("{} {state}: {who}", rule.name);
     if let Some(first) = findings.first() {
         let label = super::metrics::find(&first.metric).map_or(first.metric.as_str(), |metric| metric.label);
-        let share = super::metrics::find(&first.metric).map_or(first.metric.starts_with("share"), |metric| metric.share);
+        let share =
+            super::metrics::find(&first.metric).map_or(first.metric.starts_with("share"), |metric| metric.share);
         let value = optional(first.value, if share { percent } else { number });
         match &first.feature {
             Some(feature) => line.push_str(&format!(", `{feature}` {label} {value}")),
@@ -199,7 +200,7 @@ pub fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(THIN_SPACE);
         }
         text.push(digit);
@@ -214,8 +215,10 @@ pub fn number(value: f64) -> String {
     match size {
         _ if size == 0.0 => "0".into(),
         _ if size >= 1e15 => format!("{value:.2e}"),
-        _ if size >= 1_000.0 || (size >= 10.0 && size.fract() == 0.0) => format!("{sign}{}", grouped(size.round() as u64)),
-        _ if size < 10.0 && size >= 1.0 && size.fract() == 0.0 => format!("{value}"),
+        _ if size >= 1_000.0 || (size >= 10.0 && size.fract() == 0.0) => {
+            format!("{sign}{}", grouped(size.round() as u64))
+        }
+        _ if (1.0..10.0).contains(&size) && size.fract() == 0.0 => format!("{value}"),
         _ if size >= 10.0 => format!("{value:.1}"),
         _ if size >= 0.1 => format!("{value:.2}"),
         _ if size >= 0.001 => format!("{value:.3}"),
@@ -273,9 +276,15 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_people_compare_them() {
-        for (value, expected) in
-            [(0.41327, "0.41"), (0.0, "0"), (12.345, "12.3"), (3.0, "3"), (0.0123, "0.012"), (10240.0, "10\u{202f}240"), (2e-5, "2.0e-5")]
-        {
+        for (value, expected) in [
+            (0.41327, "0.41"),
+            (0.0, "0"),
+            (12.345, "12.3"),
+            (3.0, "3"),
+            (0.0123, "0.012"),
+            (10240.0, "10\u{202f}240"),
+            (2e-5, "2.0e-5"),
+        ] {
             assert_eq!(number(value), expected);
         }
         for (value, expected) in [(0.2, "20%"), (0.0105, "1.05%"), (0.0, "0%"), (1.0, "100%"), (0.0005, "0.05%")] {

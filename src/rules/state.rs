@@ -241,7 +241,8 @@ impl RuleState {
     pub fn key(&self) -> String {
         let version = self.version.as_deref();
         let feature = self.feature.as_deref();
-        serde_json::json!([self.rule, self.model, version, self.segment.column, self.segment.value, feature]).to_string()
+        serde_json::json!([self.rule, self.model, version, self.segment.column, self.segment.value, feature])
+            .to_string()
     }
 
     pub fn standing(&self, persistence: Persistence) -> Standing {
@@ -268,9 +269,9 @@ impl RuleState {
         if window.end_ms <= self.settled_until_ms {
             return false;
         }
-        let place = self.steps.binary_search_by_key(&(window.end_ms, window.start_ms), |step| {
-            (step.window.end_ms, step.window.start_ms)
-        });
+        let place = self
+            .steps
+            .binary_search_by_key(&(window.end_ms, window.start_ms), |step| (step.window.end_ms, step.window.start_ms));
         match place {
             Ok(found) => {
                 let parts = &mut self.steps[found].parts;

@@ -167,7 +167,8 @@ impl Loader {
             for (name, _) in file.value.receivers.iter().filter(|(_, receiver)| writes(receiver)) {
                 let pointer = child(&child("/receivers", name), "email");
                 let problem = Problem::error("no-smtp", pointer, "no mail server is configured").key();
-                let help = "add `smtp: {url: smtps://mail.example.com:465, from: drift@example.com}` to the service file";
+                let help =
+                    "add `smtp: {url: smtps://mail.example.com:465, from: drift@example.com}` to the service file";
                 self.found.push(file.locate(problem.help(help)));
             }
         }
