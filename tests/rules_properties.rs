@@ -155,6 +155,39 @@ fn hysteresis_holds_an_alert_until_the_feature_that_raised_it_recovers() {
 }
 
 #[test]
+fn breaches_of_an_ended_episode_do_not_start_the_next() {
+    let rules = rule_set("  - {name: drift, model: fraud, when: {critical: psi > 0.25}, for: 2 of 5 windows}");
+    let psis = [0.3, 0.3, 0.0, 0.0, 0.0, 0.3, 0.0, 0.3];
+    let windows: Vec<ClosedWindow> =
+        psis.iter().enumerate().map(|(index, psi)| window("fraud", index as i64, *psi, 0.0)).collect();
+    let told = run(&rules, &windows);
+    let expected =
+        ["1 Firing Critical -> pager,chat", "3 Resolved Critical -> pager,chat", "7 Firing Critical -> pager,chat"];
+    assert_eq!(outline(&told), expected);
+    assert_eq!(told[2].first_window.start_ms, 5 * HOUR_MS);
+    assert_ne!(told[2].episode_id, told[0].episode_id);
+}
+
+#[test]
+fn an_episode_that_a_revision_revives_goes_on_counting() {
+    let rules = rule_set("  - {name: drift, model: fraud, when: {critical: psi > 0.25}}");
+    let revised = |window: ClosedWindow| ClosedWindow { revision: 1, ..window };
+    let windows = [
+        window("fraud", 0, 0.3, 0.0),
+        window("fraud", 1, 0.0, 0.0),
+        window("fraud", 2, 0.3, 0.0),
+        revised(window("fraud", 1, 0.3, 0.0)),
+        window("fraud", 3, 0.0, 0.0),
+        revised(window("fraud", 3, 0.3, 0.0)),
+    ];
+    let told = run(&rules, &windows);
+    let (first, second) = (&told[0].episode_id, &told[2].episode_id);
+    let expected = [(first, 0), (first, 1), (second, 0), (second, 1), (first, 2)];
+    let expected = expected.map(|(episode, sequence)| format!("{episode}-{sequence}"));
+    assert_eq!(told.iter().map(|one| one.id.clone()).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn chance_among_many_features_is_not_a_finding() {
     let with_p = |p: f64| {
         let mut features: BTreeMap<String, FeatureStats> =
@@ -276,7 +309,13 @@ fn stream(drawn: &[Drawn]) -> Vec<ClosedWindow> {
 }
 
 fn any_rules() -> impl Strategy<Value = RuleSet> {
-    let persistence = prop_oneof![Just("1 window"), Just("2 windows"), Just("2 of 3 windows"), Just("3 of 5 windows")];
+    let persistence = prop_oneof![
+        Just("1 window"),
+        Just("2 windows"),
+        Just("2 of 3 windows"),
+        Just("3 of 5 windows"),
+        Just("2 of 5 windows")
+    ];
     let recover = prop_oneof![Just(""), Just(", recover: psi < 0.08")];
     let group = prop_oneof![Just(""), Just(", group_by: [model]"), Just(", group_by: [model, version, feature]")];
     (persistence, recover, group).prop_map(|(persistence, recover, group)| {
@@ -293,6 +332,7 @@ fn assert_well_formed(told: &[Notification]) {
     for one in told {
         let next = sequences.entry(one.episode_id.clone()).or_insert(0);
         assert_eq!(one.sequence, *next, "{one:?}");
+        assert!(!one.findings.is_empty(), "{one:?}");
         *next += 1;
         let before = open.remove(&one.feature);
         match (one.status, before) {
