@@ -76,7 +76,7 @@ fn a_right_file_has_no_findings() {
 #[test]
 fn the_examples_pass() {
     let (found, code) = checked(&args(Some(root().join("examples/quickstart/driftline.yaml")), Vec::new()));
-    assert_eq!((found.trim(), code), ("1 models, 6 rules: no errors, no warnings", 0));
+    assert_eq!((found.trim(), code), ("1 model, 6 rules: no errors, no warnings", 0));
     let starter = vec![root().join("examples/quickstart/models/fraud.yaml"), root().join("rules/starter.yaml")];
     let (found, code) = checked(&args(None, starter));
     assert_eq!((found.trim(), code), ("2 files: no errors, no warnings", 0));

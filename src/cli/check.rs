@@ -73,20 +73,24 @@ pub fn check(args: &CheckArgs, variables: &BTreeMap<String, String>, colour: boo
 }
 
 fn text(found: &Diagnostics, checked: &str, colour: bool) -> String {
-    let count = |number: usize, word: &str| match number {
-        0 => format!("no {word}s"),
-        1 => format!("1 {word}"),
-        _ => format!("{number} {word}s"),
-    };
     let totals = format!("{}, {}", count(found.errors(), "error"), count(found.warnings(), "warning"));
     let separator = if found.is_empty() { "" } else { "\n" };
     format!("{}{separator}{checked}: {totals}", found.text(colour))
 }
 
+fn count(number: usize, word: &str) -> String {
+    match number {
+        0 => format!("no {word}s"),
+        1 => format!("1 {word}"),
+        _ => format!("{number} {word}s"),
+    }
+}
+
 fn service(config: Option<&Path>, variables: &BTreeMap<String, String>) -> (Diagnostics, String) {
     match Workspace::load_with(config, variables) {
         Ok(workspace) => {
-            let checked = format!("{} models, {} rules", workspace.models.len(), workspace.rules.rules().len());
+            let checked =
+                format!("{}, {}", count(workspace.models.len(), "model"), count(workspace.rules.rules().len(), "rule"));
             (workspace.warnings, checked)
         }
         Err(found) => (found, "checked".into()),
@@ -140,6 +144,5 @@ fn files(paths: &[PathBuf]) -> (Diagnostics, String) {
         found.push(rule_files[problem.file].locate(problem.problem));
     }
     found.sort();
-    let plural = if paths.len() == 1 { "file" } else { "files" };
-    (found, format!("{} {plural}", paths.len()))
+    (found, count(paths.len(), "file"))
 }

@@ -112,44 +112,51 @@ fn resolve<'a>(schema: &'a Value, node: &'a Value) -> &'a Value {
     target.and_then(|pointer| schema.pointer(pointer)).unwrap_or(node)
 }
 
+/// Variables that `config` cannot place: lists are written with commas, and a librdkafka property has dots where a
+/// variable can only have underscores.
+enum Variable {
+    Property(String),
+    Models,
+    Rules,
+    Plain,
+}
+
+impl Variable {
+    fn of(variable: &str) -> Self {
+        let path = path_of(variable);
+        match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["kafka", "properties", rest @ ..] => Variable::Property(rest.join("__").replace('_', ".")),
+            ["models"] => Variable::Models,
+            ["rules"] => Variable::Rules,
+            _ => Variable::Plain,
+        }
+    }
+}
+
 fn overlay(text: &str, variables: &BTreeMap<String, String>) -> Result<Service, ConfigError> {
-    // Lists are read from commas; a librdkafka property has dots where a variable can only have underscores.
-    let source: config::Map<String, String> = variables
-        .iter()
-        .map(|(variable, value)| {
-            let path = path_of(variable);
-            let key = match path.as_slice() {
-                [kafka, properties, rest @ ..] if kafka == "kafka" && properties == "properties" => {
-                    format!("{PREFIX}kafka__properties__{}", rest.join("__").replace('_', "."))
-                }
-                _ => variable.clone(),
-            };
-            (key, value.clone())
-        })
-        .collect();
-    let properties: BTreeMap<String, String> = source
-        .iter()
-        .filter_map(|(key, value)| {
-            let key = key.strip_prefix(&format!("{PREFIX}kafka__properties__"))?;
-            Some((key.to_string(), value.clone()))
-        })
-        .collect();
-    let plain = source.into_iter().filter(|(key, _)| !key.contains("kafka__properties__")).collect();
+    let plain = variables.iter().filter(|(variable, _)| matches!(Variable::of(variable), Variable::Plain));
+    // Values stay text: numbers are read where the key wants one, and an instance `007` stays what it is.
     let environment = Environment::with_prefix("DRIFTLINE")
         .prefix_separator("__")
         .separator("__")
-        .try_parsing(true)
-        .list_separator(",")
-        .with_list_parse_key("models")
-        .with_list_parse_key("rules")
-        .source(Some(plain));
+        .source(Some(plain.map(|(variable, value)| (variable.clone(), value.clone())).collect()));
     let merged = Config::builder()
         .add_source(config::File::from_str(text, FileFormat::Yaml))
         .add_source(environment)
         .build()
         .and_then(Config::try_deserialize::<Service>);
     let mut service = merged.map_err(|error| ConfigError::Environment(vec![name_variable(&error, variables)]))?;
-    service.kafka.properties.extend(properties);
+    let list = |value: &str| value.split(',').map(|part| part.trim().to_string()).collect();
+    for (variable, value) in variables {
+        match Variable::of(variable) {
+            Variable::Property(property) => {
+                service.kafka.properties.insert(property, value.clone());
+            }
+            Variable::Models => service.models = list(value),
+            Variable::Rules => service.rules = list(value),
+            Variable::Plain => {}
+        }
+    }
     Ok(service)
 }
 
@@ -195,7 +202,8 @@ mod tests {
             file,
             &[
                 ("DRIFTLINE__KAFKA__BOOTSTRAP_SERVERS", "env:9092"),
-                ("DRIFTLINE__INSTANCE", "7"),
+                ("DRIFTLINE__INSTANCE", "007"),
+                ("DRIFTLINE__KAFKA__REPLICATION", "3"),
                 ("DRIFTLINE__MODELS", "a/*.yaml,b/*.yaml"),
                 ("DRIFTLINE__INGEST__FLUSH_INTERVAL", "250ms"),
                 ("DRIFTLINE__SMTP__URL", "smtp://mail:25"),
@@ -208,7 +216,8 @@ mod tests {
         assert_eq!(service.app, "night");
         assert_eq!(service.kafka.bootstrap_servers, "env:9092");
         assert_eq!(service.kafka.partitions, 8);
-        assert_eq!(service.instance, "7");
+        assert_eq!(service.instance, "007");
+        assert_eq!(service.kafka.replication, 3);
         assert_eq!(service.models, ["a/*.yaml", "b/*.yaml"]);
         assert_eq!(service.ingest.flush_interval.ms, 250);
         assert_eq!(service.smtp.unwrap().from, "drift@example.com");

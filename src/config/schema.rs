@@ -310,14 +310,22 @@ fn value_in_words(value: &Value) -> String {
 }
 
 /// Where in the file a part of a text value stands: `within` counts from the start of the value, the file may
-/// have quotes around it or a `|` before it.
+/// have quotes around it, or fold it over several lines. White space is what folding changes, so places are found
+/// by counting the rest.
 pub fn inside(text: &str, place: &Range<usize>, value: &str, within: &Range<usize>) -> Range<usize> {
     let written = text.get(place.clone()).unwrap_or_default();
-    match written.find(value) {
-        Some(offset) => {
-            let start = place.start + offset;
-            start + within.start.min(value.len())..start + within.end.min(value.len())
-        }
-        None => place.clone(),
+    let solid = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count();
+    let quotes = usize::from(written.starts_with(['"', '\'']));
+    if solid(written) != solid(value) + 2 * quotes {
+        return place.clone();
     }
+    let byte_after = |solid_before: usize| {
+        let mut solids = written.char_indices().filter(|(_, c)| !c.is_whitespace());
+        solids.nth(solid_before + quotes).map_or(written.len(), |(offset, _)| offset)
+    };
+    let start = byte_after(solid(value.get(..within.start).unwrap_or_default()));
+    let length = within.end.saturating_sub(within.start);
+    let end_of_value = written.trim_end().len() - quotes;
+    let start = start.min(end_of_value);
+    place.start + start..place.start + (start + length).min(end_of_value.max(start))
 }

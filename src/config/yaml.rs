@@ -66,8 +66,11 @@ pub struct SyntaxError {
     pub help: Option<String>,
 }
 
+/// Problems of the tree, each with its bytes.
+pub type TreeProblems = Vec<(Range<usize>, Problem)>;
+
 /// Problems of the tree (duplicate keys, tags) stand beside the document: later layers go on.
-pub fn parse(text: &str) -> Result<(Document, Vec<(Range<usize>, Problem)>), SyntaxError> {
+pub fn parse(text: &str) -> Result<(Document, TreeProblems), SyntaxError> {
     let bytes = ByteOffsets::new(text);
     let mut tree = TreeBuilder::default();
     let parsed = Parser::new_from_str(text).load(&mut tree, true);
@@ -97,7 +100,7 @@ const MAX_DEPTH: usize = 32;
 struct Builder<'a> {
     bytes: &'a ByteOffsets,
     places: Places,
-    problems: Vec<(Range<usize>, Problem)>,
+    problems: TreeProblems,
 }
 
 impl Builder<'_> {

@@ -116,7 +116,7 @@ impl RuleSet {
                     (&before, &after),
                     now_ms,
                 )));
-                state.told = Some(news.told);
+                state.tell(news.told);
             }
             effects.push(outcome(word));
             effects.push(Effect::StateChanged { key, state: Some(state.clone()) });
@@ -125,8 +125,7 @@ impl RuleSet {
 
     /// Compares where the group stands with what was told last.
     fn news(&self, rule: &Rule, closed: &ClosedWindow, state: &RuleState, after: &Standing) -> Option<News> {
-        let told = state.told.clone();
-        let open = told.clone().filter(|told| told.firing);
+        let open = state.told.clone().filter(|told| told.firing);
         match (open, after.phase.episode()) {
             (None, None) => None,
             (Some(told), Some((severity, _))) if severity <= told.severity => None,
@@ -141,7 +140,7 @@ impl RuleSet {
             (None, Some((severity, first))) => {
                 let episode_id = episode_id(state, first);
                 let receivers = self.route(&rule.name, &closed.model, severity);
-                let begun = told.filter(|told| told.episode_id == episode_id).unwrap_or(Told {
+                let begun = state.told_of(&episode_id).cloned().unwrap_or(Told {
                     episode_id,
                     next_sequence: 0,
                     first,
@@ -235,10 +234,15 @@ fn notification(
         EpisodeStatus::Firing => Persisted { breached: after.windows_breached, considered: after.windows_considered },
         EpisodeStatus::Resolved => Persisted { breached: 0, considered: rule.persistence.needed },
     };
-    let findings: Vec<Finding> = match news.status {
+    let mut findings: Vec<Finding> = match news.status {
         EpisodeStatus::Firing => reason::breaches(rule, &group.judgements, persisted),
-        EpisodeStatus::Resolved => reason::recoveries(rule, &group.judgements, before.members.iter(), news.severity),
+        EpisodeStatus::Resolved => Vec::new(),
     };
+    if findings.is_empty() {
+        // The end of an episode, or a revision that revived one although its own window breaches nothing.
+        let members = before.members.union(&after.members);
+        findings = reason::recoveries(rule, &group.judgements, members, news.severity);
+    }
     let result = group.judgements.first().map(|judgement| judgement.result);
     let who = reason::who(&closed.model, &closed.version, &state.segment);
     Notification {

@@ -1,10 +1,10 @@
 //! Rules: expressions, evaluation, episodes. Pure: time is an argument, effects are returned.
 //!
-//! In the order of one closed window's way: `expression` (the language of `when` and `recover`, over the names in
-//! `metrics`) is compiled by `compile`, with `checks`, into a `RuleSet`; `evaluate` asks it about a window, with `significance`;
-//! `state` moves each group's machine; `engine` turns what changed into notifications, worded by `reason`;
-//! `absence` does the same for models from which nothing arrives. `episode` is what rules tell people: one
-//! record of the `outbox` topic each. `workspace` loads and checks a whole service.
+//! In the order of one closed window's way: `expression` (the language of `when` and `recover`; its words come from
+//! `token`, its names from `metrics`) is compiled by `compile`, with `checks`, into a `RuleSet`; `evaluate` asks it
+//! about a window, with `significance`; `state` moves each group's machine; `engine` turns what changed into
+//! notifications, worded by `reason`; `absence` does the same for models from which nothing arrives. `episode` is
+//! what rules tell people: one record of the `outbox` topic each. `workspace` loads and checks a whole service.
 //!
 //! To add a metric: a row in `metrics`. To add a key to rules: `config::rules`, then `compile`.
 
@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod reason;
 pub mod significance;
 pub mod state;
+pub mod token;
 pub mod workspace;
 
 pub use compile::{FileProblem, RuleSet};

@@ -40,7 +40,7 @@ pub fn breaches(rule: &Rule, judgements: &[&Judgement<'_>], persisted: Persisted
             Some(finding(judgement, breach.severity, &breach.decider, &breach.condition, breach.p_adjusted, reason))
         })
         .collect();
-    findings.sort_by(|left, right| graver(left, right));
+    findings.sort_by(graver);
     findings.truncate(MAX_FINDINGS);
     findings
 }
@@ -200,7 +200,7 @@ pub fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(THIN_SPACE);
         }
         text.push(digit);
@@ -218,7 +218,7 @@ pub fn number(value: f64) -> String {
         _ if size >= 1_000.0 || (size >= 10.0 && size.fract() == 0.0) => {
             format!("{sign}{}", grouped(size.round() as u64))
         }
-        _ if size < 10.0 && size >= 1.0 && size.fract() == 0.0 => format!("{value}"),
+        _ if (1.0..10.0).contains(&size) && size.fract() == 0.0 => format!("{value}"),
         _ if size >= 10.0 => format!("{value:.1}"),
         _ if size >= 0.1 => format!("{value:.2}"),
         _ if size >= 0.001 => format!("{value:.3}"),

@@ -210,6 +210,10 @@ pub struct RuleState {
     pub muted: Option<Mute>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
+    /// Earlier episodes whose first window is still known: a revision may revive one, and its notifications must
+    /// go on counting, since an id that was used is taken for sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    past: Vec<Told>,
 }
 
 /// Where the machine stands after all windows known.
@@ -234,7 +238,35 @@ impl RuleState {
             steps: Vec::new(),
             muted: None,
             told: None,
+            past: Vec::new(),
         }
+    }
+
+    /// What was told of this episode, now or before.
+    pub fn told_of(&self, episode_id: &str) -> Option<&Told> {
+        self.told.iter().chain(&self.past).find(|told| told.episode_id == episode_id)
+    }
+
+    /// Replaces what was told last; another episode's is kept while it can come back.
+    pub fn tell(&mut self, told: Told) {
+        self.past.retain(|past| past.episode_id != told.episode_id);
+        if let Some(before) = self
+            .told
+            .replace(told)
+            .filter(|before| self.told.as_ref().is_none_or(|told| told.episode_id != before.episode_id))
+        {
+            self.past.push(before);
+        }
+        let oldest_ms = self.oldest_start_ms();
+        self.past.retain(|past| past.first.start_ms >= oldest_ms);
+    }
+
+    /// Start of the oldest window that may still become an episode's first.
+    fn oldest_start_ms(&self) -> i64 {
+        let settled = self.settled.recent.first().map(|(window, _)| window.start_ms);
+        let episode = self.settled.phase.episode().map(|(_, first)| first.start_ms);
+        let step = self.steps.first().map(|step| step.window.start_ms);
+        [settled, episode, step].into_iter().flatten().min().unwrap_or(i64::MAX)
     }
 
     /// Unambiguous whatever the names hold.
