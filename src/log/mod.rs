@@ -48,6 +48,14 @@ pub struct OutRecord {
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
+impl OutRecord {
+    /// Bytes of key, value and headers.
+    pub fn byte_len(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+    }
+}
+
 impl Default for TopicPartition {
     fn default() -> Self {
         Self::new("", 0)
@@ -106,6 +114,11 @@ pub struct TopicSpec {
     /// `RETENTION_RECORDS`, which is not sent to Kafka.
     pub config: Vec<(String, String)>,
 }
+
+/// Largest record that every log takes: key, value and headers together, in bytes. A larger one is refused
+/// with `Abort` each time, so its writer has to split or shorten it before. Topics that Driftline creates
+/// allow it; on others, Kafka's `max.message.bytes` (1 MiB by default) decides.
+pub const MAX_RECORD_BYTES: usize = 4_000_000;
 
 /// Topic configuration of the embedded log alone: most records that a partition keeps.
 pub const RETENTION_RECORDS: &str = "retention.records";

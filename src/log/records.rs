@@ -87,8 +87,15 @@ impl Records {
         self.push(record.topic, record.partition, record.offset, record.timestamp_ms, record.key, record.value);
     }
 
+    /// Appends records `range` of another slab.
+    pub fn extend_from(&mut self, other: &Records, range: std::ops::Range<usize>) {
+        for meta in other.metas.get(range).unwrap_or_default() {
+            self.push_ref(other.view(meta));
+        }
+    }
+
     /// The records for which `keep` holds, in the same order.
-    pub fn filtered(&self, keep: impl Fn(&RecordRef<'_>) -> bool) -> Self {
+    pub fn filtered(&self, mut keep: impl FnMut(&RecordRef<'_>) -> bool) -> Self {
         let mut kept = Self::default();
         for record in self.iter().filter(|record| keep(record)) {
             kept.push_ref(record);

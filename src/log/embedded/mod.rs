@@ -23,7 +23,8 @@ use self::partition::{Partition, Retention, TransactionNumber};
 use self::producer::{EmbeddedProducer, ProducerState};
 use super::partitioner::partition_of;
 use super::{
-    Consumer, ConsumerOptions, Log, LogError, OutRecord, Producer, RETENTION_RECORDS, Result, TopicPartition, TopicSpec,
+    Consumer, ConsumerOptions, Log, LogError, MAX_RECORD_BYTES, OutRecord, Producer, RETENTION_RECORDS, Result,
+    TopicPartition, TopicSpec,
 };
 
 /// The handle of one client process on the log. Clones are the same process; `process` makes another.
@@ -182,6 +183,9 @@ impl State {
         transaction: Option<TransactionNumber>,
         now_ms: i64,
     ) -> Result<TopicPartition> {
+        if record.byte_len() > MAX_RECORD_BYTES {
+            return Err(LogError::Abort(format!("a record of {} bytes is too large", record.byte_len())));
+        }
         let round_robin = self.round_robin;
         let missing = |what: String| LogError::Abort(format!("{what} does not exist"));
         let Some((name, topic)) = self.topics.get_key_value(&record.topic) else {

@@ -1,0 +1,168 @@
+//! The log on Apache Kafka, by rdkafka: the only folder that names that crate.
+//!
+//! A consumer has a poll thread (`poller`) that reads librdkafka's events (`events`) into a bounded queue with
+//! an epoch (`mailbox`). A producer makes its transactional calls on a thread of its own, under a watchdog
+//! (`producer`). Configuration: each file's defaults, then the user's properties, then what correctness
+//! rests on.
+
+mod consumer;
+mod context;
+mod events;
+mod mailbox;
+mod poller;
+mod producer;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+
+use self::consumer::KafkaConsumer;
+use self::context::Context;
+use self::producer::KafkaProducer;
+pub use self::producer::{WATCHDOG_EXIT_CODE, WATCHDOG_LIMIT};
+use self::write::Appender;
+use super::{
+    Consumer, ConsumerOptions, Log, LogError, MAX_RECORD_BYTES, OutRecord, Producer, RETENTION_RECORDS, Result,
+    TopicSpec,
+};
+
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// Room for a batch's frame around the largest record.
+const BATCH_OVERHEAD_BYTES: usize = 65_536;
+
+/// How to reach the cluster.
+#[derive(Debug, Clone)]
+pub struct KafkaOptions {
+    /// host:port, comma separated.
+    pub bootstrap_servers: String,
+    /// Shows in the brokers' logs and metrics.
+    pub client_id: String,
+    /// Any librdkafka properties, for every client.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// A Kafka cluster.
+pub struct KafkaLog {
+    base: ClientConfig,
+    client_id: String,
+    /// Without a group, read uncommitted: answers about topics and high watermarks.
+    metadata: Arc<BaseConsumer<Context>>,
+    /// Made at the first use: most processes never append.
+    appender: Mutex<Option<Arc<Appender>>>,
+}
+
+impl KafkaLog {
+    /// Does not wait for a connection.
+    pub fn new(options: KafkaOptions) -> Result<Self> {
+        let mut base = ClientConfig::new();
+        // Kafka's own default partitioner, so that a key's partition does not depend on who writes.
+        base.set("bootstrap.servers", &options.bootstrap_servers).set("client.id", &options.client_id);
+        for (key, value) in &options.properties {
+            base.set(key, value);
+        }
+        let mut config = base.clone();
+        config.set("isolation.level", "read_uncommitted").set("allow.auto.create.topics", "false");
+        let metadata = config
+            .create_with_context(Context)
+            .map_err(|error| LogError::Fatal(format!("no Kafka client: {error}")))?;
+        Ok(Self { base, client_id: options.client_id, metadata: Arc::new(metadata), appender: Mutex::default() })
+    }
+
+    /// For producers.
+    fn producer_base(&self) -> ClientConfig {
+        let mut config = self.base.clone();
+        config.set("partitioner", "murmur2_random");
+        config.set("message.max.bytes", (MAX_RECORD_BYTES + BATCH_OVERHEAD_BYTES).to_string());
+        config
+    }
+
+    fn appender(&self) -> Result<Arc<Appender>> {
+        let mut appender = self.appender.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*appender {
+            Some(appender) => Ok(appender.clone()),
+            None => Ok(appender.insert(Arc::new(Appender::new(&self.producer_base())?)).clone()),
+        }
+    }
+}
+
+/// A topic as the admin client wants it. Driftline's own records may be larger than the broker's default.
+fn new_topic<'a>(spec: &'a TopicSpec, max_message_bytes: &'a str) -> NewTopic<'a> {
+    let mut topic = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(spec.replication));
+    if !spec.config.iter().any(|(key, _)| key == "max.message.bytes") {
+        topic = topic.set("max.message.bytes", max_message_bytes);
+    }
+    spec.config
+        .iter()
+        .filter(|(key, _)| key != RETENTION_RECORDS)
+        .fold(topic, |topic, (key, value)| topic.set(key, value))
+}
+
+/// Runs the admin client's future to its end, on a thread of its own: the caller may stand in a runtime.
+fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> Result<T> {
+    let no_runtime = |error: std::io::Error| LogError::Retry(format!("no runtime for the admin client: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(no_runtime)?;
+    std::thread::scope(|scope| {
+        let panicked = |_| LogError::Fatal("the admin client panicked".into());
+        scope.spawn(move || runtime.block_on(future)).join().map_err(panicked)
+    })
+}
+
+impl Log for KafkaLog {
+    fn create_topics(&self, topics: &[TopicSpec]) -> Result<()> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let unreachable = |error: KafkaError| LogError::Retry(format!("topics not created: {error}"));
+        let client: AdminClient<Context> = self
+            .base
+            .create_with_context(Context)
+            .map_err(|error: KafkaError| LogError::Fatal(format!("no Kafka client: {error}")))?;
+        let max_message_bytes = (MAX_RECORD_BYTES + BATCH_OVERHEAD_BYTES).to_string();
+        let wanted: Vec<NewTopic<'_>> = topics.iter().map(|spec| new_topic(spec, &max_message_bytes)).collect();
+        let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT)).operation_timeout(Some(ADMIN_TIMEOUT));
+        let outcomes = block_on(client.create_topics(&wanted, &options))?.map_err(unreachable)?;
+        for outcome in outcomes {
+            match outcome {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(LogError::Retry(format!("topic {topic} not created: {code}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn partition_count(&self, topic: &str) -> Result<Option<i32>> {
+        let unreachable = |error| LogError::Retry(format!("partitions of {topic}: {error}"));
+        let metadata = self.metadata.fetch_metadata(Some(topic), METADATA_TIMEOUT).map_err(unreachable)?;
+        // Its log lines wait in its queue.
+        self.metadata.poll(Duration::ZERO);
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error() {
+            None => Ok(Some(found.partitions().len() as i32)),
+            Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => Ok(None),
+            Some(error) => Err(LogError::Retry(format!("partitions of {topic}: {}", RDKafkaErrorCode::from(error)))),
+        }
+    }
+
+    fn consumer(&self, options: ConsumerOptions) -> Result<Box<dyn Consumer>> {
+        let metadata = self.metadata.clone();
+        Ok(Box::new(KafkaConsumer::new(&self.base, metadata, &self.client_id, &options)?))
+    }
+
+    fn append(&self, records: Vec<OutRecord>) -> Result<()> {
+        self.appender()?.append(&records)
+    }
+
+    fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
+        Ok(Box::new(KafkaProducer::new(&self.producer_base(), transactional_id)?))
+    }
+}
