@@ -131,7 +131,11 @@ fn only_a_failed_attempt_expires_a_delivery() {
     let mut schedule = Schedule::new(LIMITS);
     let key = only(records(&schedule.step(intent(&notification("e", 0, &["a"])), 0))).key();
     let late_ms = 10 * LIMITS.expire_after_ms;
-    assert_eq!(attempts(&schedule.step(Input::Tick, late_ms)), std::slice::from_ref(&key), "never tried, so not given up");
+    assert_eq!(
+        attempts(&schedule.step(Input::Tick, late_ms)),
+        std::slice::from_ref(&key),
+        "never tried, so not given up"
+    );
     let record = only(records(&schedule.step(attempted(&key, Outcome::retry("down")), late_ms)));
     assert_eq!((record.status, record.last_error.as_deref()), (DeliveryStatus::Expired, Some("down")));
     assert_eq!(schedule.pending(), 0);
