@@ -302,15 +302,21 @@ pub fn drift(result: &WindowResult, feature: &str) -> f64 {
     psi.and_then(|metric| metric.value).filter(|value| value.is_finite()).unwrap_or(0.0)
 }
 
-/// Features of these windows, worst first: by the newest window's drift, then the largest, then the name.
+/// Below this PSI two features of the newest window are alike: noise must not decide which stands higher.
+const NOTEWORTHY_PSI: f64 = 0.1;
+
+/// Features of these windows, worst first: those that drift in the newest window, then by the largest drift of
+/// all windows, then by name.
 pub fn worst_features<'a>(windows: &[&'a WindowResult]) -> Vec<&'a str> {
     let mut worst: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
     for (index, result) in windows.iter().enumerate() {
         for feature in result.features.keys() {
             let value = drift(result, feature);
-            let entry = worst.entry(feature).or_insert((0.0, 0.0));
-            entry.0 = if index + 1 == windows.len() { value } else { entry.0 };
-            entry.1 = entry.1.max(value);
+            let (newest, largest) = worst.entry(feature).or_insert((0.0, 0.0));
+            if index + 1 == windows.len() && value >= NOTEWORTHY_PSI {
+                *newest = value;
+            }
+            *largest = largest.max(value);
         }
     }
     let mut features: Vec<(&str, (f64, f64))> = worst.into_iter().collect();
