@@ -23,10 +23,10 @@ pub fn render(view: &View, context: &Context<'_>) -> Markup {
         &html! {
             h1 { "Models" }
             (headline(&episodes, configured.len()))
-        @if !firing.is_empty() { section { h2 { "Firing now" } (alerts(firing, context)) } }
+        @if !firing.is_empty() { section #alerts { h2 { "Firing now" } (alerts(firing, context)) } }
         @if configured.is_empty() && others.is_empty() { (nothing_configured()) }
         @for model in &configured { (model_card(view, context, model, &episodes)) }
-        section #episodes {
+        section id=(if firing.is_empty() { "alerts" } else { "earlier" }) {
             h2 { "Earlier alerts" }
             @if episodes.is_empty() {
                 p.empty { "No rule has fired. A rule is evaluated whenever a window closes; " code { "driftline check" }
