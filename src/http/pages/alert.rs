@@ -215,7 +215,7 @@ fn delivery_table(deliveries: &[&Delivery]) -> Markup {
                                 DeliveryStatus::Failed => span.chip.critical { "given up" }
                             }
                             @if let Some(error) = &delivery.last_error {
-                                div.reason { @if delivery.status == DeliveryStatus::Delivered { "before that: " } (error) }
+                                div.reason { @if delivery.status == DeliveryStatus::Delivered { "note: " } (error) }
                             }
                         }
                         td.number { (delivery.attempts) }
