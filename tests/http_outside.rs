@@ -4,6 +4,7 @@
 
 mod http_sample;
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,20 +16,40 @@ fn script(name: &str) -> Command {
     command
 }
 
-#[test]
-#[ignore = "needs Debian's prometheus; CI runs it"]
-fn every_query_of_every_dashboard_has_an_answer() {
+/// A service whose counters move.
+fn start_busy() -> SocketAddr {
     let state = state(view());
     let metrics = state.metrics.clone();
-    let address = start(state);
     std::thread::spawn(move || {
         loop {
             more(&metrics);
             std::thread::sleep(Duration::from_millis(200));
         }
     });
-    let status = script("prometheus_check.sh").arg(address.to_string()).status().unwrap();
+    start(state)
+}
+
+#[test]
+#[ignore = "needs Debian's prometheus; CI runs it"]
+fn every_query_of_every_dashboard_has_an_answer() {
+    let status = script("prometheus_check.sh").arg(start_busy().to_string()).status().unwrap();
     assert!(status.success(), "{status}");
+}
+
+#[test]
+#[ignore = "needs Debian's prometheus; CI runs it"]
+fn a_misspelt_metric_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, content) in driftline::http::dashboards::files() {
+        if let Some(name) = path.strip_prefix("dashboards/") {
+            let misspelt = content.replace("driftline_open_panes", "driftline_open_pains");
+            std::fs::write(dir.path().join(name), misspelt).unwrap();
+        }
+    }
+    let output = script("prometheus_check.sh").arg(start_busy().to_string()).arg(dir.path()).output().unwrap();
+    let table = String::from_utf8_lossy(&output.stdout);
+    let failed: Vec<&str> = table.lines().filter(|line| line.contains("FAIL")).collect();
+    assert!(!output.status.success() && failed.len() == 1 && failed[0].contains("driftline_open_pains"), "{table}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub struct Point {
 
 /// Values of a non-negative metric along time, oldest first, with thresholds as dashed lines.
 pub fn timeline(points: &[Point], thresholds: &[f64], title: &str) -> Markup {
-    const HEIGHT: f64 = 130.0;
+    const HEIGHT: f64 = 170.0;
     const LEFT: f64 = 38.0;
     const RIGHT: f64 = 8.0;
     const TOP: f64 = 8.0;
@@ -86,7 +86,7 @@ pub fn timeline(points: &[Point], thresholds: &[f64], title: &str) -> Markup {
                 line class="grid" x1=(LEFT) x2=(WIDTH - RIGHT) y1=(y(step * top_value)) y2=(y(step * top_value))
                     stroke=(LINE_COLOUR) stroke-width="0.5" {}
                 text class="figure" x=(LEFT - 6.0) y=(y(step * top_value) + 4.0) text-anchor="end" font-size="10.5"
-                    fill=(TEXT_COLOUR) { (wording::figure(step * top_value)) }
+                    fill=(TEXT_COLOUR) { (tick(step * top_value)) }
             }
             @for threshold in thresholds {
                 line class="threshold" x1=(LEFT) x2=(WIDTH - RIGHT) y1=(y(*threshold)) y2=(y(*threshold))
@@ -149,6 +149,15 @@ fn nice_ceiling(value: f64) -> f64 {
     }
     let power = 10f64.powf(value.log10().floor());
     [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|step| step * power).find(|top| *top >= value).unwrap_or(value)
+}
+
+/// A round figure without the zeros that say nothing.
+fn tick(value: f64) -> String {
+    let text = wording::figure(value);
+    if text.contains('.') && !text.contains('e') {
+        return text.trim_end_matches('0').trim_end_matches('.').to_string();
+    }
+    text
 }
 
 fn round(value: f64) -> f64 {

@@ -165,8 +165,8 @@ fn windows_that_never_closed_leave_a_gap() {
 }
 
 #[test]
-fn features_stand_worst_first_by_the_newest_window_then_by_the_worst() {
-    let old = result("3", 0, &[("amount", 0.9), ("age", 0.1), ("steady", 0.0), ("gone", f64::NAN)]);
-    let new = result("3", 1, &[("amount", 0.0), ("age", 0.2), ("steady", 0.0)]);
-    assert_eq!(worst_features(&[&old, &new]), ["age", "amount", "gone", "steady"]);
+fn features_that_drift_now_stand_above_those_that_did_and_noise_decides_nothing() {
+    let old = result("3", 0, &[("amount", 0.9), ("age", 0.1), ("steady", 0.03), ("gone", f64::NAN)]);
+    let new = result("3", 1, &[("amount", 0.0), ("age", 0.2), ("steady", 0.04)]);
+    assert_eq!(worst_features(&[&old, &new]), ["age", "amount", "steady", "gone"]);
 }

@@ -214,7 +214,9 @@ fn delivery_table(deliveries: &[&Delivery]) -> Markup {
                                 DeliveryStatus::Retrying => span.chip.warn { "being retried" }
                                 DeliveryStatus::Failed => span.chip.critical { "given up" }
                             }
-                            @if let Some(error) = &delivery.last_error { div.reason { (error) } }
+                            @if let Some(error) = &delivery.last_error {
+                                div.reason { @if delivery.status == DeliveryStatus::Delivered { "note: " } (error) }
+                            }
                         }
                         td.number { (delivery.attempts) }
                         td { (time(delivery.at_ms)) }

@@ -15,6 +15,7 @@ const EPISODES: usize = 30;
 pub fn render(view: &View, context: &Context<'_>) -> Markup {
     let episodes = view.episodes();
     let (configured, others) = models(view, context);
+    let (firing, resolved) = episodes.split_at(episodes.partition_point(|(_, episode)| episode.is_firing()));
     layout(
         "Models",
         context,
@@ -22,22 +23,19 @@ pub fn render(view: &View, context: &Context<'_>) -> Markup {
         &html! {
             h1 { "Models" }
             (headline(&episodes, configured.len()))
-            @if configured.is_empty() && others.is_empty() { (nothing_configured()) }
-            @for model in &configured { (model_card(view, context, model, &episodes)) }
-            section #episodes {
-                h2 { "Alerts" }
-                @if episodes.is_empty() {
-                    p.empty { "No rule has fired. A rule is evaluated whenever a window closes; " code { "driftline check" }
-                        " tells whether the rules are in order, and " code { "driftline_rule_evaluations_total" }
-                        " in " a href="/metrics" { "the metrics" } " counts what they answered." }
-                } @else {
-                    (episode_table(&episodes[..episodes.len().min(EPISODES)], context))
-                    @if episodes.len() > EPISODES {
-                        p.muted { (episodes.len() - EPISODES) " older ones: " a href="/api/v1/episodes" { "API" } "." }
-                    }
-                }
-            }
-            @if !others.is_empty() {
+        @if !firing.is_empty() { section #alerts { h2 { "Firing now" } (alerts(firing, context)) } }
+        @if configured.is_empty() && others.is_empty() { (nothing_configured()) }
+        @for model in &configured { (model_card(view, context, model, &episodes)) }
+        section id=(if firing.is_empty() { "alerts" } else { "earlier" }) {
+            h2 { "Earlier alerts" }
+            @if episodes.is_empty() {
+                p.empty { "No rule has fired. A rule is evaluated whenever a window closes; " code { "driftline check" }
+                    " tells whether the rules are in order, and " code { "driftline_rule_evaluations_total" }
+                    " in " a href="/metrics" { "the metrics" } " counts what they answered." }
+            } @else if resolved.is_empty() { p.empty { "Every alert held is still firing; see above." } }
+            @else { (alerts(resolved, context)) }
+        }
+        @if !others.is_empty() {
                 section {
                     h2 { "No longer configured" }
                     p { @for model in &others { a href={ "/models/" (encode(model)) } { (model) } " " } }
@@ -45,6 +43,15 @@ pub fn render(view: &View, context: &Context<'_>) -> Markup {
             }
         },
     )
+}
+
+fn alerts(episodes: &[(&str, &Episode)], context: &Context<'_>) -> Markup {
+    html! {
+        (episode_table(&episodes[..episodes.len().min(EPISODES)], context))
+        @if episodes.len() > EPISODES {
+            p.muted { (episodes.len() - EPISODES) " older ones: " a href="/api/v1/episodes" { "API" } "." }
+        }
+    }
 }
 
 fn models(view: &View, context: &Context<'_>) -> (Vec<String>, Vec<String>) {

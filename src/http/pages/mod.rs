@@ -61,7 +61,7 @@ fn layout(title: &str, context: &Context<'_>, refresh: Refresh, content: &Markup
                     a.brand href="/" { "Driftline" }
                     nav {
                         a href="/" { "Models" }
-                        a href="/#episodes" { "Alerts" }
+                        a href="/#alerts" { "Alerts" }
                         a href="/metrics" { "Metrics" }
                         a href="/api/v1/models" { "API" }
                     }
@@ -125,7 +125,7 @@ fn main_series<'a>(view: &'a View, context: &Context<'_>, model: &'a str) -> Opt
 /// Table of episodes, in the order given.
 fn episode_table(episodes: &[(&str, &Episode)], context: &Context<'_>) -> Markup {
     html! {
-        div.scroll { table.list {
+        div.scroll { table.list.episodes {
             thead { tr { th { "Status" } th { "What" } th { "Model" } th { "Since" } th { "Last change" } } }
             tbody {
                 @for (id, episode) in episodes {
