@@ -200,10 +200,10 @@ produce() {
     shift 2
   done
   local options=(--bootstrap-server "$bootstrap" --topic "$topic" --request-required-acks "$acks"
-    --command-property linger.ms=20 --command-property batch.size=262144
-    --command-property compression.type=lz4 --command-property buffer.memory=67108864)
+    --producer-property linger.ms=20 --producer-property batch.size=262144
+    --producer-property compression.type=lz4 --producer-property buffer.memory=67108864)
   if [[ -n $separator ]]; then
-    options+=(--reader-property parse.key=true --reader-property "key.separator=$separator")
+    options+=(--property parse.key=true --property "key.separator=$separator")
   fi
   tool org.apache.kafka.tools.ConsoleProducer "${options[@]}"
 }

@@ -48,6 +48,7 @@ conformance! {
     a_rebalance_loses_and_duplicates_nothing,
     the_end_is_found_past_a_control_record,
     a_seek_moves_the_next_record_and_nothing_read_ahead_is_shown,
+    a_slow_reader_misses_nothing_and_does_not_hold_up_its_group,
     an_assignment_by_hand_starts_where_it_says,
     a_group_that_starts_at_the_latest_skips_what_was_there,
     a_key_goes_to_the_partition_that_other_clients_choose,

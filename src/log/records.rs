@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn records_come_back_as_pushed_and_null_differs_from_empty() {
-        let pushed: [(&str, i32, i64, Option<&[u8]>, Option<&[u8]>); 5] = [
+        type Pushed = (&'static str, i32, i64, Option<&'static [u8]>, Option<&'static [u8]>);
+        let pushed: [Pushed; 5] = [
             ("a", 0, 10, Some(b"key"), Some(b"value")),
             ("b", 3, 0, None, Some(b"value only")),
             ("a", 1, 11, Some(b"tombstone"), None),

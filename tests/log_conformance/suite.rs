@@ -538,6 +538,48 @@ pub fn a_seek_moves_the_next_record_and_nothing_read_ahead_is_shown(cluster: &dy
     }
 }
 
+pub fn a_slow_reader_misses_nothing_and_does_not_hold_up_its_group(cluster: &dyn Cluster) {
+    const EACH: i64 = 100_000;
+    // Long enough for a backend to give up waiting for its reader.
+    const PAUSE: Duration = Duration::from_millis(2_500);
+    let log = cluster.log();
+    let (name, group) = (topic(&*log, "slow", 2), fresh("group"));
+    let value = "x".repeat(50);
+    for _ in 0..EACH / 10_000 {
+        let batch = (0..20_000).map(|number| record(&name, number % 2, &value));
+        log.append(batch.collect()).unwrap();
+    }
+    let mut slow = member(&*log, &group, &name);
+    let mut next = [0_i64; 2];
+    let deadline = Instant::now() + PATIENCE;
+    let mut pauses = 2;
+    while next != [EACH, EACH] {
+        assert!(Instant::now() < deadline, "read up to {next:?}, expected {EACH} each");
+        for record in slow.poll(5_000, TICK).unwrap().records.iter() {
+            let at = record.partition as usize;
+            assert_eq!(record.offset, next[at], "next record of partition {at}");
+            next[at] += 1;
+        }
+        let seen = next[0] + next[1];
+        if (pauses == 2 && seen > 0) || (pauses == 1 && seen > EACH) {
+            pauses -= 1;
+            std::thread::sleep(PAUSE);
+        }
+    }
+    assert_eq!(pauses, 0);
+
+    // Once more without reading, this time with a second member at the door.
+    let other = fresh("group");
+    let mut slow = member(&*log, &other, &name);
+    while slow.poll(1, TICK).unwrap().records.is_empty() {}
+    std::thread::sleep(PAUSE);
+    let mut second = member(&*log, &other, &name);
+    let (records, events) = poll_until(&mut *second, "share", |records, _| records.len() >= 1_000);
+    assert_eq!(assigned(&events), Some(1));
+    assert_eq!(records.iter().map(|record| record.partition).collect::<BTreeSet<_>>().len(), 1);
+    assert!(matches!(slow.group().err(), Some(LogError::Rebalanced)));
+}
+
 pub fn an_assignment_by_hand_starts_where_it_says(cluster: &dyn Cluster) {
     let log = cluster.log();
     let name = topic(&*log, "by-hand", 2);
@@ -546,12 +588,12 @@ pub fn an_assignment_by_hand_starts_where_it_says(cluster: &dyn Cluster) {
     let (first, second) = (TopicPartition::new(&name, 0), TopicPartition::new(&name, 1));
     let mut consumer = reader(&*log, true);
     consumer.assign(&[(first.clone(), Some(7))]).unwrap();
-    assert_eq!(consumer.assignment(), [first.clone()]);
+    assert_eq!(consumer.assignment(), std::slice::from_ref(&first));
     let (records, _) = poll_until(&mut *consumer, "end", |_, events| !ends(events, &first).is_empty());
     assert_eq!(values(&records), ["7", "8", "9"]);
 
     consumer.assign(&[(second.clone(), None)]).unwrap();
-    assert_eq!(consumer.assignment(), [second.clone()]);
+    assert_eq!(consumer.assignment(), std::slice::from_ref(&second));
     let (records, _) = poll_until(&mut *consumer, "end", |_, events| !ends(events, &second).is_empty());
     assert_eq!(
         records.iter().map(|record| (record.partition, record.offset)).collect::<Vec<_>>(),

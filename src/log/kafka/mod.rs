@@ -63,8 +63,9 @@ impl KafkaLog {
     /// Does not wait for a connection.
     pub fn new(options: KafkaOptions) -> Result<Self> {
         let mut base = ClientConfig::new();
-        // Kafka's own default partitioner, so that a key's partition does not depend on who writes.
         base.set("bootstrap.servers", &options.bootstrap_servers).set("client.id", &options.client_id);
+        // librdkafka would wait up to 10 s between attempts: as long as a transaction may last.
+        base.set("reconnect.backoff.max.ms", "2000");
         for (key, value) in &options.properties {
             base.set(key, value);
         }
@@ -79,6 +80,7 @@ impl KafkaLog {
     /// For producers.
     fn producer_base(&self) -> ClientConfig {
         let mut config = self.base.clone();
+        // Kafka's own default, so that a key's partition does not depend on who writes.
         config.set("partitioner", "murmur2_random");
         config.set("message.max.bytes", (MAX_RECORD_BYTES + BATCH_OVERHEAD_BYTES).to_string());
         config

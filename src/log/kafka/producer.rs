@@ -27,6 +27,9 @@ const OUTCOME_LIMIT: Duration = Duration::from_secs(600);
 /// How long other calls are tried again, and a full queue waited for.
 const RETRY_LIMIT: Duration = Duration::from_secs(30);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// While a call is waited for, its outcome and delivery reports are looked for in turn.
+const OUTCOME_WAIT: Duration = Duration::from_millis(10);
+const REPORTS_WAIT: Duration = Duration::from_millis(1);
 /// While idle, librdkafka's log lines and errors are fetched this often.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -113,22 +116,23 @@ impl KafkaProducer {
         }
     }
 
-    /// Has one call made on the other thread.
+    /// Has one call made on the other thread. Meanwhile this one serves delivery reports: an abort purges what
+    /// is queued, and does not end before the reports of it have been taken, which rdkafka leaves to its caller.
     fn call(&self, call: &Call) -> KafkaResult<()> {
         let started = Instant::now();
         if self.calls.send(call.clone()).is_err() {
             return Err(KafkaError::Canceled);
         }
-        match self.outcomes.recv_timeout(WATCHDOG_LIMIT) {
-            Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Disconnected) => Err(KafkaError::Canceled),
-            Err(RecvTimeoutError::Timeout) => {
-                let (call, id) = (call.name(), &self.transactional_id);
-                let waited_s = started.elapsed().as_secs();
-                tracing::error!(call, id, waited_s, "a call to librdkafka does not return; the process exits");
-                std::process::exit(WATCHDOG_EXIT_CODE);
+        while started.elapsed() < WATCHDOG_LIMIT {
+            match self.outcomes.recv_timeout(OUTCOME_WAIT) {
+                Ok(outcome) => return outcome,
+                Err(RecvTimeoutError::Disconnected) => return Err(KafkaError::Canceled),
+                Err(RecvTimeoutError::Timeout) => self.client.poll(REPORTS_WAIT),
             }
         }
+        let (call, id, limit_s) = (call.name(), &self.transactional_id, WATCHDOG_LIMIT.as_secs());
+        tracing::error!(call, id, limit_s, "a call to librdkafka does not return; the process exits");
+        std::process::exit(WATCHDOG_EXIT_CODE);
     }
 
     /// Makes a call again until its outcome is known. librdkafka resumes a commit or an abort that timed out
