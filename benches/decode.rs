@@ -1,5 +1,5 @@
-//! Events a second that one core decodes: this project's decoder beside serde_json's tree and beside visitors of
-//! serde_json and sonic-rs that write the same columns. 25 features (20 numeric with 6 decimals, 5 categorical),
+//! Events a second that one core decodes: this project's decoder beside serde_json's tree and beside a visitor of
+//! serde_json that writes the same columns. 25 features (20 numeric with 6 decimals, 5 categorical),
 //! about 610 bytes an event.
 //!
 //! `cargo bench --bench decode`, or quickly `cargo bench --profile dev --bench decode`. The rounds alternate, so
@@ -15,7 +15,7 @@ use driftline::config::model::Model;
 use driftline::event::Decoder;
 use driftline::log::Records;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 const EVENTS: usize = 8_192;
@@ -35,15 +35,6 @@ fn main() -> Result<(), AnyError> {
 
     let mut contenders: Vec<(&str, Contender<'_>)> = vec![
         ("driftline", Box::new(|| Ok(black_box(decoder.decode(&records, START_MS)?).row_count()))),
-        (
-            "sonic-rs visitor",
-            Box::new(|| {
-                decode_by_visitor(&records, &names, |payload, row| {
-                    let mut deserializer = sonic_rs::Deserializer::from_slice(payload);
-                    Ok(row.deserialize(&mut deserializer)?)
-                })
-            }),
-        ),
         (
             "serde_json visitor",
             Box::new(|| {

@@ -2,7 +2,7 @@
 //! Kafka set-up (`driftline produce-sample`).
 
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 const COUNTRIES: [(&str, f64); 4] = [("DE", 0.40), ("FR", 0.30), ("ES", 0.20), ("IT", 0.10)];

@@ -2,7 +2,7 @@
 //!
 //! Written by hand because decoding is the stage that bounds the whole pipeline, and keys that stand in the same
 //! order in nearly every event need only be compared with the expected one: about twice as fast as a visitor of
-//! serde_json that fills the same columns (`benches/decode.rs` measures both, and sonic-rs). It also tells a bare
+//! serde_json that fills the same columns (`benches/decode.rs` measures both). It also tells a bare
 //! `NaN`, a truncated payload and a second document apart, which is what a person who reads a dead letter wants
 //! to know. Numbers are rounded as `std` does. The grammar is serde_json's, up to the limit on nesting:
 //! `tests/event_decode.rs` compares the two on mutated events.
