@@ -40,6 +40,7 @@ conformance! {
     the_high_watermark_counts_open_transactions,
     a_fenced_producer_cannot_commit,
     an_abort_without_a_transaction_is_harmless,
+    an_abort_right_after_a_send_leaves_the_producer_usable,
     a_transaction_that_was_refused_can_be_aborted_and_followed_by_another,
     offsets_move_with_the_transaction,
     offsets_of_an_aborted_transaction_do_not_move,

@@ -258,6 +258,26 @@ pub fn an_abort_without_a_transaction_is_harmless(cluster: &dyn Cluster) {
     assert_eq!(values(&read_all(&*log, &name, true, 1)), ["after"]);
 }
 
+pub fn an_abort_right_after_a_send_leaves_the_producer_usable(cluster: &dyn Cluster) {
+    let log = cluster.log();
+    let name = topic(&*log, "aborts", 1);
+    let mut producer = log.producer(&fresh("id")).unwrap();
+    let mut expected = Vec::new();
+    for number in 0..60 {
+        producer.begin().unwrap();
+        producer.send(record(&name, 0, &number.to_string())).unwrap();
+        // The broker may still be at work on the transaction before.
+        if number % 3 == 0 {
+            producer.commit().unwrap();
+            expected.push(number.to_string());
+        } else {
+            std::thread::sleep(Duration::from_millis(number % 4));
+            producer.abort().unwrap();
+        }
+    }
+    assert_eq!(values(&read_all(&*log, &name, true, expected.len())), expected);
+}
+
 pub fn a_transaction_that_was_refused_can_be_aborted_and_followed_by_another(cluster: &dyn Cluster) {
     let log = cluster.log();
     let name = topic(&*log, "refused", 1);
