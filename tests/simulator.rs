@@ -32,6 +32,7 @@ fields: {timestamp: timestamp, model: model, version: version, prediction_id: id
 features: {amount: numeric, age_days: numeric, merchant_category: categorical, country: categorical}
 score: {path: score, type: numeric}
 segments: [country]
+references: {training: {path: training.jsonl}}
 windows: {size: 1m, watermark_delay: 0s, allowed_lateness: 5m, idle_after: 100ms}
 ";
 
