@@ -52,6 +52,7 @@ impl Broker {
         let log = KafkaLog::new(KafkaOptions {
             bootstrap_servers: self.bootstrap_servers.clone(),
             client_id: "outage".into(),
+            instance: None,
             properties: [("session.timeout.ms".to_string(), "6000".to_string())].into(),
         })
         .unwrap();

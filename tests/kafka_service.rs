@@ -323,22 +323,11 @@ fn two_processes_share_the_work_and_lose_nothing_when_one_dies() {
     let topic = unique("predictions");
     create_topic(&*log, &topic, 4);
     let workspace = workspace(&topic, &no_receivers(), "");
-    let second_port = free_port();
-    let second = |workspace: &Workspace| {
-        let mut command = workspace.command(&["run"]);
-        command
-            .env("DRIFTLINE__INSTANCE", "second")
-            .env("DRIFTLINE__HTTP__BIND", format!("127.0.0.1:{second_port}"))
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null());
-        command.spawn().unwrap()
-    };
     let mut first = workspace.start();
     first.wait_ready(Duration::from_secs(60));
-    let mut other = second(&workspace);
-    wait_until("the second is ready", Duration::from_secs(60), || {
-        http_get(second_port, "/-/ready").is_some_and(|(status, _)| status == 200)
-    });
+    let mut second = workspace.start_another("second");
+    second.wait_ready(Duration::from_secs(60));
+    let mut second = Some(second);
     let mut sampler = Sampler::new(6);
     let mut expected = BTreeMap::new();
     for index in 0..12 {
@@ -346,8 +335,7 @@ fn two_processes_share_the_work_and_lose_nothing_when_one_dies() {
         expected.insert(START_MS + index * MINUTE_MS, 2_000);
         if index == 6 {
             std::thread::sleep(Duration::from_millis(700));
-            other.kill().unwrap();
-            other.wait().unwrap();
+            second.take().unwrap().kill_nine();
         }
         std::thread::sleep(Duration::from_millis(100));
     }

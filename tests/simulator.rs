@@ -77,13 +77,13 @@ struct World {
 fn world() -> World {
     let model = Arc::new(parse_model_str("model.yaml", MODEL).unwrap().value);
     let rules = parse_rules_str("rules.yaml", RULES).unwrap().value;
-    let rules = RuleSet::compile(&[("rules.yaml".to_string(), rules)], &[model.clone()]).unwrap();
+    let rules = RuleSet::compile(&[("rules.yaml".to_string(), rules)], std::slice::from_ref(&model)).unwrap();
     let mut records = Records::default();
     let mut healthy = Sampler::new(1);
     for offset in 0..5_000 {
         records.push("predictions", 0, offset, 0, None, Some(healthy.event(START_MS, false).to_string().as_bytes()));
     }
-    let decoded = Decoder::new(&[model.clone()]).unwrap().decode(&records, START_MS).unwrap();
+    let decoded = Decoder::new(std::slice::from_ref(&model)).unwrap().decode(&records, START_MS).unwrap();
     let batches: Vec<_> = decoded.batches.into_iter().map(|decoded| decoded.batch).collect();
     let reference = Reference::build(&model, "training", &batches, &BTreeMap::new(), Source::default(), 0).unwrap();
     let mut sampler = Sampler::new(2);

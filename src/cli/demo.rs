@@ -176,7 +176,7 @@ async fn start_service(stage: &Stage, listener: tokio::net::TcpListener) -> Resu
     };
     let receivers = build_all(&rules.receivers, service.smtp.as_ref())
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-    let set = RuleSet::compile(&[("examples/demo/rules.yaml".to_string(), rules)], &[model.clone()])
+    let set = RuleSet::compile(&[("examples/demo/rules.yaml".to_string(), rules)], std::slice::from_ref(&model))
         .map_err(|errors| errors.iter().map(|error| error.problem.message.clone()).collect::<Vec<_>>().join("; "))?;
     let reference = sample_reference(&model)?;
     narrator
@@ -216,7 +216,7 @@ fn sample_reference(model: &Arc<Model>) -> Result<Reference, String> {
         let event = sampler.event(0, false).to_string();
         records.push(TOPIC, 0, offset as i64, 0, None, Some(event.as_bytes()));
     }
-    let mut decoder = Decoder::new(&[model.clone()]).map_err(|error| error.to_string())?;
+    let mut decoder = Decoder::new(std::slice::from_ref(model)).map_err(|error| error.to_string())?;
     let decoded = decoder.decode(&records, now_ms()).map_err(|error| error.to_string())?;
     let batches: Vec<RecordBatch> = decoded.batches.into_iter().map(|decoded| decoded.batch).collect();
     let source = Source { file: "sample events".into(), ..Source::default() };

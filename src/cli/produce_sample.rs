@@ -69,6 +69,7 @@ fn produce(args: &ProduceSampleArgs) -> Result<(), LogError> {
     let log = KafkaLog::new(KafkaOptions {
         bootstrap_servers: args.bootstrap_servers.clone(),
         client_id: "driftline-sample".into(),
+        instance: None,
         properties: BTreeMap::new(),
     })?;
     let spec = TopicSpec { name: args.topic.clone(), partitions: 4, replication: -1, config: vec![] };

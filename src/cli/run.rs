@@ -102,6 +102,7 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
     let log = KafkaLog::new(KafkaOptions {
         bootstrap_servers: service.kafka.bootstrap_servers.clone(),
         client_id: format!("{}-{}", service.app, service.instance),
+        instance: Some(service.instance.clone()),
         properties: service.kafka.properties.clone(),
     })
     .map_err(|failed| error(format!("kafka: {failed}")))?;

@@ -298,10 +298,12 @@ fn decode_delivery(value: &[u8]) -> Result<Option<view::Delivery>, String> {
     }))
 }
 
+type ModelAndId = (String, String);
+
 /// Finds references by content address: those in use, then those in the store.
 struct KnownReferences {
     store: Option<ReferenceStore>,
-    known: Mutex<HashMap<(String, String), Option<Arc<Reference>>>>,
+    known: Mutex<HashMap<ModelAndId, Option<Arc<Reference>>>>,
 }
 
 impl KnownReferences {

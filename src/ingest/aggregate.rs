@@ -59,6 +59,9 @@ pub struct ModelPlan {
     context: Arc<TaskContext>,
 }
 
+/// Version, pane start, segment column, segment value.
+type RolledKey = (String, i64, String, String);
+
 struct SegmentColumn {
     name: String,
     /// Values kept apart: the reference's largest categories, so that every process keeps the same.
@@ -180,7 +183,7 @@ impl ModelPlan {
     }
 
     fn roll_up(&self, groups: &[RecordBatch]) -> Result<Vec<PartialRow>, AggregateError> {
-        let mut rolled: BTreeMap<(String, i64, String, String), (u64, Vec<Profile>)> = BTreeMap::new();
+        let mut rolled: BTreeMap<RolledKey, (u64, Vec<Profile>)> = BTreeMap::new();
         let state_column = 1 + self.segments.len() + 2;
         for batch in groups {
             let versions = batch.column(0).as_string::<i32>();

@@ -28,6 +28,9 @@ const SLAB_RECORDS: usize = 8192;
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// A commit that takes longer than this, on top of three flush intervals, makes others wait for this process.
+const FLUSH_GRACE_MS: i64 = 2_000;
+
 /// Working, or why not, in words.
 pub type Status = std::result::Result<(), String>;
 /// Hears of changes of a role's status.
@@ -365,9 +368,11 @@ impl Running<'_> {
         });
         let rows = self.role.models.iter().zip(&self.batches).filter(|(_, batches)| !batches.is_empty());
         let count = |batches: &Vec<RecordBatch>| batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        let at_ms = (self.role.clock)();
         Ok(FlushHeader {
             instance: self.role.instance.clone(),
-            at_ms: (self.role.clock)(),
+            at_ms,
+            next_by_ms: at_ms + 3 * self.role.settings.flush_interval.ms + FLUSH_GRACE_MS,
             sources: sources.collect(),
             topics: self.topic_partitions.clone(),
             rows: rows.map(|(watched, batches)| (watched.model.model.clone(), count(batches))).collect(),

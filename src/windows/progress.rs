@@ -29,7 +29,10 @@ pub struct Progress {
 pub struct SourceClock {
     pub next_offset: Option<i64>,
     pub clock_ms: Option<i64>,
-    pub quiet_since_ms: Option<i64>,
+    /// How long the partition had been quiet at its end when its owner last reported, milliseconds.
+    pub quiet_ms: i64,
+    /// The owner reports again by this wall clock; past it, it is gone, and what it said of quiet is void.
+    pub report_by_ms: i64,
     /// Offsets were skipped after this event time, and no event has been read since: the gap has no end yet.
     pub gap_since_ms: Option<i64>,
 }
@@ -90,7 +93,7 @@ impl Progress {
         }
         let mut topics_with_gap = Vec::new();
         for source in &header.sources {
-            let (skipped, gap) = self.advance_source(source);
+            let (skipped, gap) = self.advance_source(source, header);
             if skipped {
                 topics_with_gap.push(source.topic.clone());
             }
@@ -102,7 +105,7 @@ impl Progress {
     }
 
     /// Whether offsets were skipped, and the stretch of event time of a gap that has just found its end.
-    fn advance_source(&mut self, source: &SourceProgress) -> (bool, Option<Window>) {
+    fn advance_source(&mut self, source: &SourceProgress, header: &FlushHeader) -> (bool, Option<Window>) {
         let clock = self.topics.entry(source.topic.clone()).or_default().entry(source.partition).or_default();
         let skipped = clock.next_offset.is_some_and(|next| source.from > next);
         if skipped && clock.gap_since_ms.is_none() {
@@ -117,7 +120,8 @@ impl Progress {
         };
         clock.next_offset = Some(clock.next_offset.map_or(source.to, |next| next.max(source.to)));
         clock.clock_ms = clock.clock_ms.max(source.clock_ms);
-        clock.quiet_since_ms = source.quiet_since_ms;
+        clock.quiet_ms = source.quiet_since_ms.map_or(0, |since_ms| header.at_ms.saturating_sub(since_ms).max(0));
+        clock.report_by_ms = header.next_by_ms;
         (skipped, gap)
     }
 
@@ -133,30 +137,49 @@ impl Progress {
 
     /// Event time up to which the model's windows can close; never steps back. `None`: a partition has not
     /// reported yet, or has neither an event nor been quiet for long enough.
-    pub fn advance_watermark(&mut self, model: &Model) -> Option<i64> {
-        let candidate = self.candidate_watermark(model);
+    ///
+    /// When every partition is quiet the wall clock closes the windows that hold events, so that a silent model's
+    /// last ones are not left open. `last_end_ms` tells the latest end, up to the wall clock it is given, of a window
+    /// that holds events: the watermark goes no further, since what comes next may be older than now (a replay).
+    pub fn advance_watermark(&mut self, model: &Model, last_end_ms: impl FnOnce(i64) -> Option<i64>) -> Option<i64> {
+        let delay_ms = model.windows.watermark_delay.ms;
+        let candidate = match self.slowest_clock(model) {
+            Pace::Unknown => None,
+            Pace::Clock(clock_ms) => Some(clock_ms.saturating_sub(delay_ms)),
+            Pace::Quiet => last_end_ms(self.at_ms.saturating_sub(delay_ms)),
+        };
         let progress = self.models.entry(model.model.clone()).or_default();
         progress.watermark_ms = progress.watermark_ms.max(candidate);
         progress.watermark_ms
     }
 
-    fn candidate_watermark(&self, model: &Model) -> Option<i64> {
+    fn slowest_clock(&self, model: &Model) -> Pace {
         let mut slowest: Option<i64> = None;
         for topic in &model.topics {
-            for clock in self.topics.get(topic)?.values() {
-                clock.next_offset?;
-                let idle = clock
-                    .quiet_since_ms
-                    .is_some_and(|since| self.at_ms.saturating_sub(since) >= model.windows.idle_after.ms);
-                if !idle {
-                    let clock_ms = clock.clock_ms?;
-                    slowest = Some(slowest.map_or(clock_ms, |slowest| slowest.min(clock_ms)));
+            let Some(clocks) = self.topics.get(topic) else { return Pace::Unknown };
+            for clock in clocks.values() {
+                let owned = self.at_ms <= clock.report_by_ms;
+                let idle = owned && clock.quiet_ms > 0 && clock.quiet_ms >= model.windows.idle_after.ms;
+                match (clock.next_offset, clock.clock_ms) {
+                    (None, _) => return Pace::Unknown,
+                    (Some(_), _) if idle => {}
+                    (Some(_), None) => return Pace::Unknown,
+                    (Some(_), Some(clock_ms)) => {
+                        slowest = Some(slowest.map_or(clock_ms, |slowest| slowest.min(clock_ms)));
+                    }
                 }
             }
         }
-        // All quiet: a silent model's last windows are closed by the wall clock.
-        Some(slowest.unwrap_or(self.at_ms).saturating_sub(model.windows.watermark_delay.ms))
+        slowest.map_or(Pace::Quiet, Pace::Clock)
     }
+}
+
+/// What the source partitions of a model say together.
+enum Pace {
+    Unknown,
+    /// The slowest clock of those that are not quiet, epoch milliseconds.
+    Clock(i64),
+    Quiet,
 }
 
 impl ModelProgress {
@@ -176,5 +199,103 @@ impl ModelProgress {
         let alive = |window: &Window| window.end_ms.saturating_add(allowed_lateness_ms) > watermark_ms;
         self.closed.retain(|entry| alive(&entry.window));
         self.gaps.retain(alive);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> Model {
+        let yaml = "version: 1\nmodel: m\ntopics: [t]\nfeatures: {x: numeric}\nwindows: {watermark_delay: 0s, idle_after: 5s}\nreferences: {training: {path: t.csv}}\n";
+        crate::config::parse_model_str("model.yaml", yaml).unwrap().value
+    }
+
+    /// Partition, offsets from and to, latest event time and start of quiet in seconds.
+    type Report = (i32, i64, i64, Option<i64>, Option<i64>);
+
+    /// A report of partition 0 (offsets from..to) and of what else is given, at second `at`.
+    fn flush(at: i64, sources: &[Report]) -> FlushHeader {
+        let source = |&(partition, from, to, clock, quiet_since): &Report| {
+            let ms = |seconds: i64| seconds * 1_000;
+            SourceProgress {
+                topic: "t".into(),
+                partition,
+                from,
+                to,
+                clock_ms: clock.map(ms),
+                quiet_since_ms: quiet_since.map(ms),
+            }
+        };
+        FlushHeader {
+            instance: "0".into(),
+            at_ms: at * 1_000,
+            next_by_ms: (at + 3) * 1_000,
+            sources: sources.iter().map(source).collect(),
+            topics: BTreeMap::from([("t".into(), 2)]),
+            rows: BTreeMap::new(),
+            part: 0,
+            parts: 1,
+        }
+    }
+
+    fn watermark(progress: &mut Progress, header: &FlushHeader) -> Option<i64> {
+        let model = model();
+        progress.advance(header, &[&model]);
+        progress.advance_watermark(&model, Some).map(|watermark_ms| watermark_ms / 1_000)
+    }
+
+    #[test]
+    fn an_unknown_partition_blocks_and_the_slowest_clock_rules() {
+        let mut progress = Progress::default();
+        assert_eq!(watermark(&mut progress, &flush(100, &[(0, 0, 10, Some(50), None)])), None);
+        assert_eq!(watermark(&mut progress, &flush(101, &[(1, 0, 10, Some(40), None)])), Some(40));
+        assert_eq!(watermark(&mut progress, &flush(102, &[(1, 10, 20, Some(60), None)])), Some(50));
+    }
+
+    #[test]
+    fn a_quiet_partition_is_passed_over_and_all_quiet_is_the_wall_clock() {
+        let mut progress = Progress::default();
+        watermark(&mut progress, &flush(100, &[(0, 0, 10, Some(50), None), (1, 0, 10, Some(40), None)]));
+        let quiet = (1, 10, 10, None, Some(100));
+        assert_eq!(watermark(&mut progress, &flush(104, &[(0, 10, 20, Some(70), None), quiet])), Some(40));
+        assert_eq!(watermark(&mut progress, &flush(105, &[(0, 20, 20, None, None), quiet])), Some(70));
+        assert_eq!(watermark(&mut progress, &flush(112, &[(0, 20, 20, None, Some(106)), quiet])), Some(112));
+    }
+
+    #[test]
+    fn the_clock_of_a_partition_whose_owner_is_gone_stalls() {
+        let mut progress = Progress::default();
+        watermark(&mut progress, &flush(100, &[(0, 0, 10, Some(50), None), (1, 0, 10, Some(40), None)]));
+        // Quiet for 6 s, then its owner falls silent; the other process goes on.
+        let quiet = (1, 10, 10, None, Some(100));
+        assert_eq!(watermark(&mut progress, &flush(106, &[(0, 10, 20, Some(60), None), quiet])), Some(60));
+        assert_eq!(watermark(&mut progress, &flush(109, &[(0, 20, 30, Some(70), None)])), Some(70));
+        assert_eq!(watermark(&mut progress, &flush(110, &[(0, 30, 40, Some(90), None)])), Some(70), "stalls");
+        let taken_over = (1, 10, 15, Some(80), None);
+        assert_eq!(watermark(&mut progress, &flush(115, &[(0, 40, 40, None, None), taken_over])), Some(80));
+    }
+
+    #[test]
+    fn a_gap_marks_windows_until_the_next_event_is_known() {
+        let (mut progress, model) = (Progress::default(), model());
+        let window = |start: i64, end: i64| Window { start_ms: start * 1_000, end_ms: end * 1_000 };
+        progress.advance(&flush(100, &[(0, 0, 10, Some(50), None)]), &[&model]);
+        assert!(!progress.has_gap(&model, window(40, 60)));
+        assert_eq!(progress.advance(&flush(101, &[(0, 15, 15, None, None)]), &[&model]), vec!["t".to_string()]);
+        assert!(progress.has_gap(&model, window(40, 60)) && progress.has_gap(&model, window(900, 960)));
+        progress.advance(&flush(102, &[(0, 15, 20, Some(70), None)]), &[&model]);
+        assert!(progress.has_gap(&model, window(40, 60)) && progress.has_gap(&model, window(60, 80)));
+        assert!(!progress.has_gap(&model, window(30, 50)) && !progress.has_gap(&model, window(80, 100)));
+    }
+
+    #[test]
+    fn a_flush_read_twice_is_a_duplicate() {
+        let mut progress = Progress::default();
+        let first = flush(100, &[(0, 0, 10, Some(50), None)]);
+        assert_eq!(progress.continuity(&first), Continuity::Next);
+        progress.advance(&first, &[&model()]);
+        assert_eq!(progress.continuity(&first), Continuity::Duplicate);
+        assert_eq!(progress.continuity(&flush(101, &[(0, 10, 10, None, Some(100))])), Continuity::Next);
     }
 }

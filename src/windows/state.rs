@@ -279,7 +279,9 @@ impl PartitionState {
     fn close_windows(&mut self, watched: &WatchedModel, effects: &mut Vec<Effect>) {
         let name = &watched.model.model;
         let before = self.progress.models.get(name).and_then(|progress| progress.watermark_ms);
-        let Some(watermark_ms) = self.progress.advance_watermark(&watched.model) else { return };
+        let panes = &self.panes;
+        let last_end_ms = |now_ms: i64| last_window_end_ms(panes, watched, now_ms);
+        let Some(watermark_ms) = self.progress.advance_watermark(&watched.model, last_end_ms) else { return };
         // By end, then size: the order in which rules see them, whatever the order of panes.
         let mut due: BTreeSet<(i64, i64, String)> = BTreeSet::new();
         let revise = std::mem::take(&mut self.to_revise).into_iter();
@@ -305,16 +307,8 @@ impl PartitionState {
         }
     }
 
-    fn pane_keys(&self, model: &str) -> impl Iterator<Item = &PaneKey> {
-        let from = PaneKey {
-            model: model.to_string(),
-            version: String::new(),
-            start_ms: i64::MIN,
-            pane_ms: 0,
-            reference_id: String::new(),
-            segment: Segment::default(),
-        };
-        self.panes.range(from..).map(|(key, _)| key).take_while(move |key| key.model == model)
+    fn pane_keys<'a>(&'a self, model: &'a str) -> impl Iterator<Item = &'a PaneKey> {
+        pane_keys(&self.panes, model)
     }
 
     fn close_window(&mut self, watched: &WatchedModel, version: &str, window: Window, effects: &mut Vec<Effect>) {
@@ -403,6 +397,25 @@ impl PartitionState {
             progress.retire(watermark_ms, watched.model.windows.allowed_lateness.ms);
         }
     }
+}
+
+fn pane_keys<'a>(panes: &'a BTreeMap<PaneKey, Pane>, model: &'a str) -> impl Iterator<Item = &'a PaneKey> {
+    let from = PaneKey {
+        model: model.to_string(),
+        version: String::new(),
+        start_ms: i64::MIN,
+        pane_ms: 0,
+        reference_id: String::new(),
+        segment: Segment::default(),
+    };
+    panes.range(from..).map(|(key, _)| key).take_while(move |key| key.model == model)
+}
+
+/// The latest end, at most `now_ms`, of a window that holds events.
+fn last_window_end_ms(panes: &BTreeMap<PaneKey, Pane>, watched: &WatchedModel, now_ms: i64) -> Option<i64> {
+    let windows = pane_keys(panes, &watched.model.model)
+        .flat_map(|key| watched.specs.iter().flat_map(move |spec| spec.covering(key.window())));
+    windows.map(|window| window.end_ms).filter(|end_ms| *end_ms <= now_ms).max()
 }
 
 /// Watermark from which on nothing can change any window that covers this pane.

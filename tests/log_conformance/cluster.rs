@@ -91,6 +91,7 @@ impl KafkaCluster {
         KafkaLog::new(KafkaOptions {
             bootstrap_servers: bootstrap_servers.to_string(),
             client_id: "log-conformance".into(),
+            instance: None,
             // The suite waits for the session of a killed member to end: as short as Kafka's default allows.
             properties: [("session.timeout.ms".to_string(), "6000".to_string())].into(),
         })

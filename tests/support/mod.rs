@@ -24,8 +24,12 @@ pub fn broker() -> String {
 }
 
 pub fn kafka_log() -> Arc<KafkaLog> {
-    let options =
-        KafkaOptions { bootstrap_servers: broker(), client_id: "driftline-test".into(), properties: BTreeMap::new() };
+    let options = KafkaOptions {
+        bootstrap_servers: broker(),
+        client_id: "driftline-test".into(),
+        instance: None,
+        properties: BTreeMap::new(),
+    };
     Arc::new(KafkaLog::new(options).unwrap())
 }
 
@@ -81,15 +85,27 @@ impl Workspace {
     }
 
     pub fn start(&self) -> Service {
-        let log_file = std::fs::File::options().create(true).append(true).open(self.dir.join("driftline.log")).unwrap();
+        self.spawn("0", self.http_port)
+    }
+
+    /// A further process of the same service.
+    pub fn start_another(&self, instance: &str) -> Service {
+        self.spawn(instance, free_port())
+    }
+
+    fn spawn(&self, instance: &str, http_port: u16) -> Service {
+        let log_path = self.dir.join(format!("driftline-{instance}.log"));
+        let log_file = std::fs::File::options().create(true).append(true).open(&log_path).unwrap();
         let child = self
             .command(&["run"])
+            .env("DRIFTLINE__INSTANCE", instance)
+            .env("DRIFTLINE__HTTP__BIND", format!("127.0.0.1:{http_port}"))
             .stdin(Stdio::null())
             .stdout(log_file.try_clone().unwrap())
             .stderr(log_file)
             .spawn()
             .unwrap();
-        Service { child, http_port: self.http_port, log_path: self.dir.join("driftline.log") }
+        Service { child, http_port, log_path }
     }
 
     pub fn results(&self, log: &dyn Log) -> Vec<WindowResult> {

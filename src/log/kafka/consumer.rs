@@ -76,6 +76,7 @@ impl KafkaConsumer {
         base: &ClientConfig,
         metadata: Arc<BaseConsumer<Context>>,
         client_id: &str,
+        instance: Option<&str>,
         options: &ConsumerOptions,
     ) -> Result<Self> {
         let mut config = ClientConfig::new();
@@ -85,6 +86,9 @@ impl KafkaConsumer {
         }
         // librdkafka does not assign without a group id; an assignment by hand joins no group.
         let group = options.group.clone().unwrap_or_else(|| format!("{client_id}.unjoined"));
+        if let (Some(group), Some(instance)) = (&options.group, instance) {
+            config.set("group.instance.id", format!("{group}-{instance}"));
+        }
         config.set("group.id", group);
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("enable.partition.eof", "true").set("partition.assignment.strategy", "range");

@@ -45,6 +45,10 @@ pub struct KafkaOptions {
     pub bootstrap_servers: String,
     /// Shows in the brokers' logs and metrics.
     pub client_id: String,
+    /// A name that this process keeps over restarts and shares with no other. A restarted process then takes its
+    /// place in the groups at once (static membership), instead of after the session timeout; another process with
+    /// the same name makes this one's consumers fail for good.
+    pub instance: Option<String>,
     /// Any librdkafka properties, for every client.
     pub properties: BTreeMap<String, String>,
 }
@@ -53,6 +57,7 @@ pub struct KafkaOptions {
 pub struct KafkaLog {
     base: ClientConfig,
     client_id: String,
+    instance: Option<String>,
     /// Without a group, read uncommitted: answers about topics and high watermarks.
     metadata: Arc<BaseConsumer<Context>>,
     /// Made at the first use: most processes never append.
@@ -74,7 +79,13 @@ impl KafkaLog {
         let metadata = config
             .create_with_context(Context)
             .map_err(|error| LogError::Fatal(format!("no Kafka client: {error}")))?;
-        Ok(Self { base, client_id: options.client_id, metadata: Arc::new(metadata), appender: Mutex::default() })
+        Ok(Self {
+            base,
+            client_id: options.client_id,
+            instance: options.instance,
+            metadata: Arc::new(metadata),
+            appender: Mutex::default(),
+        })
     }
 
     /// For producers.
@@ -157,7 +168,7 @@ impl Log for KafkaLog {
 
     fn consumer(&self, options: ConsumerOptions) -> Result<Box<dyn Consumer>> {
         let metadata = self.metadata.clone();
-        Ok(Box::new(KafkaConsumer::new(&self.base, metadata, &self.client_id, &options)?))
+        Ok(Box::new(KafkaConsumer::new(&self.base, metadata, &self.client_id, self.instance.as_deref(), &options)?))
     }
 
     fn append(&self, records: Vec<OutRecord>) -> Result<()> {
