@@ -5,13 +5,13 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use driftline::dispatch::hook_catcher::HookCatcher;
-use driftline::log::Log;
+use driftline::log::{ConsumerOptions, Log, StartOffset, TopicPartition};
 use driftline::rules::episode::{EpisodeStatus, Notification};
 use driftline::windows::result::WindowResult;
 use serde_json::Value;
@@ -20,6 +20,8 @@ use support::{Workspace, create_topic, kafka_log, required, unique, wait_until};
 const EVENTS: u64 = 1_000_000;
 const WINDOWS: usize = 24;
 const KILLS: usize = 20;
+/// Events a second while the service is being killed: the events last about as long as the kills.
+const PACE: usize = 18_000;
 const HOUR_MS: i64 = 3_600_000;
 
 fn model_yaml(topic: &str, reference: &Path) -> String {
@@ -62,42 +64,53 @@ receivers:
     )
 }
 
-/// The events in a topic of four partitions, produced once by Kafka's own console producer.
-fn source_topic() -> &'static str {
-    static TOPIC: OnceLock<String> = OnceLock::new();
-    TOPIC.get_or_init(|| {
-        let topic = unique("predictions");
-        create_topic(&*kafka_log(), &topic, 4);
-        let data = Path::new(&required("DRIFTLINE_SYNTH")).join("current.jsonl");
-        let started = Instant::now();
-        let status = Command::new("bash")
-            .args([
-                concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka.sh"),
-                "produce",
-                &required("DRIFTLINE_TEST_KAFKA_DIR"),
-                &topic,
-            ])
-            .stdin(Stdio::from(std::fs::File::open(&data).expect("the generated events")))
-            .status()
-            .unwrap();
-        assert!(status.success(), "the console producer exited with {status}");
-        let log = kafka_log();
-        let consumer = log
-            .consumer(driftline::log::ConsumerOptions {
-                group: None,
-                topics: vec![],
-                start: driftline::log::StartOffset::Earliest,
-                read_committed: true,
-            })
-            .unwrap();
-        let counts: Vec<i64> = (0..4)
-            .map(|partition| consumer.offsets(&driftline::log::TopicPartition::new(&topic, partition)).unwrap().1)
-            .collect();
-        eprintln!("produced {counts:?} events in {:.1} s", started.elapsed().as_secs_f64());
-        assert_eq!(counts.iter().sum::<i64>(), EVENTS as i64, "events per partition: {counts:?}");
-        assert!(counts.iter().all(|count| *count > 0), "every partition holds events: {counts:?}");
-        topic
-    })
+/// Kafka's own console producer, its standard input open.
+fn stock_producer(topic: &str) -> Child {
+    create_topic(&*kafka_log(), topic, 4);
+    Command::new("bash")
+        .args([
+            concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka.sh"),
+            "produce",
+            &required("DRIFTLINE_TEST_KAFKA_DIR"),
+            topic,
+        ])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Writes the generated events to the producer; at `rate` events a second, or as fast as it takes them.
+fn feed(producer: &mut Child, rate: Option<usize>) {
+    let data = Path::new(&required("DRIFTLINE_SYNTH")).join("current.jsonl");
+    let mut lines = BufReader::with_capacity(1 << 20, std::fs::File::open(&data).expect("the generated events"));
+    let mut input = producer.stdin.take().unwrap();
+    match rate {
+        None => drop(std::io::copy(&mut lines, &mut input).unwrap()),
+        Some(rate) => {
+            let (started, mut line, mut sent) = (Instant::now(), Vec::new(), 0);
+            while lines.read_until(b'\n', &mut line).unwrap() > 0 {
+                input.write_all(&line).unwrap();
+                line.clear();
+                sent += 1;
+                let due = Duration::from_secs_f64(sent as f64 / rate as f64);
+                if sent % 1_000 == 0 && due > started.elapsed() {
+                    std::thread::sleep(due - started.elapsed());
+                }
+            }
+        }
+    }
+    drop(input);
+    let status = producer.wait().unwrap();
+    assert!(status.success(), "the console producer exited with {status}");
+}
+
+fn assert_all_produced(topic: &str) {
+    let options = ConsumerOptions { group: None, topics: vec![], start: StartOffset::Earliest, read_committed: true };
+    let consumer = kafka_log().consumer(options).unwrap();
+    let end = |partition| consumer.offsets(&TopicPartition::new(topic, partition)).unwrap().1;
+    let counts: Vec<i64> = (0..4).map(end).collect();
+    assert_eq!(counts.iter().sum::<i64>(), EVENTS as i64, "events per partition: {counts:?}");
+    assert!(counts.iter().all(|count| *count > 0), "every partition holds events: {counts:?}");
 }
 
 fn expected() -> Value {
@@ -105,11 +118,11 @@ fn expected() -> Value {
     serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))).unwrap()
 }
 
-fn workspace(app: &str, hook: &HookCatcher) -> Workspace {
+fn workspace(app: &str, topic: &str, hook: &HookCatcher) -> Workspace {
     let reference = Path::new(&required("DRIFTLINE_SYNTH")).join("reference.parquet");
     let workspace = Workspace::new(
         app,
-        &model_yaml(source_topic(), &reference),
+        &model_yaml(topic, &reference),
         &rules_yaml(&hook.url()),
         "ingest: {flush_rows: 16384}\ndispatch: {first_retry: 100ms}\n",
     );
@@ -273,11 +286,13 @@ fn a_million_events_equal_the_oracle_and_kill_nine_changes_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let log = kafka_log();
     let oracle = expected();
-    source_topic();
 
-    // Undisturbed.
+    // Undisturbed, from a topic that holds everything.
+    let topic = unique("predictions");
+    feed(&mut stock_producer(&topic), None);
+    assert_all_produced(&topic);
     let hook = runtime.block_on(HookCatcher::start(0)).unwrap();
-    let quiet = workspace(&unique("quiet"), &hook);
+    let quiet = workspace(&unique("quiet"), &topic, &hook);
     let mut service = quiet.start();
     service.wait_ready(Duration::from_secs(60));
     let started = Instant::now();
@@ -295,22 +310,26 @@ fn a_million_events_equal_the_oracle_and_kill_nine_changes_nothing() {
     let quiet_results = quiet.records(&*log, "results");
     assert!(once_each(&quiet_results), "each window has one result");
 
-    // The same with kill -9 at random moments.
+    // The same while events flow, with kill -9 at random moments.
+    let topic = unique("predictions");
+    let mut producer = stock_producer(&topic);
     let hook = runtime.block_on(HookCatcher::start(0)).unwrap();
-    let killed = workspace(&unique("killed"), &hook);
+    let killed = workspace(&unique("killed"), &topic, &hook);
+    let feeder = std::thread::spawn(move || feed(&mut producer, Some(PACE)));
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
     let mut kills_at_work = 0;
     for kill in 0..KILLS {
         let mut service = killed.start();
         service.wait_ready(Duration::from_secs(60));
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_millis((random >> 33) % 700));
+        std::thread::sleep(Duration::from_millis((random >> 33) % 2_000));
         service.kill_nine();
-        let closed = windows_closed(&killed, &*log);
-        kills_at_work += usize::from(closed < WINDOWS);
-        eprintln!("kill {}: {closed} windows closed so far", kill + 1);
+        kills_at_work += usize::from(!feeder.is_finished());
+        eprintln!("kill {}: {} windows closed so far", kill + 1, windows_closed(&killed, &*log));
     }
-    assert!(kills_at_work >= KILLS / 2, "only {kills_at_work} kills hit the service at work");
+    feeder.join().unwrap();
+    assert_all_produced(&topic);
+    assert!(kills_at_work >= KILLS / 2, "only {kills_at_work} kills hit the service while events flowed");
     let mut service = killed.start();
     service.wait_ready(Duration::from_secs(60));
     wait_until("all windows close after the kills", Duration::from_secs(300), || {
