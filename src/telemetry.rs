@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -274,6 +275,24 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 fn resident_bytes(status: &str) -> Option<i64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<i64>().ok().map(|kibibytes| kibibytes * 1024)
+}
+
+/// Keeps a complaint that comes again and again from filling the log: news is another message, or the same one
+/// after ten seconds.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    last: Option<(String, Instant)>,
+}
+
+impl Complaints {
+    pub fn is_news(&mut self, message: &str) -> bool {
+        let known = |(last, at): &(String, Instant)| last == message && at.elapsed() < Duration::from_secs(10);
+        if self.last.as_ref().is_some_and(known) {
+            return false;
+        }
+        self.last = Some((message.to_string(), Instant::now()));
+        true
+    }
 }
 
 /// How log lines are written.

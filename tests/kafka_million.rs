@@ -21,7 +21,7 @@ const EVENTS: u64 = 1_000_000;
 const WINDOWS: usize = 24;
 const KILLS: usize = 20;
 /// Events a second while the service is being killed: the events last about as long as the kills.
-const PACE: usize = 18_000;
+const PACE: usize = 11_000;
 const HOUR_MS: i64 = 3_600_000;
 
 fn model_yaml(topic: &str, reference: &Path) -> String {

@@ -353,3 +353,47 @@ fn two_processes_share_the_work_and_lose_nothing_when_one_dies() {
     assert_eq!(incomplete, Vec::<i64>::new(), "no window is incomplete");
     drop(first);
 }
+
+#[test]
+#[ignore = "needs a Kafka broker and Debian's prometheus and chromium: DRIFTLINE_TEST_KAFKA"]
+fn dashboards_and_pages_of_the_real_binary_hold_what_they_should() {
+    let log = kafka_log();
+    let topic = unique("predictions");
+    create_topic(&*log, &topic, 4);
+    let workspace = workspace(&topic, &no_receivers(), "ingest: {flush_interval: 200ms}\n");
+    let model = std::fs::read_to_string(workspace.dir.join("models/model.yaml")).unwrap();
+    let live = model.replace("size: 1m, watermark_delay: 0s", "size: 2s, watermark_delay: 500ms");
+    std::fs::write(workspace.dir.join("models/model.yaml"), live).unwrap();
+    let rules = std::fs::read_to_string(workspace.dir.join("rules/rules.yaml")).unwrap();
+    std::fs::write(workspace.dir.join("rules/rules.yaml"), rules.replace("window: 1m", "window: 2s")).unwrap();
+    let mut service = workspace.start();
+    service.wait_ready(Duration::from_secs(60));
+    let mut producer = workspace
+        .command(&["produce-sample", "--bootstrap-servers", &support::broker(), "--topic", &topic])
+        .args(["--rate", "500", "--drift-after", "6", "--duration", "90"])
+        .spawn()
+        .unwrap();
+    wait_until("an alert fires", Duration::from_secs(60), || !workspace.outbox(&*log).is_empty());
+    let episode = workspace.outbox(&*log)[0].episode_id.clone();
+    let script = |name: &str, arguments: &[&str]| {
+        let script = format!("{}/scripts/{name}", env!("CARGO_MANIFEST_DIR"));
+        let status = std::process::Command::new("bash").arg(script).args(arguments).status().unwrap();
+        assert!(status.success(), "{name} {arguments:?}: {status}");
+    };
+    let address = format!("127.0.0.1:{}", workspace.http_port);
+    script("prometheus_check.sh", &[&address]);
+    let home = format!("http://{address}/");
+    let alert = format!("/alerts/{episode}");
+    script("browser_check.sh", &[&home, "href=\"/models/fraud\"", &alert]);
+    script("browser_check.sh", &[&format!("http://{address}{alert}"), "merchant_category", "feature-drift"]);
+    if let Ok(dir) = std::env::var("DRIFTLINE_SCREENSHOTS") {
+        script("screenshot.sh", &[&home, &format!("{dir}/live-home.png"), "1280", "light"]);
+        script(
+            "screenshot.sh",
+            &[&format!("http://{address}{alert}"), &format!("{dir}/live-alert.png"), "1280", "light"],
+        );
+    }
+    let _ = producer.kill();
+    let _ = producer.wait();
+    assert!(service.terminate().success());
+}

@@ -116,7 +116,8 @@ fn assert_equals_oracle(results: &[WindowResult]) {
         for (feature, expected) in window["features"].as_object().unwrap() {
             let keys = [("psi", "psi_q10"), ("psi", "psi"), ("chi_square", "chi2"), ("null_rate", "missing_rate")];
             for (metric, key) in keys {
-                let (Some(ours), Some(oracle)) = (result.features[feature].metrics.get(metric), expected.get(key)) else {
+                let (Some(ours), Some(oracle)) = (result.features[feature].metrics.get(metric), expected.get(key))
+                else {
                     continue;
                 };
                 let (ours, oracle) = (ours.value, oracle.as_f64());

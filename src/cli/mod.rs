@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::load_model;
+
 /// Monitoring for machine-learning models whose predictions flow through Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "driftline", version, about, max_term_width = 100)]
@@ -37,7 +39,7 @@ enum Command {
     /// Check service file, models and rules; prints every error with its place and how to mend it
     Check(check::CheckArgs),
     /// Compare a file with a reference file: what drifted, by windows; needs no Kafka
-    Report(report::ReportArgs),
+    Report(Box<report::ReportArgs>),
     /// Build, list, show and promote references
     Reference(reference::ReferenceArgs),
     /// Print the JSON Schema of a configuration file
@@ -53,7 +55,13 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Report(args) => report::run(&args, None),
+        Command::Report(args) => match args.model.as_deref().map(load_model).transpose() {
+            Ok(model) => report::run(&args, model.as_ref().map(|loaded| &loaded.value)),
+            Err(errors) => {
+                eprintln!("{}", errors.text(false).trim_end());
+                ExitCode::FAILURE
+            }
+        },
         Command::Reference(args) => reference::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),

@@ -54,6 +54,9 @@ pub struct ReportArgs {
     /// Column with the event time: a timestamp, RFC 3339 text, or seconds, ms or µs since 1970.
     #[arg(long, value_name = "COLUMN")]
     pub timestamp: Option<String>,
+    /// Model file that says which columns are numeric and which categorical.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
     /// Compare only these columns.

@@ -145,7 +145,10 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
         }
     });
     stop.cancel();
-    running.join().map_err(|reasons| failure(format!("error: {}", reasons.join("\nerror: "))))
+    let joined = running.join();
+    // Threads that were left behind must not be waited for.
+    runtime.shutdown_background();
+    joined.map_err(|reasons| failure(format!("error: {}", reasons.join("\nerror: "))))
 }
 
 async fn stopped_by_signal() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,9 @@ use crate::windows::state::{References, WatchedModel, WindowSpec, pane_width_ms}
 
 /// With nothing to tell, windows are checkpointed this often: what a restart reads again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a stop waits for the roles.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// Which roles this process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,7 @@ impl Assembly {
         listener: Option<tokio::net::TcpListener>,
     ) -> Result<Running, String> {
         let service = &self.service;
+        self.metrics.process_start_seconds.set(now_ms() as f64 / 1000.0);
         let topics = Topics::new(&service.app);
         let stop = CancellationToken::new();
         let readiness = Readiness::default();
@@ -214,12 +218,17 @@ impl Assembly {
 }
 
 impl Running {
-    /// Waits until every role has ended; the reasons of those that failed.
+    /// Waits until every role has ended, at most `STOP_GRACE` after the stop; the reasons of those that failed. A
+    /// role that waits for a broker is left behind: the next start goes on from its last commit, as after a kill.
     pub fn join(self) -> Result<(), Vec<String>> {
         self.stop_following();
+        let until = Instant::now() + STOP_GRACE;
         for (name, thread) in self.threads {
-            if thread.join().is_err() {
-                tracing::error!(role = name, "thread panicked");
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if !thread.is_finished() {
+                tracing::warn!(role = name, "still waiting for Kafka; left behind, nothing is lost");
             }
         }
         let failures: Vec<String> = self.failures.try_iter().collect();

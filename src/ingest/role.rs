@@ -18,7 +18,7 @@ use crate::log::{
     TopicPartition,
 };
 use crate::reference::Reference;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Complaints, Metrics};
 
 use super::aggregate::ModelPlan;
 use super::partial::{FlushHeader, SourceProgress, encode_flush, partition_of};
@@ -27,6 +27,8 @@ use super::partial::{FlushHeader, SourceProgress, encode_flush, partition_of};
 const SLAB_RECORDS: usize = 8192;
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+
+const LAG_EVERY: Duration = Duration::from_secs(5);
 
 /// A commit that takes longer than this, on top of three flush intervals, makes others wait for this process.
 const FLUSH_GRACE_MS: i64 = 2_000;
@@ -89,6 +91,8 @@ struct Running<'a> {
     /// The group has told which partitions are this process's; none is an answer too.
     assigned: bool,
     reported: Option<Status>,
+    complaints: Complaints,
+    lag_told: Instant,
     last_flush: Instant,
 }
 
@@ -140,6 +144,8 @@ impl IngestRole {
             must_rewind: false,
             assigned: false,
             reported: None,
+            complaints: Complaints::default(),
+            lag_told: Instant::now(),
             last_flush: Instant::now(),
         };
         while !stop.is_cancelled() {
@@ -150,7 +156,9 @@ impl IngestRole {
             }
         }
         // What is not flushed is read again by the next owner.
-        if let Err(error) = running.flush() {
+        if running.consumer.healthy()
+            && let Err(error) = running.flush()
+        {
             tracing::info!(%error, "no last flush");
         }
         Ok(())
@@ -158,7 +166,25 @@ impl IngestRole {
 }
 
 impl Running<'_> {
+    /// Records between what is committed and the end, every few seconds.
+    fn tell_lag(&mut self) {
+        if self.lag_told.elapsed() < LAG_EVERY || self.must_rewind || !self.consumer.healthy() {
+            return;
+        }
+        self.lag_told = Instant::now();
+        let mut lag: BTreeMap<&str, i64> = self.topic_partitions.keys().map(|topic| (topic.as_str(), 0)).collect();
+        for (partition, source) in &self.sources {
+            if let (Some(from), Ok((_, end))) = (source.from, self.consumer.offsets(partition)) {
+                *lag.entry(&partition.topic).or_default() += (end - from).max(0);
+            }
+        }
+        for (topic, records) in lag {
+            self.role.metrics.consumer_lag_records.with_label_values(&["ingest", topic]).set(records);
+        }
+    }
+
     fn report(&mut self) {
+        self.tell_lag();
         let status = match (self.consumer.healthy(), self.assigned) {
             (false, _) => Err("no broker can be reached".to_string()),
             (true, false) => Err("waiting for the consumer group".to_string()),
@@ -397,12 +423,14 @@ impl Running<'_> {
 
     /// Abort, drop the buffers, and read again from the last commit.
     fn recover(&mut self, error: &LogError) -> Result<()> {
-        tracing::warn!(%error, "ingest: transaction aborted, reading again from the last commit");
+        if self.complaints.is_news(&error.to_string()) {
+            tracing::warn!(%error, "ingest: transaction aborted, reading again from the last commit");
+        }
         self.role.metrics.transactions_aborted.with_label_values(&["ingest"]).inc();
         self.producer.abort()?;
         self.must_rewind = true;
         // Not in a tight loop while a broker is away.
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(100));
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::compile::{FileProblem, Rule};
+use super::compile::{DEFAULT_REFERENCE, FileProblem, Rule};
 use super::expression::{Comparison, Condition, Expression, Quantity};
 use crate::config::diagnostic::Problem;
 use crate::config::glob;
@@ -156,6 +156,13 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
         let help = suggest(&rule.reference, references.iter().copied());
         let help = help.unwrap_or_else(|| "add it under `references:` in the model file".into());
         found.push(Problem::error("unknown-reference", format!("{pointer}/reference"), message).key().help(help));
+    } else if !rule.counts_rows_only && rule.reference != DEFAULT_REFERENCE {
+        let message =
+            format!("rules compare with `{DEFAULT_REFERENCE}` in this version, not with `{}`", rule.reference);
+        let help = format!(
+            "leave `reference` out, or name the data `{DEFAULT_REFERENCE}` under `references:` in the model file"
+        );
+        found.push(Problem::error("unsupported-reference", format!("{pointer}/reference"), message).key().help(help));
     }
     for (expression, key) in [(&rule.warn, "when/warn"), (&rule.critical, "when/critical"), (&rule.recover, "recover")]
     {

@@ -16,7 +16,7 @@ use crate::log::topics::Topics;
 use crate::log::{
     Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, OutRecord, Producer, Result, StartOffset, TopicPartition,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Complaints, Metrics};
 
 use super::judge::{Judge, Verdict};
 use super::pane::PaneKey;
@@ -30,6 +30,8 @@ const PROGRESS_KEY: &[u8] = b"progress";
 const POLL_RECORDS: usize = 256;
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+
+const LAG_EVERY: Duration = Duration::from_secs(5);
 
 pub struct WindowsRole {
     pub app: String,
@@ -65,6 +67,8 @@ struct Running<'a> {
     must_restore: bool,
     assigned: bool,
     reported: Option<Status>,
+    complaints: Complaints,
+    lag_told: Instant,
     last_checkpoint: Instant,
 }
 
@@ -88,6 +92,8 @@ impl WindowsRole {
             must_restore: false,
             assigned: false,
             reported: None,
+            complaints: Complaints::default(),
+            lag_told: Instant::now(),
             last_checkpoint: Instant::now(),
         };
         while !stop.is_cancelled() {
@@ -98,7 +104,9 @@ impl WindowsRole {
             }
         }
         // What is not yet in a checkpoint is read again by the next owner.
-        if let Err(error) = running.checkpoint() {
+        if running.consumer.healthy()
+            && let Err(error) = running.checkpoint()
+        {
             tracing::info!(%error, "no last checkpoint");
         }
         Ok(())
@@ -106,7 +114,23 @@ impl WindowsRole {
 }
 
 impl Running<'_> {
+    /// Records between what has been read and the end, every few seconds.
+    fn tell_lag(&mut self) {
+        if self.lag_told.elapsed() < LAG_EVERY || self.must_restore || !self.consumer.healthy() {
+            return;
+        }
+        self.lag_told = Instant::now();
+        let topic = &self.role.topics.partials;
+        let behind = |(index, partition): (&i32, &Partition)| {
+            let end = self.consumer.offsets(&TopicPartition::new(topic, *index)).map_or(0, |(_, end)| end);
+            (end - partition.next_offset).max(0)
+        };
+        let records: i64 = self.partitions.iter().map(behind).sum();
+        self.role.metrics.consumer_lag_records.with_label_values(&["windows", topic]).set(records);
+    }
+
     fn report(&mut self) {
+        self.tell_lag();
         let status = match (self.consumer.healthy(), self.assigned) {
             (false, _) => Err("no broker can be reached".to_string()),
             (true, false) => Err("waiting for the consumer group".to_string()),
@@ -198,12 +222,14 @@ impl Running<'_> {
 
     /// Abort, forget everything, and start again from what is committed.
     fn recover(&mut self, error: &LogError) -> Result<()> {
-        tracing::warn!(%error, "windows: transaction aborted, restoring from the last checkpoint");
+        if self.complaints.is_news(&error.to_string()) {
+            tracing::warn!(%error, "windows: transaction aborted, restoring from the last checkpoint");
+        }
         self.role.metrics.transactions_aborted.with_label_values(&["windows"]).inc();
         self.producer.abort()?;
         self.must_restore = true;
         // Not in a tight loop while a broker is away.
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(100));
         Ok(())
     }
 
@@ -285,6 +311,8 @@ impl Running<'_> {
         }
         let panes: usize = self.partitions.values().map(|partition| partition.state.pane_count()).sum();
         metrics.open_panes.set(panes as i64);
+        let bytes: usize = self.partitions.values().map(|partition| partition.state.allocated_bytes()).sum();
+        metrics.pane_bytes.set(bytes as i64);
         for partition in self.partitions.values() {
             for (model, progress) in &partition.state.progress().models {
                 if let Some(watermark_ms) = progress.watermark_ms {

@@ -159,6 +159,12 @@ impl PartitionState {
         self.panes.len()
     }
 
+    /// Approximate memory of the panes, bytes.
+    pub fn allocated_bytes(&self) -> usize {
+        let profiles = self.panes.values().flat_map(|pane| pane.profiles.values());
+        profiles.map(Profile::allocated_bytes).sum()
+    }
+
     /// False while parts of a flush are still to come: a checkpoint must wait for them.
     pub fn between_flushes(&self) -> bool {
         self.unfinished.is_empty()

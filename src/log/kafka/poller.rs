@@ -234,7 +234,10 @@ impl Poller {
         if fatal {
             self.mailbox.update(|state| state.fail(format!("{code}: {reason}")));
         } else if code == RDKafkaErrorCode::AllBrokersDown {
-            tracing::warn!(reason, "no broker can be reached");
+            // librdkafka repeats it with every attempt to connect.
+            if self.mailbox.lock().healthy() {
+                tracing::warn!(reason, "no broker can be reached");
+            }
             self.mailbox.update(|state| state.set_healthy(false));
             self.next_probe = Instant::now() + PROBE_INTERVAL;
         } else {
