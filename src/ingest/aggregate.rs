@@ -4,7 +4,7 @@
 //! segment column's values are then rolled up from those states, which merge exactly. So a segment column costs
 //! a merge per group, not a pass per column.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -21,18 +21,13 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use crate::config::model::Model;
 use crate::reference::Reference;
+use crate::reference::segments::{MISSING_SEGMENT, OTHER_SEGMENT};
 use crate::stats::aggregate::profile_function;
-use crate::stats::layout::Layout;
 use crate::stats::profile::Profile;
 
 use super::partial::PartialRow;
 
 const PANE_COLUMN: &str = "pane_start_ms";
-/// Segment value of events without one.
-pub const MISSING_SEGMENT: &str = "(missing)";
-/// Segment value of everything beyond `max_segments`.
-pub const OTHER_SEGMENT: &str = "_other";
-
 #[derive(Debug, thiserror::Error)]
 pub enum AggregateError {
     #[error("model {model}: {message}")]
@@ -64,7 +59,7 @@ type RolledKey = (String, i64, String, String);
 
 struct SegmentColumn {
     name: String,
-    /// Values kept apart: the reference's largest categories, so that every process keeps the same.
+    /// Values kept apart: those that the reference keeps apart.
     kept: HashSet<String>,
 }
 
@@ -107,7 +102,7 @@ impl ModelPlan {
             aggregates.push(aggregate(profile_function(&feature.layout), column(&signal.name)?, &alias)?);
             features.push(signal.name);
         }
-        let segments = model.segments.iter().map(|name| segment_column(name, model, &reference)).collect();
+        let segments = model.segments.iter().map(|name| segment_column(name, &reference)).collect();
         Ok(Self {
             model: model.model.clone(),
             reference,
@@ -250,15 +245,7 @@ impl ModelPlan {
     }
 }
 
-fn segment_column(name: &str, model: &Model, reference: &Reference) -> SegmentColumn {
-    let mut by_size: Vec<(u64, String)> = Vec::new();
-    if let Some(feature) = reference.features.get(name)
-        && let (Layout::Categorical(layout), Profile::Categorical(profile)) = (&feature.layout, &feature.profile)
-    {
-        by_size = profile.counts().iter().copied().zip(layout.categories().iter().cloned()).collect();
-    }
-    by_size.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
-    let kept: BTreeSet<String> =
-        by_size.into_iter().take(model.max_segments as usize).map(|(_, category)| category).collect();
-    SegmentColumn { name: name.to_string(), kept: kept.into_iter().collect() }
+fn segment_column(name: &str, reference: &Reference) -> SegmentColumn {
+    let kept = reference.segments.keys().filter(|(column, _)| column == name).map(|(_, value)| value.clone());
+    SegmentColumn { name: name.to_string(), kept: kept.collect() }
 }

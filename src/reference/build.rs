@@ -7,6 +7,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use hashbrown::HashMap;
 
 use super::column::{self, ColumnProblem};
+use super::segments;
 use super::{FeatureReference, Reference, Source};
 use crate::config::model::{Kind, Model, Signal};
 use crate::stats::categorical_profile::CategoricalProfile;
@@ -63,6 +64,7 @@ impl Reference {
             };
             features.insert(signal.name.clone(), feature);
         }
+        let segments = segments::build(model, &features, columns, batches)?;
         let mut reference = Reference {
             id: String::new(),
             model: model.model.clone(),
@@ -71,13 +73,14 @@ impl Reference {
             rows,
             source,
             features,
+            segments,
         };
         reference.id = reference.content_id();
         Ok(reference)
     }
 }
 
-fn column_of(
+pub(super) fn column_of(
     signal: &Signal,
     columns: &BTreeMap<String, String>,
     batches: &[RecordBatch],
@@ -142,7 +145,7 @@ fn edit_distance(left: &str, right: &str) -> usize {
 }
 
 /// Reads a column batch by batch; the error names the row over all batches.
-fn read_column<T>(
+pub(super) fn read_column<T>(
     signal: &Signal,
     column: &str,
     batches: &[RecordBatch],

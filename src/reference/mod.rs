@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 
 pub mod build;
 pub mod column;
+pub mod segments;
 pub mod store;
 pub mod table;
 
 pub use crate::stats::profile::FeatureReference;
 pub use build::ReferenceError;
+pub use segments::SegmentReferences;
 pub use store::{ReferenceStore, StoreError};
 
 /// Fewer values than this leave less than 50 in each of ten bins: their shares are then known to no better than 14%
@@ -38,6 +40,8 @@ pub struct Reference {
     pub source: Source,
     /// By signal name.
     pub features: BTreeMap<String, FeatureReference>,
+    /// The same among the rows of each segment.
+    pub segments: SegmentReferences,
 }
 
 /// The file a reference was built from.

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::segments::{SegmentKey, SegmentReferences};
 use super::{FeatureReference, Reference, Source};
 use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout};
 use crate::stats::profile::Profile;
@@ -67,6 +68,17 @@ struct Content {
     rows: u64,
     source: Source,
     features: BTreeMap<String, StoredFeature>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    segments: Vec<StoredSegment>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSegment {
+    column: String,
+    value: String,
+    /// Encoded profiles by feature, base64; their layouts are those of the whole.
+    profiles: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,6 +129,33 @@ impl StoredFeature {
     }
 }
 
+fn stored_segment((column, value): &SegmentKey, features: &BTreeMap<String, FeatureReference>) -> StoredSegment {
+    let profile = |feature: &FeatureReference| STANDARD.encode(feature.profile.encode());
+    StoredSegment {
+        column: column.clone(),
+        value: value.clone(),
+        profiles: features.iter().map(|(name, feature)| (name.clone(), profile(feature))).collect(),
+    }
+}
+
+impl StoredSegment {
+    fn into_references(
+        self,
+        whole: &BTreeMap<String, FeatureReference>,
+    ) -> Result<(SegmentKey, BTreeMap<String, FeatureReference>), String> {
+        let mut features = BTreeMap::new();
+        for (name, profile) in self.profiles {
+            let place = format!("the profile of `{name}` in {}={}", self.column, self.value);
+            let layout = whole.get(&name).map(|feature| feature.layout.clone());
+            let layout = layout.ok_or_else(|| format!("{place}: no such feature"))?;
+            let bytes = STANDARD.decode(&profile).map_err(|error| format!("{place}: {error}"))?;
+            let profile = Profile::decode(&bytes, &layout).map_err(|error| format!("{place}: {error}"))?;
+            features.insert(name.clone(), FeatureReference { name, layout, profile });
+        }
+        Ok(((self.column, self.value), features))
+    }
+}
+
 impl Reference {
     /// Content address of everything but the time of creation.
     pub fn content_id(&self) -> String {
@@ -131,6 +170,7 @@ impl Reference {
             rows: self.rows,
             source: self.source.clone(),
             features: self.features.iter().map(|(name, feature)| (name.clone(), feature.into())).collect(),
+            segments: self.segments.iter().map(|(key, features)| stored_segment(key, features)).collect(),
         }
     }
 
@@ -154,12 +194,16 @@ impl Reference {
                 stored.id
             ));
         }
-        let Content { model, name, rows, source, features, .. } = stored.content;
-        let features = features
+        let Content { model, name, rows, source, features, segments, .. } = stored.content;
+        let features: BTreeMap<String, FeatureReference> = features
             .into_iter()
             .map(|(name, feature)| feature.into_feature(&name).map(|feature| (name, feature)))
             .collect::<Result<_, String>>()?;
-        Ok(Self { id: stored.id, model, name, created_ms: stored.created_ms, rows, source, features })
+        let segments = segments
+            .into_iter()
+            .map(|segment| segment.into_references(&features))
+            .collect::<Result<SegmentReferences, String>>()?;
+        Ok(Self { id: stored.id, model, name, created_ms: stored.created_ms, rows, source, features, segments })
     }
 }
 

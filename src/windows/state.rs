@@ -328,10 +328,14 @@ impl PartitionState {
         let mut results = Vec::new();
         for ((segment, reference_id), pane) in merged {
             let Ok(reference) = self.reference(name, &reference_id) else { continue };
-            let empty_and = |feature: &FeatureReference| match pane.profiles.get(&feature.name) {
-                Some(profile) => evaluate(feature, profile),
-                None => evaluate(feature, &Profile::new(&feature.layout)),
-            };
+            let features = features_of(&reference, &segment).into_iter().map(|feature| {
+                let stats = match pane.profiles.get(&feature.name) {
+                    Some(profile) => evaluate(feature, profile),
+                    None => evaluate(feature, &Profile::new(&feature.layout)),
+                };
+                (feature.name.clone(), stats)
+            });
+            let features = features.collect();
             results.push(WindowResult {
                 model: name.clone(),
                 version: version.to_string(),
@@ -342,7 +346,7 @@ impl PartitionState {
                 reference_id,
                 rows: pane.rows,
                 complete,
-                features: reference.features.iter().map(|(name, feature)| (name.clone(), empty_and(feature))).collect(),
+                features,
             });
         }
         if results.is_empty() {
@@ -422,6 +426,16 @@ fn last_window_end_ms(panes: &BTreeMap<PaneKey, Pane>, watched: &WatchedModel, n
     let windows = pane_keys(panes, &watched.model.model)
         .flat_map(|key| watched.specs.iter().flat_map(move |spec| spec.covering(key.window())));
     windows.map(|window| window.end_ms).filter(|end_ms| *end_ms <= now_ms).max()
+}
+
+/// What a segment is compared with: its own rows of the reference. The segment column itself is constant there, and
+/// a segment that the reference never saw has nothing to be compared with.
+fn features_of<'a>(reference: &'a Reference, segment: &Segment) -> Vec<&'a FeatureReference> {
+    if segment.is_all() {
+        return reference.features.values().collect();
+    }
+    let key = (segment.column.clone(), segment.value.clone());
+    reference.segments.get(&key).map(|features| features.values().collect()).unwrap_or_default()
 }
 
 /// Watermark from which on nothing can change any window that covers this pane.
