@@ -5,8 +5,9 @@
 //! `cargo bench --bench decode`, or quickly `cargo bench --profile dev --bench decode`. The rounds alternate, so
 //! that a noisy machine slows all of them; the median of each is printed. It measures and asserts nothing.
 
+mod events;
+
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,21 +15,21 @@ use std::time::Instant;
 use driftline::config::model::Model;
 use driftline::event::Decoder;
 use driftline::log::Records;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use events::{EventPool, START_MS, categorical, model_file, numeric};
 
 const EVENTS: usize = 8_192;
 const ROUNDS: usize = 15;
-const START_MS: i64 = 1_735_787_045_000;
+const TOPIC: &str = "predictions";
 
 type AnyError = Box<dyn std::error::Error>;
 /// Decodes the slab once and returns its number of rows.
 type Contender<'a> = Box<dyn FnMut() -> Result<usize, AnyError> + 'a>;
 
 fn main() -> Result<(), AnyError> {
-    let model: Arc<Model> = Arc::new(serde_json::from_value(model_file())?);
-    let records = generate()?;
+    let model: Arc<Model> = Arc::new(serde_json::from_value(model_file(TOPIC))?);
+    let records = EventPool::new(EVENTS, 1, 0.0)?.slab(TOPIC, 0, EVENTS);
     let mut decoder = Decoder::new(&[model])?;
     let names: HashMap<String, usize> =
         (0..25).map(|index| (if index < 20 { numeric(index) } else { categorical(index) }, index)).collect();
@@ -77,50 +78,6 @@ fn main() -> Result<(), AnyError> {
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
-}
-
-fn numeric(index: usize) -> String {
-    format!("num_{index:02}")
-}
-
-fn categorical(index: usize) -> String {
-    format!("cat_{index:02}")
-}
-
-fn model_file() -> serde_json::Value {
-    let features: serde_json::Map<String, serde_json::Value> = (0..20)
-        .map(|index| (numeric(index), "numeric".into()))
-        .chain((20..25).map(|index| (categorical(index), "categorical".into())))
-        .collect();
-    serde_json::json!({
-        "version": 1, "model": "bench", "topics": ["predictions"],
-        "fields": {"version": "model_version", "prediction_id": "prediction_id"},
-        "features": features,
-        "score": {"path": "score", "type": "numeric"},
-    })
-}
-
-fn generate() -> Result<Records, AnyError> {
-    let mut random = StdRng::seed_from_u64(1);
-    let mut records = Records::default();
-    for index in 0..EVENTS {
-        let mut event = format!(
-            r#"{{"timestamp":"2025-01-02T03:04:{:02}.{:03}Z","model_version":"v7","prediction_id":"p-{index:08}","features":{{"#,
-            index % 5,
-            index % 1_000
-        );
-        for feature in 0..20 {
-            let value = (random.random_range(-3.0..3.0_f64) * 10_f64.powi(feature % 5) * 1e6).round() / 1e6;
-            write!(event, r#""{}":{value},"#, numeric(feature as usize))?;
-        }
-        for feature in 20..25 {
-            write!(event, r#""{}":"value_{}","#, categorical(feature), random.random_range(0..12))?;
-        }
-        event.pop();
-        write!(event, r#"}},"score":{:.6}}}"#, random.random::<f64>())?;
-        records.push("predictions", (index % 4) as i32, index as i64, START_MS, None, Some(event.as_bytes()));
-    }
-    Ok(records)
 }
 
 /// The columns of a contender: a value per feature and event, without the safety of the real ones (no roll-back).
