@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -207,4 +209,51 @@ fn a_commit_over_a_short_outage_tells_the_truth() {
 #[ignore = "starts a Kafka broker: needs Java 17 and Maven"]
 fn a_commit_over_an_outage_longer_than_the_transaction_may_last_tells_the_truth() {
     transaction_over_an_outage(Duration::from_secs(25));
+}
+
+/// Longer than the transaction timeout of 10 s: what is open then is lost to the service, and must be done again.
+#[test]
+#[ignore = "starts a Kafka broker: needs Java 17 and Maven"]
+fn the_service_resumes_by_itself_and_loses_nothing() {
+    let broker = Broker::start();
+    let log = broker.log();
+    let app = "resumes";
+    let model = format!(
+        "version: 1\nmodel: m\ntopics: [{TOPIC}]\nfields: {{timestamp: at}}\nfeatures: {{x: numeric}}\nreferences: {{training: {{path: ../t.csv}}}}\nwindows: {{size: 1m, watermark_delay: 0s, idle_after: 2s}}\n"
+    );
+    let workspace = support::Workspace::on_broker(
+        &broker.bootstrap_servers,
+        app,
+        &model,
+        "version: 1\nrules: []\n",
+        "ingest: {flush_interval: 100ms}\n",
+    );
+    let numbers: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+    std::fs::write(workspace.dir.join("t.csv"), format!("x\n{}\n", numbers.join("\n"))).unwrap();
+    workspace.must(&["reference", "build"]);
+    let mut service = workspace.start();
+    service.wait_ready(PATIENCE);
+    let minute = |index: i64| -> Vec<OutRecord> {
+        let at = |event: i64| 1_767_225_600_000 + index * 60_000 + event * 100;
+        (0..500).map(|event| record(&format!("{{\"at\":{},\"features\":{{\"x\":{event}}}}}", at(event)))).collect()
+    };
+    log.append(minute(0)).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    broker.kill();
+    let ready = || support::http_get(workspace.http_port, "/-/ready").unwrap();
+    support::wait_until("it is not ready", PATIENCE, || ready().0 == 503);
+    assert!(ready().1.contains("no broker can be reached"), "{}", ready().1);
+    std::thread::sleep(Duration::from_secs(15));
+    broker.start_again();
+    log.append(minute(1)).unwrap();
+    log.append(minute(2)).unwrap();
+    let rows = || -> Vec<u64> {
+        let mut results = workspace.results(&log);
+        results.sort_by_key(|result| (result.window.start_ms, std::cmp::Reverse(result.revision)));
+        results.dedup_by_key(|result| result.window.start_ms);
+        results.iter().map(|result| result.rows).collect()
+    };
+    support::wait_until("all windows are whole", PATIENCE * 2, || rows() == [500, 500, 500]);
+    support::wait_until("it is ready again", PATIENCE, || ready().0 == 200);
+    assert!(service.terminate().success(), "and it is still the same process");
 }

@@ -14,6 +14,7 @@ pub mod run;
 pub mod sample;
 pub mod schema;
 pub mod service;
+pub mod supervise;
 pub mod watched;
 
 use std::process::ExitCode;

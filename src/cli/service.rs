@@ -28,6 +28,8 @@ use crate::windows::judge::Judge;
 use crate::windows::role::WindowsRole;
 use crate::windows::state::{References, WatchedModel, WindowSpec, pane_width_ms};
 
+use super::supervise::{Outages, watch_broker, with_restarts};
+
 /// With nothing to tell, windows are checkpointed this often: what a restart reads again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -116,6 +118,11 @@ impl Assembly {
             thread.map(|thread| threads.push((name, thread))).map_err(|error| format!("cannot start {name}: {error}"))
         };
 
+        let outages = Outages::default();
+        {
+            let (log, outages, readiness, stop) = (self.log.clone(), outages.clone(), readiness.clone(), stop.clone());
+            start_role("broker", Box::new(move || watch_broker(&*log, &outages, &readiness, &stop)))?;
+        }
         let references = Arc::new(KnownReferences::new(self.references.values().cloned(), self.store));
         let specs = |model: &Model| -> Vec<WindowSpec> { self.rules.window_specs(model) };
         if self.roles.ingest {
@@ -139,11 +146,12 @@ impl Assembly {
                 status: status_of("ingest", &readiness),
             };
             let (log, stop, readiness) = (self.log.clone(), stop.clone(), readiness.clone());
+            let outages = outages.clone();
             start_role(
                 "ingest",
                 Box::new(move || {
                     await_topics(&*log, &role.models, &readiness, &stop)?;
-                    role.run(&*log, &stop)
+                    with_restarts("ingest", &outages, &stop, || role.run(&*log, &stop))
                 }),
             )?;
         }
@@ -164,8 +172,11 @@ impl Assembly {
                 metrics: self.metrics.clone(),
                 status: status_of("windows", &readiness),
             };
-            let (log, stop) = (self.log.clone(), stop.clone());
-            start_role("windows", Box::new(move || role.run(&*log, &stop)))?;
+            let (log, stop, outages) = (self.log.clone(), stop.clone(), outages.clone());
+            start_role(
+                "windows",
+                Box::new(move || with_restarts("windows", &outages, &stop, || role.run(&*log, &stop))),
+            )?;
         }
         if self.roles.dispatch {
             let config = DispatchConfig::new(service, runtime.clone());
@@ -173,7 +184,12 @@ impl Assembly {
             let receivers = Arc::new(self.receivers);
             start_role(
                 "dispatch",
-                Box::new(move || crate::dispatch::role::run(&*log, &topics, config, receivers, &metrics, &stop)),
+                Box::new(move || {
+                    with_restarts("dispatch", &outages, &stop, || {
+                        let (config, receivers) = (config.clone(), receivers.clone());
+                        crate::dispatch::role::run(&*log, &topics, config, receivers, &metrics, &stop)
+                    })
+                }),
             )?;
         }
         let view = Arc::new(RwLock::new(View::default()));

@@ -197,11 +197,9 @@ impl Running<'_> {
     }
 
     fn step(&mut self) -> Result<()> {
-        if self.must_rewind {
-            self.rewind()?;
-        }
         let interval = self.role.settings.flush_interval.to_std();
         let wait = interval.saturating_sub(self.last_flush.elapsed()).min(POLL_TIMEOUT);
+        // Polled even if what comes must be dropped: a rebalance is heard of nowhere else.
         let polled = self.consumer.poll(SLAB_RECORDS, wait)?;
         for event in polled.events {
             self.handle(event);

@@ -143,9 +143,7 @@ impl Running<'_> {
     }
 
     fn step(&mut self) -> Result<()> {
-        if self.must_restore {
-            self.restore_all()?;
-        }
+        // Polled even if what comes must be dropped: a rebalance is heard of nowhere else.
         let polled = self.consumer.poll(POLL_RECORDS, POLL_TIMEOUT)?;
         for event in polled.events {
             match event {

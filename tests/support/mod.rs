@@ -56,13 +56,17 @@ pub struct Workspace {
 
 impl Workspace {
     pub fn new(app: &str, model_yaml: &str, rules_yaml: &str, service_extra: &str) -> Self {
+        Self::on_broker(&broker(), app, model_yaml, rules_yaml, service_extra)
+    }
+
+    pub fn on_broker(servers: &str, app: &str, model_yaml: &str, rules_yaml: &str, service_extra: &str) -> Self {
         let dir = std::env::temp_dir().join(unique("driftline-e2e"));
         std::fs::create_dir_all(dir.join("models")).unwrap();
         std::fs::create_dir_all(dir.join("rules")).unwrap();
         let http_port = free_port();
         let service = format!(
             "app: {app}\nkafka:\n  bootstrap_servers: {}\n  partitions: 4\n  replication: 1\nhttp:\n  bind: 127.0.0.1:{http_port}\n{service_extra}",
-            broker()
+            servers
         );
         std::fs::write(dir.join("driftline.yaml"), service).unwrap();
         std::fs::write(dir.join("models/model.yaml"), model_yaml).unwrap();
