@@ -11,6 +11,7 @@ use driftline::config::model::Model;
 use driftline::event::{Decoded, Decoder, MAX_PAYLOAD_BYTES, Reason, Rejected, dead_letter, schema};
 use driftline::log::Records;
 use proptest::prelude::*;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 /// 2025-01-02T03:04:05Z.
@@ -427,7 +428,9 @@ fn the_schema_of_prediction_events_describes_what_the_default_mapping_reads() {
 
 /// The row that serde_json's tree gives for an accepted event; the features of `model(json!({}))`.
 fn assert_row_equals_tree(batch: &RecordBatch, row: usize, payload: &[u8]) {
-    let tree: Value = serde_json::from_slice(payload).expect("an accepted event is JSON");
+    serde_json::from_slice::<IgnoredAny>(payload).expect("an accepted event is JSON");
+    // A number beyond f64 where nothing is mapped is passed over here; serde_json's tree has no room for it.
+    let Ok(tree) = serde_json::from_slice::<Value>(payload) else { return };
     for (column, value) in [
         ("amount", &tree["features"]["amount"]),
         ("age", &tree["features"]["age"]),
