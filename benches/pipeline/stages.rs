@@ -99,6 +99,8 @@ pub fn pipeline(world: &World, log: &dyn Log, app: &str, events: usize) -> Resul
 
     let sample = std::thread::scope(|scope| {
         let stop = CancellationToken::new();
+        // Named, the type would need the scope's lifetime, which only the closure knows.
+        #[allow(clippy::type_complexity)]
         let start_role = |role: Box<dyn FnOnce(&CancellationToken) -> Result<(), LogError> + Send>| {
             let stop = stop.clone();
             scope.spawn(move || {

@@ -11,7 +11,7 @@ pub fn write(value: u64, out: &mut Vec<u8>) {
 }
 
 /// Reads what was written, from the front; every method answers `None` where the bytes end or are not what
-/// [`write`] emits (a longer spelling of the same number is refused: equal profiles have equal bytes).
+/// [`write()`] emits (a longer spelling of the same number is refused: equal profiles have equal bytes).
 pub struct Reader<'a> {
     rest: &'a [u8],
 }
