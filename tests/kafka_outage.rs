@@ -97,7 +97,10 @@ fn wait_for_health(consumer: &mut dyn Consumer, healthy: bool) -> Duration {
     let start = Instant::now();
     while consumer.healthy() != healthy {
         assert!(start.elapsed() < PATIENCE, "healthy is {}, expected {healthy}", consumer.healthy());
-        assert_eq!(values(consumer, Duration::from_millis(50)), [""; 0]);
+        let read = values(consumer, Duration::from_millis(50));
+        // Nothing was committed: once the broker is back, a new assignment may start at the beginning before the
+        // client says that it is well again.
+        assert!(healthy || read.is_empty(), "read {read:?} from a broker that is away");
     }
     start.elapsed()
 }
