@@ -115,6 +115,8 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
     } else {
         None
     };
+    // The first answer of a broker that is away takes a while; silence would look like a hang.
+    tracing::info!(bootstrap_servers = %service.kafka.bootstrap_servers, "connecting to Kafka");
     create_topics(&*log, &service)
         .map_err(|message| Failure { message: format!("error: {message}"), code: UNDECIDED })?;
     tracing::info!(
@@ -186,7 +188,8 @@ fn current_references(
 /// Waits for the broker for a while: in a fleet that starts together it may come last.
 fn create_topics(log: &dyn Log, service: &crate::config::service::Service) -> Result<(), String> {
     let specs = Topics::new(&service.app).specs(service.kafka.partitions, service.kafka.replication);
-    for attempt in 1..=30 {
+    // An attempt takes up to 15 s: two minutes in all.
+    for attempt in 1..=8 {
         match log.create_topics(&specs) {
             Ok(()) => return Ok(()),
             Err(LogError::Fatal(reason)) => return Err(reason),
