@@ -138,7 +138,11 @@ fn windows(world: &World) -> WindowsRole {
         app: "sim".into(),
         instance: "0".into(),
         topics: Topics::new("sim"),
-        watched: Arc::new(vec![WatchedModel { model: world.model.clone(), specs: rules.window_specs(&world.model) }]),
+        watched: Arc::new(vec![WatchedModel {
+            model: world.model.clone(),
+            specs: rules.window_specs(&world.model),
+            selection: rules.selection(&world.model),
+        }]),
         references: Arc::new(OneReference(world.reference.clone())),
         judge: Arc::new(move || Box::new(RulesJudge::new(rules.clone(), judge_metrics.clone()))),
         checkpoint_interval: Duration::from_millis(50),

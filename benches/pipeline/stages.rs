@@ -190,7 +190,11 @@ fn windows_role(world: &World, app: &str, metrics: &Metrics, status: StatusSink)
         app: app.into(),
         instance: "0".into(),
         topics: Topics::new(app),
-        watched: Arc::new(vec![WatchedModel { model: world.model.clone(), specs }]),
+        watched: Arc::new(vec![WatchedModel {
+            model: world.model.clone(),
+            specs,
+            selection: rules.selection(&world.model),
+        }]),
         references: Arc::new(OneReference(world.reference.clone())),
         judge: Arc::new(move || Box::new(RulesJudge::new(rules.clone(), judge_metrics.clone()))),
         checkpoint_interval: Duration::from_secs(10),

@@ -14,6 +14,7 @@ use crate::config::model::Model;
 use crate::config::rules::RuleFile;
 use crate::config::service::Service;
 use crate::config::{layers, meaning};
+use crate::rules::checks::model_problems;
 use crate::rules::compile::string_problems;
 use crate::rules::{RuleSet, Workspace};
 
@@ -116,7 +117,7 @@ fn open(path: &Path) -> Content {
     if has_key(&["kafka", "models", "http", "smtp", "app"]) {
         return Content::Service(parse::<Service>(&name, &text, |_| Vec::new(), meaning::service).found);
     }
-    Content::Model(Box::new(open_model(path, &name)))
+    Content::Model(Box::new(open_model(path, &name, model_problems)))
 }
 
 fn files(paths: &[PathBuf]) -> (Diagnostics, String) {

@@ -156,7 +156,11 @@ impl Assembly {
             )?;
         }
         if self.roles.windows {
-            let watched = self.models.iter().map(|model| WatchedModel { model: model.clone(), specs: specs(model) });
+            let watched = self.models.iter().map(|model| WatchedModel {
+                model: model.clone(),
+                specs: specs(model),
+                selection: self.rules.selection(model),
+            });
             let rules = self.rules.clone();
             let judge_metrics = self.metrics.clone();
             let role = WindowsRole {

@@ -102,10 +102,11 @@ impl<T> Outcome<T> {
     }
 }
 
-/// As `load_model`, keeping what can be kept.
-pub fn open_model(path: &Path, name: &str) -> Outcome<Model> {
+/// As `load_model`, keeping what can be kept; `more` checks what later stages know (the names of metrics).
+pub fn open_model(path: &Path, name: &str, more: impl Fn(&Model) -> Vec<Problem>) -> Outcome<Model> {
+    let meaning = |model: &Model| [meaning::model(model), more(model)].concat();
     match read(path) {
-        Ok(text) => parse(name, &text, |_| Vec::new(), meaning::model),
+        Ok(text) => parse(name, &text, |_| Vec::new(), meaning),
         Err(found) => Outcome::failed(found),
     }
 }

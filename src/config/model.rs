@@ -51,7 +51,21 @@ pub struct Model {
     pub references: BTreeMap<String, ReferenceSource>,
     #[serde(default)]
     pub windows: Windowing,
+    /// Statistics in results beside the default ones and those that rules name: a list of metrics, or `all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricNames>,
 }
+
+/// `all`, or names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum MetricNames {
+    Word(String),
+    Names(Vec<String>),
+}
+
+/// The word for every statistic.
+pub const ALL_METRICS: &str = "all";
 
 fn default_max_segments() -> u32 {
     200

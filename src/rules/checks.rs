@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::compile::{DEFAULT_REFERENCE, FileProblem, Rule};
 use super::expression::{Comparison, Condition, Expression, Quantity};
+use super::metrics::{self, METRICS};
 use crate::config::diagnostic::Problem;
 use crate::config::glob;
-use crate::config::model::{Kind, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
+use crate::config::model::{ALL_METRICS, Kind, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use crate::config::nearest::suggest;
 use crate::config::rules::{Include, Receiver, Route, RuleFile, Severity};
 use crate::config::yaml::child;
@@ -39,6 +40,36 @@ pub fn rules(placed: &[Placed], models: &[Arc<Model>]) -> Vec<FileProblem> {
         problems.extend(found.into_iter().map(|problem| FileProblem { file: *file, problem }));
     }
     problems
+}
+
+/// What a model file gets wrong about metrics.
+pub fn model_problems(model: &Model) -> Vec<Problem> {
+    let names: Vec<(String, &String)> = match &model.metrics {
+        None => Vec::new(),
+        Some(MetricNames::Word(word)) if word == ALL_METRICS => Vec::new(),
+        Some(MetricNames::Word(word)) => vec![("/metrics".into(), word)],
+        Some(MetricNames::Names(names)) => {
+            names.iter().enumerate().map(|(index, name)| (format!("/metrics/{index}"), name)).collect()
+        }
+    };
+    let mut found = Vec::new();
+    for (pointer, name) in names {
+        match metrics::find(name) {
+            None => {
+                let known = METRICS.iter().map(|metric| metric.name).chain([ALL_METRICS]);
+                let help =
+                    suggest(name, known).unwrap_or_else(|| "docs/rules.md lists them; `all` is every one".into());
+                let message = format!("`{name}` is not a metric");
+                found.push(Problem::error("unknown-metric", pointer, message).help(help));
+            }
+            Some(metric) if !model.signals().iter().any(|signal| metric.suits(signal.kind)) => {
+                let message = format!("no feature of this model has `{name}`");
+                found.push(Problem::error("unsuited-metric", pointer, message));
+            }
+            Some(_) => {}
+        }
+    }
+    found
 }
 
 fn conditions(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {

@@ -8,13 +8,14 @@ use super::expression::Expression;
 use super::state::Persistence;
 use crate::config::diagnostic::{Level, Problem};
 use crate::config::glob;
-use crate::config::model::{Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
+use crate::config::model::{ALL_METRICS, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use crate::config::rules::{
     Absent, FeatureSelector, GroupKey, Include, Receiver, Route, RuleFile, Severity, Significance,
 };
 use crate::config::units::Span;
 use crate::config::yaml::child;
 use crate::stats::metric::FeatureStats;
+use crate::stats::selection::Selection;
 use crate::windows::result::WindowResult;
 use crate::windows::state::WindowSpec;
 
@@ -88,6 +89,12 @@ impl Rule {
     pub fn selected<'a>(&self, result: &'a WindowResult) -> Vec<(&'a str, &'a FeatureStats)> {
         let features = result.features.iter().filter(|(name, _)| self.selects(name));
         features.map(|(name, stats)| (name.as_str(), stats)).collect()
+    }
+
+    /// Metrics that its conditions name.
+    pub fn metric_names(&self) -> impl Iterator<Item = &'static str> {
+        let conditions = [&self.warn, &self.critical, &self.recover].into_iter().flatten();
+        conditions.flat_map(|condition| condition.metrics.iter().map(|(metric, _)| metric.name))
     }
 
     pub fn severities(&self) -> Vec<Severity> {
@@ -177,6 +184,19 @@ impl RuleSet {
             }
         }
         specs
+    }
+
+    /// Every statistic that is needed of this model's features: the default ones, those that its rules name, and
+    /// those that its own file asks for.
+    pub fn selection(&self, model: &Model) -> Selection {
+        let asked: &[String] = match &model.metrics {
+            Some(MetricNames::Word(word)) if word == ALL_METRICS => return Selection::all(),
+            Some(MetricNames::Word(name)) => std::slice::from_ref(name),
+            Some(MetricNames::Names(names)) => names,
+            None => &[],
+        };
+        let named = self.rules.iter().filter(|rule| rule.matches_model(&model.model)).flat_map(Rule::metric_names);
+        Selection::default().with(asked.iter().map(String::as_str)).with(named)
     }
 
     pub fn receivers(&self) -> &BTreeMap<String, Receiver> {

@@ -9,7 +9,7 @@
 //! To add a metric: a row in `metrics`. To add a key to rules: `config::rules`, then `compile`.
 
 pub mod absence;
-mod checks;
+pub mod checks;
 pub mod compile;
 pub mod engine;
 pub mod episode;

@@ -52,7 +52,9 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, ExpressionError> {
         }
         let (kind, length) = match first {
             'a'..='z' | 'A'..='Z' | '_' => {
-                let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                // A dot as in `compat.scouter.psi`.
+                let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');
+                let length = length.unwrap_or(rest.len());
                 (Kind::Word(rest[..length].to_string()), length)
             }
             '0'..='9' | '.' => number(rest, rest_at)?,

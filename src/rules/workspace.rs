@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::checks::model_problems;
 use super::compile::{RuleSet, string_problems};
 use crate::config::diagnostic::{Diagnostics, Level, Problem};
 use crate::config::glob;
@@ -130,7 +131,7 @@ impl Loader {
     fn models(&mut self, files: &[PathBuf]) -> Vec<(PathBuf, Loaded<Model>)> {
         let mut models = Vec::new();
         for path in files {
-            let outcome = open_model(path, &shown(path));
+            let outcome = open_model(path, &shown(path), model_problems);
             self.found.extend(outcome.found);
             models.extend(outcome.loaded.map(|model| (path.clone(), model)));
         }

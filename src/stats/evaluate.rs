@@ -1,54 +1,66 @@
 //! From two profiles of one layout to named metrics.
+//!
+//! `numeric` and `categorical` hold one table each: a name and a function of the two profiles. To add a statistic: its
+//! own file under `stats`, a row in the table of its kind, a row in `rules/metrics.rs` and in the docs. What is in
+//! no selection costs nothing.
+
+mod categorical;
+mod numeric;
 
 use std::collections::BTreeMap;
 
-use super::categorical_profile::CategoricalProfile;
-use super::chi_square::{self, ChiSquare};
-use super::edges::quantile_edges;
-use super::jensen_shannon;
-use super::kolmogorov_smirnov::{self, BinnedDistance};
-use super::labels::bin_labels;
-use super::layout::{CategoricalLayout, Layout, NumericLayout};
+use super::layout::Layout;
 use super::metric::{BinShare, FeatureStats, MetricValue};
-use super::numeric_profile::NumericProfile;
 use super::profile::{FeatureReference, Profile};
 use super::proportions;
-use super::psi::{self, SHARE_FLOOR};
-use super::wasserstein;
+use super::selection::Selection;
 
-/// Bins of `psi` and `js`, and of the bars people see.
-const BINS: usize = 10;
-/// Categories shown with a bar of their own.
-const SHOWN_CATEGORIES: usize = 12;
+pub use numeric::NumericPair;
+
 /// Beyond 2^53 a count is no longer a double; nobody has that many rows, only forged bytes do.
 const MOST_ROWS: u64 = 1 << 53;
-/// Standard deviations below this count as this in `wasserstein_norm`, so that a constant reference stays finite.
-const LEAST_STD: f64 = 0.001;
 
-/// Every statistic of one feature in one window. Empty window or empty reference: only the rates of missing values.
-/// A window of another kind or layout than the reference has no statistics at all, only its counts.
+/// Names of every statistic that profiles of this kind give, beside the rates of missing values.
+pub fn names(layout: &Layout) -> Vec<&'static str> {
+    match layout {
+        Layout::Numeric(_) => numeric::STATISTICS.iter().map(|(name, _)| *name).collect(),
+        Layout::Categorical(_) => categorical::STATISTICS.iter().map(|(name, _)| *name).collect(),
+    }
+}
+
+/// The default statistics of one feature in one window.
 pub fn evaluate(reference: &FeatureReference, window: &Profile) -> FeatureStats {
+    evaluate_selected(reference, window, &Selection::default())
+}
+
+/// The selected statistics of one feature in one window. Empty window or empty reference: only the rates of missing
+/// values. A window of another kind or layout than the reference has no statistics at all, only its counts.
+pub fn evaluate_selected(reference: &FeatureReference, window: &Profile, selection: &Selection) -> FeatureStats {
     let mut stats = FeatureStats {
         n: window.n(),
         missing: window.missing(),
         n_reference: reference.profile.n(),
         ..FeatureStats::default()
     };
-    null_rates(&reference.profile, window, &mut stats.metrics);
+    null_rates(&reference.profile, window, selection, &mut stats.metrics);
     let countable = window.rows().max(reference.profile.rows()) <= MOST_ROWS;
     let comparable = stats.n > 0 && stats.n_reference > 0 && countable;
     match (&reference.layout, &reference.profile, window) {
         (Layout::Numeric(layout), Profile::Numeric(of_reference), Profile::Numeric(window))
             if comparable && window.counts().len() == layout.bins() && of_reference.counts().len() == layout.bins() =>
         {
-            evaluate_numeric(layout, of_reference, window, &mut stats);
+            let pair = NumericPair::new(layout, of_reference, window);
+            compute(numeric::STATISTICS, &pair, selection, &mut stats.metrics);
+            stats.bins = pair.bars();
         }
         (Layout::Categorical(layout), Profile::Categorical(of_reference), Profile::Categorical(window))
             if comparable
                 && window.counts().len() == layout.categories().len()
                 && of_reference.counts().len() == layout.categories().len() =>
         {
-            evaluate_categorical(layout, of_reference, window, &mut stats);
+            let pair = categorical::CategoricalPair::new(layout, of_reference, window);
+            compute(categorical::STATISTICS, &pair, selection, &mut stats.metrics);
+            stats.bins = pair.bars();
         }
         _ => {}
     }
@@ -56,190 +68,37 @@ pub fn evaluate(reference: &FeatureReference, window: &Profile) -> FeatureStats 
     stats
 }
 
-fn null_rates(reference: &Profile, window: &Profile, metrics: &mut BTreeMap<String, MetricValue>) {
+/// Each statistic of a table; `None` from one that does not apply to these profiles at all.
+fn compute<Pair, Statistic: Fn(&Pair) -> Option<MetricValue>>(
+    statistics: &[(&str, Statistic)],
+    pair: &Pair,
+    selection: &Selection,
+    metrics: &mut BTreeMap<String, MetricValue>,
+) {
+    for (name, statistic) in statistics.iter().filter(|(name, _)| selection.has(name)) {
+        if let Some(value) = statistic(pair) {
+            metrics.insert(name.to_string(), value.tidy());
+        }
+    }
+}
+
+fn null_rates(
+    reference: &Profile,
+    window: &Profile,
+    selection: &Selection,
+    metrics: &mut BTreeMap<String, MetricValue>,
+) {
     let rate = |profile: &Profile| {
         let rows = profile.rows();
         (rows > 0).then(|| profile.missing() as f64 / rows as f64)
     };
     let p_value = proportions::two_sided_p(reference.missing(), reference.rows(), window.missing(), window.rows());
     let change = rate(window).zip(rate(reference)).map(|(window, reference)| window - reference);
-    metrics.insert("null_rate".into(), MetricValue { value: rate(window), bound: None, p_value });
-    metrics.insert("null_rate_change".into(), MetricValue { value: change, bound: None, p_value });
-}
-
-fn evaluate_numeric(
-    layout: &NumericLayout,
-    reference: &NumericProfile,
-    window: &NumericProfile,
-    stats: &mut FeatureStats,
-) {
-    let (n_reference, n) = (stats.n_reference, stats.n);
-    let metrics = &mut stats.metrics;
-    let edges = quantile_edges(layout.percentiles(), BINS);
-    let (p, q) = (shares(&reference.regroup(layout, &edges)), shares(&window.regroup(layout, &edges)));
-    let index = psi::population_stability_index(&p, &q, SHARE_FLOOR);
-    insert(metrics, "psi", index, psi::p_value(index, p.len(), n_reference, n));
-    let distance = jensen_shannon::jensen_shannon_distance(&p, &q, 2.0);
-    insert(metrics, "js", distance, jensen_shannon::p_value(distance, p.len(), n_reference, n));
-
-    let finer = quantile_edges(layout.percentiles(), 2 * BINS);
-    let (p20, q20) = (shares(&reference.regroup(layout, &finer)), shares(&window.regroup(layout, &finer)));
-    let index20 = psi::population_stability_index(&p20, &q20, SHARE_FLOOR);
-    insert(metrics, "psi_q20", index20, psi::p_value(index20, p20.len(), n_reference, n));
-    let (p_missing, q_missing) =
-        (with_missing(&p, n_reference, reference.missing()), with_missing(&q, n, window.missing()));
-    let index_missing = psi::population_stability_index(&p_missing, &q_missing, SHARE_FLOOR);
-    // A bin that is empty on both sides takes no degree of freedom.
-    let bins_missing = p.len() + usize::from(reference.missing() + window.missing() > 0);
-    let (rows_reference, rows) = (n_reference + reference.missing(), n + window.missing());
-    insert(metrics, "psi_missbin", index_missing, psi::p_value(index_missing, bins_missing, rows_reference, rows));
-
-    if let Some(ks) = kolmogorov_smirnov::binned_distance(reference.counts(), window.counts(), &layout.atoms()) {
-        let p_value = Some(kolmogorov_smirnov::p_value_stephens(ks.value, n_reference, n));
-        metrics.insert("ks".into(), bounded(ks, 1.0, p_value));
-    }
-    let distance = side(reference)
-        .zip(side(window))
-        .and_then(|(reference, window)| wasserstein::binned_distance(reference, window, layout.edges()));
-    if let (Some(distance), Some(std)) = (distance, reference.std(layout)) {
-        metrics.insert("wasserstein".into(), bounded(distance, 1.0, None));
-        metrics.insert("wasserstein_norm".into(), bounded(distance, std.max(LEAST_STD), None));
-    }
-    let of_window =
-        [("mean", window.mean()), ("std", window.std(layout)), ("min", window.min()), ("max", window.max())];
-    for (name, value) in of_window {
-        // A mean of sums beyond the largest double is undefined rather than infinite: JSON has no infinity.
-        let value = value.filter(|value| value.is_finite());
-        metrics.insert(name.into(), MetricValue { value, bound: None, p_value: None });
-    }
-    stats.bins = bin_labels(&edges)
-        .into_iter()
-        .zip(p.iter().zip(&q))
-        .map(|(label, (reference, window))| BinShare { label, reference: *reference, window: *window })
-        .collect();
-}
-
-fn side(profile: &NumericProfile) -> Option<wasserstein::Side<'_>> {
-    let (mean, min, max) = (profile.mean()?, profile.min()?, profile.max()?);
-    Some(wasserstein::Side { counts: profile.counts(), mean, min, max })
-}
-
-fn bounded(distance: BinnedDistance, unit: f64, p_value: Option<f64>) -> MetricValue {
-    let bound = (distance.bound > 0.0).then_some(distance.bound / unit);
-    let value = Some(distance.value / unit).filter(|value| value.is_finite());
-    MetricValue { value, bound: bound.filter(|bound| bound.is_finite()), p_value }
-}
-
-/// Counts of both sides per category that either could have; the last ones are those the reference does not list.
-struct CategoryCounts {
-    labels: Vec<String>,
-    reference: Vec<u64>,
-    window: Vec<u64>,
-    /// Unseen categories that share the last entry, beyond the first of them; 0 where all are listed.
-    merged: u64,
-}
-
-impl CategoryCounts {
-    fn of(layout: &CategoricalLayout, reference: &CategoricalProfile, window: &CategoricalProfile) -> Self {
-        let mut counts = Self {
-            labels: layout.categories().to_vec(),
-            reference: reference.counts().to_vec(),
-            window: window.counts().to_vec(),
-            merged: 0,
-        };
-        if layout.truncated() {
-            counts.push("(not listed)", reference.unseen_mass(), window.unseen_mass());
-            return counts;
+    for (name, value) in [("null_rate", rate(window)), ("null_rate_change", change)] {
+        if selection.has(name) {
+            metrics.insert(name.into(), MetricValue { value, bound: None, p_value });
         }
-        for (category, rows) in window.unseen() {
-            counts.push(category, 0, rows);
-        }
-        if window.unseen_rest() > 0 {
-            counts.push("(other unseen)", 0, window.unseen_rest());
-            counts.merged = window.unseen_categories().saturating_sub(window.unseen().len() as u64 + 1);
-        }
-        counts
     }
-
-    fn push(&mut self, label: &str, reference: u64, window: u64) {
-        self.labels.push(label.to_string());
-        self.reference.push(reference);
-        self.window.push(window);
-    }
-
-    /// The test of all categories. Merging categories without reference rows leaves the statistic as it is (each
-    /// contributes in proportion to its rows), only the degrees of freedom have to count them.
-    fn test(&self) -> Option<ChiSquare> {
-        let test = chi_square::contingency(&self.reference, &self.window)?;
-        if self.merged == 0 {
-            return Some(test);
-        }
-        let dof = test.dof.saturating_add(self.merged);
-        Some(ChiSquare { dof, p_value: chi_square::survival(test.statistic, dof as f64), ..test })
-    }
-}
-
-fn evaluate_categorical(
-    layout: &CategoricalLayout,
-    reference: &CategoricalProfile,
-    window: &CategoricalProfile,
-    stats: &mut FeatureStats,
-) {
-    let (n_reference, n) = (stats.n_reference, stats.n);
-    let metrics = &mut stats.metrics;
-    let counts = CategoryCounts::of(layout, reference, window);
-    let (p, q) = (shares(&counts.reference), shares(&counts.window));
-    let test = counts.test();
-    // All of these ask whether the shares are the same; of the answers known, the contingency table's holds up best
-    // with rare categories, where the floor of the index breaks its own law.
-    let p_value = test.map(|test| test.p_value);
-
-    let index = psi::population_stability_index(&p, &q, SHARE_FLOOR);
-    // A mass of merged categories counts as one; spread thin it would contribute nothing.
-    let merged_term = match (p.last(), q.last()) {
-        (Some(p), Some(q)) if counts.merged > 0 => Some(psi::term(*p, *q, SHARE_FLOOR)),
-        _ => None,
-    };
-    metrics.insert("psi".into(), MetricValue { value: Some(index), bound: merged_term, p_value });
-    insert(metrics, "js", jensen_shannon::jensen_shannon_distance(&p, &q, 2.0), p_value);
-    if let Some(test) = test {
-        insert(metrics, "chi_square", test.statistic, p_value);
-        insert(metrics, "cramers_v", chi_square::cramers_v(test.statistic, n_reference, n), p_value);
-    }
-    let lost = counts.reference.iter().zip(&counts.window).filter(|(before, now)| **before > 0 && **now == 0).count();
-    insert(metrics, "lost_categories", lost as f64, None);
-    if !layout.truncated() {
-        let unseen = window.unseen_mass();
-        insert(metrics, "unseen_rate", unseen as f64 / n as f64, unseen_p_value(reference, n_reference, unseen, n));
-        insert(metrics, "unseen_categories", window.unseen_categories() as f64, None);
-    }
-    stats.bins = largest_categories(&counts, &p, &q);
-}
-
-/// Probability of at least so many unseen rows under no drift.
-///
-/// The chance that a new row is of a category the reference lacks is about the share of the reference's rows whose
-/// category occurs once (Good 1953, after Turing): under no drift both are rows "not met before". So this compares
-/// the two shares, exactly where counts are small. A closed vocabulary has no such rows, and k unseen rows among n
-/// have the probability (n / (n + n_reference))^k; a feature of many rare values is allowed as many as it had.
-fn unseen_p_value(reference: &CategoricalProfile, n_reference: u64, unseen: u64, n: u64) -> Option<f64> {
-    let met_once = reference.counts().iter().filter(|count| **count == 1).count() as u64;
-    proportions::upper_tail_p(met_once, n_reference, unseen, n)
-}
-
-/// The categories with the largest share on either side, then the rest in one.
-fn largest_categories(counts: &CategoryCounts, p: &[f64], q: &[f64]) -> Vec<BinShare> {
-    let mut order: Vec<usize> = (0..counts.labels.len()).collect();
-    order.sort_by(|&a, &b| p[b].max(q[b]).total_cmp(&p[a].max(q[a])).then(a.cmp(&b)));
-    let shown = if order.len() == SHOWN_CATEGORIES + 1 { order.len() } else { SHOWN_CATEGORIES.min(order.len()) };
-    let (largest, rest) = order.split_at(shown);
-    let mut bins: Vec<BinShare> =
-        largest.iter().map(|&i| BinShare { label: counts.labels[i].clone(), reference: p[i], window: q[i] }).collect();
-    if !rest.is_empty() {
-        let total = |side: &[f64]| rest.iter().map(|&i| side[i]).sum();
-        bins.push(BinShare { label: format!("({} others)", rest.len()), reference: total(p), window: total(q) });
-    }
-    bins
 }
 
 /// `(missing)`, as shares of all rows; the other bins are shares of the values.
@@ -265,14 +124,12 @@ fn with_missing(shares: &[f64], n: u64, missing: u64) -> Vec<f64> {
     shares.iter().map(|share| share * n as f64 / rows).chain([missing as f64 / rows]).collect()
 }
 
-fn insert(metrics: &mut BTreeMap<String, MetricValue>, name: &str, value: f64, p_value: Option<f64>) {
-    let value = Some(value).filter(|value| value.is_finite());
-    metrics.insert(name.into(), MetricValue { value, bound: None, p_value });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::categorical_profile::CategoricalProfile;
+    use crate::stats::layout::{CategoricalLayout, NumericLayout};
+    use crate::stats::numeric_profile::NumericProfile;
     use std::sync::Arc;
 
     fn numeric(reference: &[f64], window: &[f64]) -> FeatureStats {
@@ -398,7 +255,7 @@ mod tests {
         let names: Vec<String> = (0..30).map(|i| format!("c{i:02}")).collect();
         let reference: Vec<(&str, u64)> = names.iter().map(|c| (c.as_str(), 10)).collect();
         let stats = categorical(&reference, &["c00", "c29"]);
-        assert_eq!(stats.bins.len(), SHOWN_CATEGORIES + 1);
+        assert_eq!(stats.bins.len(), 13);
         assert_eq!(stats.bins.last().unwrap().label, "(18 others)");
         let sum: f64 = stats.bins.iter().map(|bin| bin.window).sum();
         assert!((sum - 1.0).abs() < 1e-12, "window shares sum to {sum}");

@@ -1,5 +1,7 @@
 //! Kullback-Leibler divergence, natural logarithm.
 
+use super::psi;
+
 /// `sum q ln(q / p)`: what coding the window by the reference's shares costs, in nats. Shares below the floor
 /// are raised to it and not renormalised. Swap the arguments for the other direction.
 pub fn kullback_leibler_divergence(reference: &[f64], window: &[f64], floor: f64) -> f64 {
@@ -11,6 +13,12 @@ pub fn kullback_leibler_divergence(reference: &[f64], window: &[f64], floor: f64
             q * (q / p).ln()
         })
         .sum()
+}
+
+/// Probability of a divergence at least this large under one distribution: to second order either direction is half
+/// the population stability index, whose law is known.
+pub fn p_value(divergence: f64, bins: usize, n_reference: u64, n: u64) -> Option<f64> {
+    psi::p_value(2.0 * divergence, bins, n_reference, n)
 }
 
 /// Relative entropy of `first` to `second` after normalising both to sum 1. Every share must be positive.

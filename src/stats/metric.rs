@@ -26,6 +26,26 @@ impl MetricValue {
     pub fn undefined() -> Self {
         Self { value: None, bound: None, p_value: None }
     }
+
+    /// Somewhere in [least, most], most likely `value`.
+    pub fn within(value: f64, least: f64, most: f64) -> Self {
+        let value = value.clamp(least.min(most), most.max(least));
+        Self { value: Some(value), bound: Some((most - value).max(value - least)), p_value: None }
+    }
+
+    pub fn with_p(self, p_value: impl Into<Option<f64>>) -> Self {
+        Self { p_value: p_value.into(), ..self }
+    }
+
+    /// Numbers that JSON has: NaN and infinity are undefined, and so is a value whose bound is; a bound of 0 is none.
+    pub(super) fn tidy(self) -> Self {
+        let bounded = self.bound.is_none_or(f64::is_finite);
+        Self {
+            value: self.value.filter(|value| value.is_finite() && bounded),
+            bound: self.bound.filter(|bound| *bound > 0.0 && bounded),
+            p_value: self.p_value.filter(|p| p.is_finite()),
+        }
+    }
 }
 
 /// Share of one bin or category on both sides, for explanations and pages.
@@ -37,10 +57,8 @@ pub struct BinShare {
     pub window: f64,
 }
 
-/// All statistics of one feature in one window. Keys of `metrics` are the metric names of rules. Every feature:
-/// `null_rate`, `null_rate_change`, `psi`, `js`. Numeric: `psi_q20`, `psi_missbin`, `ks`, `wasserstein`,
-/// `wasserstein_norm`, `mean`, `std` (ddof 0), `min`, `max`. Categorical: `chi_square`, `cramers_v`, `unseen_rate`,
-/// `unseen_categories`, `lost_categories`.
+/// The selected statistics of one feature in one window. Keys of `metrics` are the metric names of rules
+/// (`rules/metrics.rs`); `selection::DEFAULT_METRICS` are always there where they apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeatureStats {
     /// Non-missing values in the window.

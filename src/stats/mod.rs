@@ -2,15 +2,19 @@
 //!
 //! `layout` says how a reference cuts a feature into bins or categories, `profile` holds what a pane keeps of a
 //! feature under a layout, `aggregate` lets DataFusion build profiles, and `evaluate` turns two profiles of one
-//! layout (reference and window) into named metrics. `rows` holds the exact statistics on the values themselves.
-//! The other files hold one statistic each, as functions of shares or counts. Definitions and names are those of
-//! docs/statistics.md. To add a statistic: one file with the function, its source and tests; a line in
-//! `evaluate.rs`; a row in the docs.
+//! layout (reference and window) into named metrics, those of a `selection`. `rows` holds the exact statistics on the
+//! values themselves. The other files hold one statistic each, as functions of shares, counts or moments, with its law
+//! under no drift; what bins hide of a statistic is in its bound. Definitions and names are those of
+//! docs/statistics.md. To add a statistic: one file with the function, its source and tests; a row in
+//! `evaluate/numeric.rs` or `evaluate/categorical.rs`; a row in `rules/metrics.rs`; a row in the docs.
 
 pub mod aggregate;
 pub mod categorical_profile;
+pub mod cells;
 pub mod chi_square;
+pub mod cramer_von_mises;
 pub mod edges;
+pub mod energy_distance;
 pub mod evaluate;
 pub mod exact_sum;
 pub mod hellinger;
@@ -27,6 +31,9 @@ pub mod proportions;
 pub mod psi;
 pub mod quantile;
 pub mod rows;
+pub mod selection;
 pub mod total_variation;
+pub mod variance_ratio;
 pub mod varint;
 pub mod wasserstein;
+pub mod welch;

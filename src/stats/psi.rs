@@ -21,6 +21,17 @@ pub fn term(reference: f64, window: f64, floor: f64) -> f64 {
     (q - p) * (q / p).ln()
 }
 
+/// With half a count added to every bin instead of a floor (a Jeffreys prior): no share is 0. Slices of equal length;
+/// counts, not shares.
+pub fn with_half_counts(reference: &[u64], window: &[u64]) -> f64 {
+    population_stability_index(&half_count_shares(reference), &half_count_shares(window), 0.0)
+}
+
+fn half_count_shares(counts: &[u64]) -> Vec<f64> {
+    let total = counts.iter().sum::<u64>() as f64 + 0.5 * counts.len() as f64;
+    counts.iter().map(|&count| (count as f64 + 0.5) / total).collect()
+}
+
 /// Probability of an index at least this large when both sides are samples of one distribution: `bins` bins,
 /// `n_reference` and `n` values. `None` with fewer than two bins or an empty side.
 pub fn p_value(index: f64, bins: usize, n_reference: u64, n: u64) -> Option<f64> {

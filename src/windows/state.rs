@@ -12,8 +12,9 @@ use serde::Serialize;
 use crate::config::model::Model;
 use crate::ingest::partial::{FlushHeader, PartialRow};
 use crate::reference::Reference;
-use crate::stats::evaluate::evaluate;
+use crate::stats::evaluate::evaluate_selected;
 use crate::stats::profile::{FeatureReference, Profile};
+use crate::stats::selection::Selection;
 
 use super::judge::{Judge, ModelActivity, Verdict};
 use super::pane::{Pane, PaneError, PaneKey};
@@ -55,11 +56,13 @@ pub fn pane_width_ms(specs: &[WindowSpec]) -> i64 {
     specs.iter().fold(0, |width, spec| gcd(gcd(width, spec.size_ms), spec.slide_ms)).max(1)
 }
 
-/// A model with the windows that are wanted of it.
+/// A model with the windows and statistics that are wanted of it.
 #[derive(Debug, Clone)]
 pub struct WatchedModel {
     pub model: Arc<Model>,
     pub specs: Vec<WindowSpec>,
+    /// Statistics of every feature in results.
+    pub selection: Selection,
 }
 
 /// Finds a reference by its content address.
@@ -330,8 +333,8 @@ impl PartitionState {
             let Ok(reference) = self.reference(name, &reference_id) else { continue };
             let features = features_of(&reference, &segment).into_iter().map(|feature| {
                 let stats = match pane.profiles.get(&feature.name) {
-                    Some(profile) => evaluate(feature, profile),
-                    None => evaluate(feature, &Profile::new(&feature.layout)),
+                    Some(profile) => evaluate_selected(feature, profile, &watched.selection),
+                    None => evaluate_selected(feature, &Profile::new(&feature.layout), &watched.selection),
                 };
                 (feature.name.clone(), stats)
             });

@@ -17,7 +17,7 @@ use crate::stats::hellinger::hellinger_distance;
 use crate::stats::jensen_shannon::jensen_shannon_distance;
 use crate::stats::kolmogorov_smirnov::{p_value_asymptotic, p_value_limit, p_value_stephens};
 use crate::stats::kullback_leibler::{kullback_leibler_divergence, relative_entropy};
-use crate::stats::psi::{SHARE_FLOOR, population_stability_index};
+use crate::stats::psi::{SHARE_FLOOR, population_stability_index, with_half_counts};
 use crate::stats::total_variation::{largest_share_difference, total_variation_distance};
 
 /// Metric keys with their values, in the order computed; `None`: undefined here.
@@ -148,12 +148,7 @@ impl NumericReference {
             return;
         }
         put(metrics, "psi_q10_eps1e6", population_stability_index(&p, &q, 1e-6));
-        let smoothed = |counts: &[u64], total: u64| -> Vec<f64> {
-            let total = total as f64 + 0.5 * counts.len() as f64;
-            counts.iter().map(|&count| (count as f64 + 0.5) / total).collect()
-        };
-        let laplace = population_stability_index(&smoothed(&self.deciles.counts, n_ref), &smoothed(&counts, n), 0.0);
-        put(metrics, "psi_q10_laplace05", laplace);
+        put(metrics, "psi_q10_laplace05", with_half_counts(&self.deciles.counts, &counts));
         let with_missing = |counts: &[u64], sample: &Sample| {
             let mut counts = counts.to_vec();
             counts.push(sample.rows - sample.n());

@@ -1,29 +1,15 @@
-//! Welch's t test: do the means differ, variances free?
-
-use statrs::function::beta::checked_beta_reg;
+//! Welch's t test of two samples.
 
 use super::sample::Sample;
+use crate::stats::welch::{self, Moments};
 
-/// t of reference minus window, and its two-sided p-value; NaN where a side has fewer than two values. `None` where
-/// both sides are constant: there is no spread to measure a difference by (scipy divides rounding errors then).
+/// See [`welch::welch_t_test`].
 pub fn welch_t_test(reference: &Sample, window: &Sample) -> Option<(f64, f64)> {
-    if reference.variance() == 0.0 && window.variance() == 0.0 && reference.n() > 1 && window.n() > 1 {
-        return None;
-    }
-    let (n_reference, n) = (reference.n() as f64, window.n() as f64);
-    let (reference_error, window_error) = (reference.sample_variance() / n_reference, window.sample_variance() / n);
-    let error = reference_error + window_error;
-    let t = (reference.mean - window.mean) / error.sqrt();
-    let freedom = error * error / (reference_error.powi(2) / (n_reference - 1.0) + window_error.powi(2) / (n - 1.0));
-    Some((t, two_sided_p_value(t, freedom)))
+    welch::welch_t_test(moments(reference), moments(window))
 }
 
-fn two_sided_p_value(t: f64, freedom: f64) -> f64 {
-    if t.is_nan() {
-        return f64::NAN;
-    }
-    let x = freedom / (freedom + t * t);
-    checked_beta_reg(freedom / 2.0, 0.5, x).unwrap_or(f64::NAN)
+fn moments(sample: &Sample) -> Moments {
+    Moments { n: sample.n(), mean: sample.mean, variance: sample.sample_variance() }
 }
 
 #[cfg(test)]

@@ -1,0 +1,217 @@
+//! Statistics of two numeric profiles.
+
+use std::cell::OnceCell;
+
+use super::{MetricValue, shares, with_missing};
+use crate::stats::edges::quantile_edges;
+use crate::stats::hellinger;
+use crate::stats::jensen_shannon;
+use crate::stats::kolmogorov_smirnov::{self, BinnedDistance};
+use crate::stats::kullback_leibler;
+use crate::stats::labels::bin_labels;
+use crate::stats::layout::NumericLayout;
+use crate::stats::metric::BinShare;
+use crate::stats::numeric_profile::NumericProfile;
+use crate::stats::psi::{self, SHARE_FLOOR};
+use crate::stats::total_variation;
+use crate::stats::variance_ratio;
+use crate::stats::wasserstein;
+use crate::stats::welch::{self, Moments};
+
+/// Bins of `psi`, `js` and the other distances of shares, and of the bars people see.
+const BINS: usize = 10;
+/// Standard deviations below this count as this in `wasserstein_norm`, so that a constant reference stays finite.
+const LEAST_STD: f64 = 0.001;
+
+type Statistic = for<'a, 'b> fn(&'a NumericPair<'b>) -> Option<MetricValue>;
+
+/// One row a statistic; see [`super`].
+pub(super) const STATISTICS: &[(&str, Statistic)] = &[
+    ("psi", |pair| pair.psi(&pair.deciles, SHARE_FLOOR)),
+    ("psi_q20", |pair| pair.psi(&pair.quantile_bins(20), SHARE_FLOOR)),
+    ("psi_q25", |pair| pair.psi(&pair.quantile_bins(25), SHARE_FLOOR)),
+    ("psi_q50", |pair| pair.psi(&pair.quantile_bins(50), SHARE_FLOOR)),
+    ("psi_eps1e6", |pair| pair.psi(&pair.deciles, 1e-6)),
+    ("psi_laplace05", |pair| pair.psi_laplace()),
+    ("psi_missbin", |pair| pair.psi_missing()),
+    ("js", |pair| {
+        let bins = &pair.deciles;
+        let distance = jensen_shannon::jensen_shannon_distance(&bins.p, &bins.q, 2.0);
+        let p_value = jensen_shannon::p_value(distance, bins.p.len(), pair.n_reference, pair.n);
+        Some(MetricValue::exact(distance).with_p(p_value))
+    }),
+    ("hellinger", |pair| {
+        let bins = &pair.deciles;
+        let distance = hellinger::hellinger_distance(&bins.p, &bins.q);
+        let p_value = hellinger::p_value(distance, bins.p.len(), pair.n_reference, pair.n);
+        Some(MetricValue::exact(distance).with_p(p_value))
+    }),
+    ("tv", |pair| {
+        let bins = &pair.deciles;
+        let distance = total_variation::total_variation_distance(&bins.p, &bins.q);
+        Some(MetricValue::exact(distance).with_p(bins.homogeneity()))
+    }),
+    ("linf", |pair| {
+        let bins = &pair.deciles;
+        let difference = total_variation::largest_share_difference(&bins.p, &bins.q);
+        let p_value = total_variation::largest_difference_p(difference, &bins.pooled(), pair.n_reference, pair.n);
+        Some(MetricValue::exact(difference).with_p(p_value))
+    }),
+    ("kl_cur_ref", |pair| pair.kl(&pair.deciles.p, &pair.deciles.q)),
+    ("kl_ref_cur", |pair| pair.kl(&pair.deciles.q, &pair.deciles.p)),
+    ("ks", |pair| {
+        let ks = pair.ks()?;
+        let p_value = kolmogorov_smirnov::p_value_stephens(ks.value, pair.n_reference, pair.n);
+        Some(bounded(ks, 1.0).with_p(p_value))
+    }),
+    ("wasserstein", |pair| pair.wasserstein().map(|distance| bounded(distance, 1.0))),
+    ("wasserstein_norm", |pair| {
+        let std = pair.reference.std(pair.layout)?;
+        pair.wasserstein().map(|distance| bounded(distance, std.max(LEAST_STD)))
+    }),
+    ("mean_shift", |pair| pair.mean_shift()),
+    ("variance_ratio", |pair| pair.variance_ratio()),
+    ("mean", |pair| described(pair.window.mean())),
+    ("std", |pair| described(pair.window.std(pair.layout))),
+    ("min", |pair| described(pair.window.min())),
+    ("max", |pair| described(pair.window.max())),
+];
+
+/// Reference and window under one layout, neither empty, and what several statistics need of them.
+pub struct NumericPair<'a> {
+    pub layout: &'a NumericLayout,
+    pub reference: &'a NumericProfile,
+    pub window: &'a NumericProfile,
+    pub n_reference: u64,
+    pub n: u64,
+    edges: Vec<f64>,
+    deciles: Bins,
+    wasserstein: OnceCell<Option<BinnedDistance>>,
+}
+
+/// Counts and shares of both sides in the same bins.
+pub(super) struct Bins {
+    pub reference: Vec<u64>,
+    pub window: Vec<u64>,
+    pub p: Vec<f64>,
+    pub q: Vec<f64>,
+}
+
+impl Bins {
+    fn new(reference: Vec<u64>, window: Vec<u64>) -> Self {
+        let (p, q) = (shares(&reference), shares(&window));
+        Self { reference, window, p, q }
+    }
+
+    /// Shares of both sides together: the best guess at those of either under no drift.
+    fn pooled(&self) -> Vec<f64> {
+        let both = self.reference.iter().zip(&self.window).map(|(reference, window)| reference + window);
+        shares(&both.collect::<Vec<u64>>())
+    }
+
+    /// Whether both sides have the same shares, by the contingency table.
+    fn homogeneity(&self) -> Option<f64> {
+        crate::stats::chi_square::contingency(&self.reference, &self.window).map(|test| test.p_value)
+    }
+}
+
+impl<'a> NumericPair<'a> {
+    /// The profiles are of this layout and not empty.
+    pub fn new(layout: &'a NumericLayout, reference: &'a NumericProfile, window: &'a NumericProfile) -> Self {
+        let edges = quantile_edges(layout.percentiles(), BINS);
+        let deciles = Bins::new(reference.regroup(layout, &edges), window.regroup(layout, &edges));
+        let (n_reference, n) = (reference.n(), window.n());
+        Self { layout, reference, window, n_reference, n, edges, deciles, wasserstein: OnceCell::new() }
+    }
+
+    /// The deciles' bins, for people.
+    pub(super) fn bars(&self) -> Vec<BinShare> {
+        bin_labels(&self.edges)
+            .into_iter()
+            .zip(self.deciles.p.iter().zip(&self.deciles.q))
+            .map(|(label, (reference, window))| BinShare { label, reference: *reference, window: *window })
+            .collect()
+    }
+
+    fn bins(&self, edges: &[f64]) -> Bins {
+        Bins::new(self.reference.regroup(self.layout, edges), self.window.regroup(self.layout, edges))
+    }
+
+    fn quantile_bins(&self, bins: usize) -> Bins {
+        self.bins(&quantile_edges(self.layout.percentiles(), bins))
+    }
+
+    fn psi(&self, bins: &Bins, floor: f64) -> Option<MetricValue> {
+        let index = psi::population_stability_index(&bins.p, &bins.q, floor);
+        Some(MetricValue::exact(index).with_p(psi::p_value(index, bins.p.len(), self.n_reference, self.n)))
+    }
+
+    fn psi_laplace(&self) -> Option<MetricValue> {
+        let bins = &self.deciles;
+        let index = psi::with_half_counts(&bins.reference, &bins.window);
+        Some(MetricValue::exact(index).with_p(psi::p_value(index, bins.p.len(), self.n_reference, self.n)))
+    }
+
+    fn psi_missing(&self) -> Option<MetricValue> {
+        let (missing_reference, missing) = (self.reference.missing(), self.window.missing());
+        let p = with_missing(&self.deciles.p, self.n_reference, missing_reference);
+        let q = with_missing(&self.deciles.q, self.n, missing);
+        let index = psi::population_stability_index(&p, &q, SHARE_FLOOR);
+        // A bin that is empty on both sides takes no degree of freedom.
+        let bins = self.deciles.p.len() + usize::from(missing_reference + missing > 0);
+        let p_value = psi::p_value(index, bins, self.n_reference + missing_reference, self.n + missing);
+        Some(MetricValue::exact(index).with_p(p_value))
+    }
+
+    fn kl(&self, coded_by: &[f64], of: &[f64]) -> Option<MetricValue> {
+        let divergence = kullback_leibler::kullback_leibler_divergence(coded_by, of, SHARE_FLOOR);
+        let p_value = kullback_leibler::p_value(divergence, of.len(), self.n_reference, self.n);
+        Some(MetricValue::exact(divergence).with_p(p_value))
+    }
+
+    fn ks(&self) -> Option<BinnedDistance> {
+        kolmogorov_smirnov::binned_distance(self.reference.counts(), self.window.counts(), &self.layout.atoms())
+    }
+
+    fn wasserstein(&self) -> Option<BinnedDistance> {
+        *self.wasserstein.get_or_init(|| {
+            let (reference, window) = (side(self.reference)?, side(self.window)?);
+            wasserstein::binned_distance(reference, window, self.layout.edges())
+        })
+    }
+
+    /// Difference of the means in standard deviations of the reference.
+    fn mean_shift(&self) -> Option<MetricValue> {
+        let (before, now) = (self.moments(self.reference)?, self.moments(self.window)?);
+        let p_value = welch::welch_t_test(before, now).map(|(_, p_value)| p_value);
+        let shift = (now.mean - before.mean) / self.reference.std(self.layout)?;
+        Some(MetricValue::exact(shift).with_p(p_value))
+    }
+
+    fn variance_ratio(&self) -> Option<MetricValue> {
+        let (before, now) = (self.moments(self.reference)?, self.moments(self.window)?);
+        let ratio = now.variance / before.variance;
+        let kurtosis = self.reference.kurtosis(self.layout).unwrap_or(f64::NAN);
+        Some(MetricValue::exact(ratio).with_p(variance_ratio::p_value(ratio, kurtosis, self.n_reference, self.n)))
+    }
+
+    fn moments(&self, profile: &NumericProfile) -> Option<Moments> {
+        let (n, std) = (profile.n(), profile.std(self.layout)?);
+        // 0 / 0 for a single value: it has no sample variance.
+        Some(Moments { n, mean: profile.mean()?, variance: std * std * (n as f64 / (n as f64 - 1.0)) })
+    }
+}
+
+fn side(profile: &NumericProfile) -> Option<wasserstein::Side<'_>> {
+    let (mean, min, max) = (profile.mean()?, profile.min()?, profile.max()?);
+    Some(wasserstein::Side { counts: profile.counts(), mean, min, max })
+}
+
+/// Of the window alone. A mean of sums beyond the largest double is undefined rather than infinite.
+fn described(value: Option<f64>) -> Option<MetricValue> {
+    Some(MetricValue { value, bound: None, p_value: None })
+}
+
+fn bounded(distance: BinnedDistance, unit: f64) -> MetricValue {
+    MetricValue { value: Some(distance.value / unit), bound: Some(distance.bound / unit), p_value: None }
+}
