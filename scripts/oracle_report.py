@@ -2,8 +2,10 @@
 """What oracle_report.sh needs to know of the oracle's files.
 
 options SPEC.json            the options of `driftline report` for a specification, one a line
-coverage OURS EXPECTED.json  fails if a value of a feature is not given (performance is not asked for)
-edge-cases CASES.json OUT    one folder per case with reference.jsonl, current.jsonl and expected.json
+coverage OURS EXPECTED.json  fails if a value of a feature or of performance is not given
+edge-cases CASES.json OUT    one folder per case with reference.jsonl, current.jsonl, options and expected.json
+joint-columns CBPE_MMD.json  the columns that are compared together, separated by commas
+joint-expected CBPE_MMD.json the estimates and discrepancies, in the shape that compare.py and coverage read
 """
 import json
 import pathlib
@@ -45,6 +47,9 @@ def coverage(ours, expected):
                     continue
                 if (window["index"], feature, metric) not in given:
                     yield window["index"], feature, metric
+        for metric in window.get("performance") or {}:
+            if (window["index"], "_performance", metric) not in given:
+                yield window["index"], "_performance", metric
 
 
 def rows(values, total):
@@ -71,6 +76,34 @@ def edge_cases(cases, out):
             write_rows(folder / "current.jsonl", rows(current, case["cur_rows"]))
             expected = {"windows": [{"index": 0, "features": {"x": case["expected"]}}]}
             (folder / "expected.json").write_text(json.dumps(expected))
+            (folder / "options").write_text("")
+    performance_edge_cases(cases, out)
+
+
+def performance_edge_cases(cases, out):
+    for kind in ("binary", "regression"):
+        for case in cases[kind]:
+            folder = out / f"{kind}_{case['name']}"
+            folder.mkdir(parents=True)
+            columns = {name: case[name] for name in ("label", "prediction", "score") if name in case}
+            lines = [json.dumps(dict(zip(columns, row))) + "\n" for row in zip(*columns.values())]
+            for side in ("reference", "current"):
+                (folder / f"{side}.jsonl").write_text("".join(lines))
+            window = {"index": 0, "features": {}, "performance": case["expected"]}
+            (folder / "expected.json").write_text(json.dumps({"windows": [window]}))
+            spec = {"window": {"kind": "all"}, "performance": {"kind": kind, **{name: name for name in columns}}}
+            (folder / "options").write_text("\n".join(options(spec)))
+
+
+def joint_expected(document):
+    """Estimates stand under `_performance`, discrepancies under `_joint`."""
+    names = {"sigma": "mmd_sigma", "m": "mmd_n_ref", "n": "mmd_n"}
+    windows = []
+    for window in document["windows"]:
+        joint = {names.get(key, key): value for key, value in window.get("mmd", {}).items()}
+        estimates = window.get("cbpe_always_calibrated") or {}
+        windows.append({"index": window["index"], "features": {"_joint": joint}, "performance": estimates})
+    return {"windows": windows}
 
 
 if __name__ == "__main__":
@@ -81,5 +114,9 @@ if __name__ == "__main__":
         absent = list(coverage(pathlib.Path(sys.argv[2]).read_text().splitlines(), document))
         if absent:
             sys.exit(f"{len(absent)} values not given, such as {absent[:5]}")
+    elif sys.argv[1] == "joint-columns":
+        print(",".join(document["mmd_columns"]))
+    elif sys.argv[1] == "joint-expected":
+        print(json.dumps(joint_expected(document)))
     else:
         edge_cases(document, pathlib.Path(sys.argv[3]))

@@ -34,11 +34,26 @@ compare() {
     fi
 }
 
+# compare_joint NAME REFERENCE CURRENT SPEC: estimates without labels, and the numeric columns together
+compare_joint() {
+    local name=$1 reference=$2 current=$3 spec=$4 cbpe_mmd=$shared/oracle/expected/$1.cbpe_mmd.json
+    mapfile -t options < <("$python" scripts/oracle_report.py options "$spec")
+    echo "== $name: estimates and joint discrepancy"
+    "$python" scripts/oracle_report.py joint-expected "$cbpe_mmd" >"$work/joint-expected.json"
+    if ! "$DRIFTLINE" report --reference "$reference" --current "$current" "${options[@]}" --mmd --format jsonl \
+            --features "$("$python" scripts/oracle_report.py joint-columns "$cbpe_mmd")" --output "$work/joint.jsonl" \
+        || ! "$python" "$shared/oracle/compare.py" --ours "$work/joint.jsonl" --expected "$work/joint-expected.json" \
+        || ! "$python" scripts/oracle_report.py coverage "$work/joint.jsonl" "$work/joint-expected.json"; then
+        failed+=("$name: estimates and joint discrepancy")
+    fi
+}
+
 for directory in "$shared"/data/*/; do
     name=$(basename "$directory")
     [ -f "$directory/spec.json" ] || continue
     compare "$name" "$directory/reference.parquet" "$directory/current.parquet" "$directory/spec.json" \
         "$shared/oracle/expected/$name.json"
+    compare_joint "$name" "$directory/reference.parquet" "$directory/current.parquet" "$directory/spec.json"
 done
 
 # the generated set: small in both formats, large from Parquet
@@ -50,6 +65,10 @@ synth() {
         compare "$name" "$work/$name/reference.$format" "$work/$name/current.$format" \
             "$shared/oracle/specs/synth.json" "$shared/oracle/expected/$name.json"
     done
+    if [ -f "$shared/oracle/expected/$name.cbpe_mmd.json" ]; then
+        compare_joint "$name" "$work/$name/reference.parquet" "$work/$name/current.parquet" \
+            "$shared/oracle/specs/synth.json"
+    fi
     rm -rf "${work:?}/$name"
 }
 synth synth_small 48000 12000 parquet jsonl
@@ -59,8 +78,9 @@ synth synth_small 48000 12000 parquet jsonl
 "$python" scripts/oracle_report.py edge-cases "$shared/oracle/expected/edge_cases.json" "$work/edge"
 for directory in "$work"/edge/*/; do
     name=$(basename "$directory")
+    mapfile -t options <"$directory/options"
     if ! "$DRIFTLINE" report --reference "$directory/reference.jsonl" --current "$directory/current.jsonl" \
-            --exact --format jsonl --output "$work/$name.jsonl" \
+            "${options[@]}" --exact --format jsonl --output "$work/$name.jsonl" \
         || ! "$python" "$shared/oracle/compare.py" --ours "$work/$name.jsonl" --expected "$directory/expected.json" \
             >"$work/log" \
         || ! "$python" scripts/oracle_report.py coverage "$work/$name.jsonl" "$directory/expected.json"; then

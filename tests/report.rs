@@ -306,3 +306,152 @@ fn an_identifier_is_left_out_and_said_so_unless_asked_for() {
     assert!(text.contains("note: `user` has 1500 categories in 1500 rows, it looks like an identifier"), "{text}");
     assert!(files.report(&with(&same, &["--features", "user,x"])).contains("compared   2 features in"));
 }
+
+/// 600 rows of a binary model: right until row 300, then wrong every third time; the last 100 labels are missing.
+fn scored(files: &Files) {
+    let row = |i: usize, drifted: bool| {
+        let label = i.is_multiple_of(2);
+        let wrong = if drifted { i.is_multiple_of(3) } else { i.is_multiple_of(10) };
+        let prediction = label != wrong;
+        let score = if prediction { 0.7 + 0.02 * (i % 10) as f64 } else { 0.1 + 0.02 * (i % 10) as f64 };
+        (i, label, u8::from(prediction), score)
+    };
+    let line = |(i, label, prediction, score): (usize, bool, u8, f64), labelled: bool| {
+        let label = if labelled { u8::from(label).to_string() } else { String::new() };
+        format!("2026-01-01T{:02}:{:02}:00Z,{},{label},{prediction},{score:.2}\n", i / 60, i % 60, i % 7)
+    };
+    let header = "at,x,y,p,s\n";
+    let reference: String = (0..400).map(|i| line(row(i, false), true)).collect();
+    let current: String = (0..600).map(|i| line(row(i, i >= 300), i < 500)).collect();
+    files.write("scored.csv", &format!("{header}{reference}"));
+    files.write("live.csv", &format!("{header}{current}"));
+}
+
+const SCORED: [&str; 13] = [
+    "--reference",
+    "scored.csv",
+    "--current",
+    "live.csv",
+    "--features",
+    "x",
+    "--task",
+    "binary",
+    "--label",
+    "y",
+    "--prediction",
+    "p",
+    "--score=s",
+];
+
+#[test]
+fn performance_is_realised_where_labels_are_known_and_estimated_where_not() {
+    let files = Files::new();
+    scored(&files);
+    let text = files.report(&with(&SCORED, &["--windows", "count:200"]));
+    insta::assert_snapshot!(text, @r"
+    reference  scored.csv  400 rows
+    current    live.csv  600 rows
+    compared   1 feature in 3 windows (count:200)
+
+    window 0  rows 0 to 199  200 rows: no drift
+      performance on 200 labels: accuracy 0.9 (reference 0.9), f1 0.8889 (reference 0.8889), roc_auc 0.8 (reference 0.8)
+      estimated by its scores: accuracy 0.9, f1 0.8889, roc_auc 0.9
+    window 1  rows 200 to 399  200 rows: no drift
+      performance on 200 labels: accuracy 0.78 (reference 0.9), f1 0.7684 (reference 0.8889), roc_auc 0.7161 (reference 0.8)
+      estimated by its scores: accuracy 0.9056, f1 0.9046, roc_auc 0.9143
+    window 2  rows 400 to 599  200 rows: no drift
+      performance on 100 labels: accuracy 0.67 (reference 0.9), f1 0.6667 (reference 0.8889), roc_auc 0.6272 (reference 0.8)
+      estimated by its scores: accuracy 0.9103, f1 0.9167, roc_auc 0.9256
+
+    nothing drifted in 3 windows
+    drift means PSI > 0.1 and adjusted p < 0.01 (Benjamini-Hochberg over the tests of a window)
+    ");
+    let lines = files.report(&with(&SCORED, &["--windows", "count:200", "--format", "jsonl"]));
+    // right but for every tenth row
+    assert_eq!(value(&lines, 0, "_performance", "accuracy"), 0.9);
+    assert_eq!(value(&lines, 2, "_performance", "n"), 100.0);
+    assert_eq!(value(&lines, 0, "_performance", "tp"), 80.0);
+    // estimates count every row, labelled or not
+    let expected_rows: f64 = ["exp_tp", "exp_fp", "exp_fn", "exp_tn"]
+        .iter()
+        .map(|key| value(&lines, 2, "_performance", key).as_f64().unwrap())
+        .sum();
+    assert!((expected_rows - 200.0).abs() < 1e-9, "{expected_rows} rows");
+}
+
+#[test]
+fn a_reference_without_labels_leaves_estimates_out_and_says_so() {
+    let files = Files::new();
+    scored(&files);
+    files.write("unlabelled.csv", "x,p,s\n1,1,0.9\n2,0,0.1\n");
+    let arguments = with(&["--reference", "unlabelled.csv"], &SCORED[2..]);
+    let text = files.report(&arguments);
+    assert!(text.contains("note: `y` is not in the reference: its performance and estimates are not given"), "{text}");
+    assert!(!text.contains("estimated"), "{text}");
+}
+
+#[test]
+fn detectors_say_at_which_row_and_time_a_signal_changed() {
+    let files = Files::new();
+    scored(&files);
+    let detectors = ["--detectors", "adwin(clock=1),ddm", "--signal", "error", "--timestamp", "at"];
+    let text = files.report(&[SCORED.as_slice(), &detectors, &["--windows", "count:200"]].concat());
+    let told: Vec<&str> = text.lines().filter(|line| line.contains("error by") || line.contains("seen at")).collect();
+    insta::assert_debug_snapshot!(told, @r#"
+    [
+        "error by adwin(clock=1): 1 change in 500 values",
+        "  seen at row 447  2026-01-01T07:27:00Z  window 2",
+        "error by ddm: 1 change in 500 values",
+        "  seen at row 348  2026-01-01T05:48:00Z  window 1",
+    ]
+    "#);
+    let lines =
+        files.report(&[SCORED.as_slice(), &detectors, &["--format", "jsonl", "--windows", "count:200"]].concat());
+    let change = lines.lines().find(|line| line.contains("change_point") && line.contains("ddm")).unwrap();
+    insta::assert_snapshot!(change, @r#"{"window":1,"feature":"error","metric":"change_point","value":348,"detector":"ddm","event_time":"2026-01-01T05:48:00Z"}"#);
+    let document = files.report(&[SCORED.as_slice(), &detectors, &["--format", "json"]].concat());
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["changes"][0]["signal"], "error");
+    assert_eq!(document["changes"][0]["values"], 500);
+}
+
+#[test]
+fn detectors_refuse_what_they_cannot_take() {
+    let files = Files::new();
+    scored(&files);
+    let base = ["--reference", "scored.csv", "--current", "live.csv"];
+    let expect = |more: &[&str], parts: &[&str]| {
+        let (code, message) = files.failure(&with(&base, more));
+        assert_eq!(code, Some(2), "{message}");
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in {message:?}");
+        }
+    };
+    expect(
+        &["--detectors", "ddm", "--signal", "s"],
+        &["--detectors ddm: takes 0 or 1, and `s` holds 0.1 in row 1 (the first is 1)"],
+    );
+    expect(&["--detectors", "ddm", "--signal", "error"], &["for the model's errors give --task"]);
+    expect(&["--detectors", "ddm", "--signal", "z"], &["no column `z`"]);
+    expect(&["--detectors", "dmm", "--signal", "s"], &["`dmm` is not a change detector; there are adwin"]);
+    expect(&["--detectors", "ddm"], &["--signal"]);
+}
+
+#[test]
+fn features_together_are_compared_by_their_first_complete_rows() {
+    let files = Files::new();
+    // the same values in each column, but in the current file they go together
+    let rows = |together: bool| -> String {
+        let pair = |i: usize| (i % 20, if together { i % 20 } else { (i * 7 + i / 20) % 20 });
+        (0..400).map(pair).map(|(x, y)| format!("{x},{y}\n")).collect()
+    };
+    files.write("r.csv", &format!("x,y\n{}", rows(false)));
+    files.write("c.csv", &format!("x,y\n{}", rows(true)));
+    let lines = files.report(&["--reference", "r.csv", "--current", "c.csv", "--mmd", "--format", "jsonl"]);
+    assert_eq!(value(&lines, 0, "x", "ks"), 0.0);
+    assert_eq!(value(&lines, 0, "y", "ks"), 0.0);
+    let discrepancy = value(&lines, 0, "_joint", "mmd2_unbiased").as_f64().unwrap();
+    assert!(discrepancy > 0.05, "{discrepancy}");
+    let same = files.report(&["--reference", "r.csv", "--current", "r.csv", "--mmd"]);
+    assert!(same.contains("all numeric features together: MMD^2 "), "{same}");
+}

@@ -1,11 +1,16 @@
 //! `driftline report`: what drifted between a reference file and a current file, window by window, without Kafka.
 //!
 //! `windows` cuts the current rows, `plan` decides which columns are compared as what, `compute` computes them,
-//! `verdict` judges, `explain` says what moved, `text` and `json` write. All but this file are pure apart from reading the two tables.
+//! `performance` how well the model did, `joint` all numeric features together, `changes` where a signal changed;
+//! `verdict` judges, `explain` says what moved, `text` and `json` write. All but this file are pure apart from reading
+//! the two tables.
 
+mod changes;
 mod compute;
 mod explain;
+mod joint;
 mod json;
+mod performance;
 mod plan;
 mod text;
 mod verdict;
@@ -20,7 +25,8 @@ use clap::{Args, ValueEnum};
 
 use crate::config::model::Model;
 use crate::reference::table::{TableError, TableFile};
-use crate::stats::rows::numeric::Depth;
+use crate::stats::change::method::{Method, parse_list};
+use crate::stats::rows::numeric::{Depth, Metrics};
 
 pub use verdict::Thresholds;
 pub use windows::WindowSpec;
@@ -39,7 +45,9 @@ const EXIT_UNDECIDED: u8 = 4;
 #[command(after_help = "Examples:
   driftline report --reference train.parquet --current live.parquet --windows count:5000
   driftline report --reference train.csv --current live.csv --windows time:1h --timestamp event_time
-  driftline report --reference train.parquet --current live.parquet --windows column:month --format jsonl")]
+  driftline report --reference train.parquet --current live.parquet --windows column:month --format jsonl
+  driftline report --reference train.csv --current live.csv --task binary --label y --prediction p --score s
+  driftline report --reference train.csv --current live.csv --detectors 'adwin,page_hinkley(threshold=20)' --signal amount")]
 pub struct ReportArgs {
     /// Rows from when all was well: Parquet, CSV (with a header) or JSONL.
     #[arg(long, value_name = "FILE")]
@@ -92,12 +100,31 @@ pub struct ReportArgs {
     /// Also compute the exact law of KS (`ks_p_exact`) where both sides have at most 10 000 values; slow.
     #[arg(long)]
     pub exact: bool,
+    /// Also compare all numeric features together: squared maximum mean discrepancy of the first 500 complete rows.
+    #[arg(long)]
+    pub mmd: bool,
+    /// Change detectors that read the current rows in file order: adwin, page_hinkley, ddm, eddm, hddm_a, hddm_w, fhddm,
+    /// kswin; parameters in parentheses, `adwin(delta=0.05,clock=1)`.
+    #[arg(long, value_name = "LIST", requires = "signal", value_parser = parse_detectors)]
+    pub detectors: Option<Detectors>,
+    /// Columns that the detectors read. `error`, where no column has this name: 1 where prediction and label differ (of
+    /// a regression model the absolute error); needs --task.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', requires = "detectors")]
+    pub signal: Vec<String>,
     /// Exit with 1 when a feature has drifted in any window.
     #[arg(long)]
     pub fail_on_drift: bool,
     /// Where to write; `-` is the standard output.
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
+}
+
+/// Change detectors, as `--detectors` lists them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detectors(pub Vec<Method>);
+
+fn parse_detectors(text: &str) -> Result<Detectors, String> {
+    parse_list(text).map(Detectors)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -166,7 +193,11 @@ pub struct Report {
     pub verdicts: Vec<verdict::WindowVerdict>,
     /// What was left out, and why.
     pub notes: Vec<String>,
-    pub performance: Option<Performance>,
+    pub performance: Option<performance::PerformanceReport>,
+    /// By window; empty where not asked for.
+    pub joint: Vec<Metrics>,
+    /// By signal and detector.
+    pub changes: Vec<changes::SignalChanges>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,7 +226,7 @@ pub fn run(arguments: &ReportArgs, model: Option<&Model>) -> ExitCode {
 
 /// Reads both files and computes everything.
 pub fn build(arguments: &ReportArgs, model: Option<&Model>) -> Result<Report, ReportError> {
-    let performance = performance(arguments)?;
+    let outcomes = outcome_columns(arguments)?;
     let reference = TableFile::open(&arguments.reference)?;
     let current = TableFile::open(&arguments.current)?;
     let depth = match (arguments.format, arguments.exact) {
@@ -204,10 +235,26 @@ pub fn build(arguments: &ReportArgs, model: Option<&Model>) -> Result<Report, Re
         (Format::Json | Format::Jsonl, false) => Depth::Full,
     };
     let cut = windows::cut(&arguments.windows, arguments.timestamp.as_deref(), &current)?;
-    let mut plan = plan::plan(arguments, model, performance.as_ref(), &reference, &current)?;
+    let mut plan = plan::plan(arguments, model, outcomes.as_ref(), &reference, &current)?;
     plan.notes.extend(cut.note.clone());
     let (features, identifiers) = compute::compute(&plan.features, &reference, &current, &cut, depth)?;
     plan.notes.extend(identifiers);
+    let performance = match &outcomes {
+        Some(columns) => Some(performance::compute(columns, &reference, &current, &cut)?),
+        None => None,
+    };
+    plan.notes.extend(performance.iter().filter_map(|(_, note)| note.clone()));
+    let joint = match arguments.mmd {
+        true => joint::compute(&plan.features, outcomes.as_ref(), &reference, &current, &cut)?,
+        false => Vec::new(),
+    };
+    let request = changes::Request {
+        methods: arguments.detectors.as_ref().map_or(&[], |detectors| &detectors.0),
+        signals: &arguments.signal,
+        timestamp: arguments.timestamp.as_deref(),
+        performance: outcomes.as_ref(),
+    };
+    let changes = changes::find(&request, &current, &cut)?;
     let thresholds = Thresholds {
         psi_above: arguments.psi_above,
         significance: arguments.significance,
@@ -224,11 +271,13 @@ pub fn build(arguments: &ReportArgs, model: Option<&Model>) -> Result<Report, Re
         features,
         verdicts,
         notes: plan.notes,
-        performance,
+        performance: performance.map(|(performance, _)| performance),
+        joint,
+        changes,
     })
 }
 
-fn performance(arguments: &ReportArgs) -> Result<Option<Performance>, ReportError> {
+fn outcome_columns(arguments: &ReportArgs) -> Result<Option<Performance>, ReportError> {
     let (Some(task), Some(label)) = (arguments.task, &arguments.label) else { return Ok(None) };
     let usage = |text: &str| Err(ReportError::Usage(text.to_string()));
     let mut scores = BTreeMap::new();

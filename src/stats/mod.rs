@@ -3,14 +3,16 @@
 //! `layout` says how a reference cuts a feature into bins or categories, `profile` holds what a pane keeps of a
 //! feature under a layout, `aggregate` lets DataFusion build profiles, and `evaluate` turns two profiles of one
 //! layout (reference and window) into named metrics, those of a `selection`. `rows` holds the exact statistics on the
-//! values themselves. The other files hold one statistic each, as functions of shares, counts or moments, with its law
-//! under no drift; what bins hide of a statistic is in its bound. Definitions and names are those of
-//! docs/statistics.md. To add a statistic: one file with the function, its source and tests; a row in
-//! `evaluate/numeric.rs` or `evaluate/categorical.rs`; a row in `rules/metrics.rs`; a row in the docs.
+//! values themselves, `performance` how well a model does by its labels, `change` the detectors that read a signal value
+//! by value. The other files hold one statistic each, as functions of shares, counts or moments, with its law under no
+//! drift; what bins hide of a statistic is in its bound. Definitions and names are those of docs/statistics.md. To add a
+//! statistic: one file with the function, its source and tests; a row in `evaluate/numeric.rs` or
+//! `evaluate/categorical.rs`; a row in `rules/metrics.rs`; a row in the docs.
 
 pub mod aggregate;
 pub mod categorical_profile;
 pub mod cells;
+pub mod change;
 pub mod chi_square;
 pub mod cramer_von_mises;
 pub mod edges;
@@ -26,6 +28,7 @@ pub mod layout;
 pub mod metric;
 pub mod multiple_testing;
 pub mod numeric_profile;
+pub mod performance;
 pub mod profile;
 pub mod proportions;
 pub mod psi;

@@ -5,10 +5,15 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::changes::{RowEvent, SignalChanges};
+use super::joint::JOINT_FEATURE;
+use super::performance::PERFORMANCE_FEATURE;
 use super::verdict::Cause;
+use super::windows::instant;
 use super::{Report, Source};
 use crate::config::model::Kind;
 use crate::stats::metric::BinShare;
+use crate::stats::rows::numeric::Metrics;
 
 /// Version of the document's shape.
 const FORMAT_VERSION: u32 = 1;
@@ -21,16 +26,54 @@ struct Line<'a> {
     value: Option<f64>,
 }
 
-/// Window by window, feature by feature.
+/// A change: `value` is the row at which it was seen, `window` the one that the row is in.
+#[derive(Serialize)]
+struct ChangeLine<'a> {
+    window: Option<usize>,
+    feature: &'a str,
+    metric: &'static str,
+    value: usize,
+    detector: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_time: Option<String>,
+}
+
+/// Window by window, feature by feature; then changes, signal by signal.
 pub fn write_lines(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for window in 0..report.windows.len() {
         for feature in &report.features {
-            for (metric, value) in &feature.windows[window].metrics {
-                let line = Line { window, feature: &feature.name, metric, value: *value };
+            write_metrics(out, window, &feature.name, &feature.windows[window].metrics)?;
+        }
+        if let Some(metrics) = report.joint.get(window) {
+            write_metrics(out, window, JOINT_FEATURE, metrics)?;
+        }
+        if let Some(performance) = &report.performance {
+            write_metrics(out, window, PERFORMANCE_FEATURE, &performance.windows[window])?;
+        }
+    }
+    for found in &report.changes {
+        for (metric, events) in [("change_point", &found.changes), ("change_warning", &found.warnings)] {
+            for event in events {
+                let line = ChangeLine {
+                    window: event.window,
+                    feature: &found.signal,
+                    metric,
+                    value: event.row,
+                    detector: found.method.to_string(),
+                    event_time: event.event_time_ms.map(instant),
+                };
                 serde_json::to_writer(&mut *out, &line)?;
                 out.write_all(b"\n")?;
             }
         }
+    }
+    Ok(())
+}
+
+fn write_metrics(out: &mut impl Write, window: usize, feature: &str, metrics: &Metrics) -> io::Result<()> {
+    for (metric, value) in metrics {
+        serde_json::to_writer(&mut *out, &Line { window, feature, metric, value: *value })?;
+        out.write_all(b"\n")?;
     }
     Ok(())
 }
@@ -44,7 +87,36 @@ struct Document<'a> {
     thresholds: ThresholdsOut,
     drifted: bool,
     windows: Vec<WindowOut<'a>>,
+    /// Of the reference's own rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference_performance: Option<BTreeMap<&'a str, Option<f64>>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<ChangesOut<'a>>,
     notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ChangesOut<'a> {
+    signal: &'a str,
+    detector: String,
+    values: usize,
+    changes: Vec<EventOut>,
+    warnings: Vec<EventOut>,
+}
+
+#[derive(Serialize)]
+struct EventOut {
+    /// The first row of the file is 0.
+    row: usize,
+    window: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_time: Option<String>,
+}
+
+impl From<&RowEvent> for EventOut {
+    fn from(event: &RowEvent) -> Self {
+        Self { row: event.row, window: event.window, event_time: event.event_time_ms.map(instant) }
+    }
 }
 
 #[derive(Serialize)]
@@ -82,6 +154,10 @@ struct WindowOut<'a> {
     too_small: Vec<&'a str>,
     tests: usize,
     features: BTreeMap<&'a str, FeatureOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joint: Option<BTreeMap<&'a str, Option<f64>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    performance: Option<BTreeMap<&'a str, Option<f64>>>,
 }
 
 #[derive(Serialize)]
@@ -116,10 +192,26 @@ pub fn write_document(out: &mut impl Write, report: &Report) -> Result<(), Strin
         },
         drifted: report.verdicts.iter().any(|verdict| verdict.has_drift()),
         windows: (0..report.windows.len()).map(|index| window(report, index)).collect(),
+        reference_performance: report.performance.as_ref().map(|performance| by_name(&performance.reference)),
+        changes: report.changes.iter().map(changes).collect(),
         notes: &report.notes,
     };
     serde_json::to_writer_pretty(&mut *out, &document).map_err(|error| error.to_string())?;
     out.write_all(b"\n").map_err(|error| error.to_string())
+}
+
+fn by_name(metrics: &Metrics) -> BTreeMap<&str, Option<f64>> {
+    metrics.iter().copied().collect()
+}
+
+fn changes(found: &SignalChanges) -> ChangesOut<'_> {
+    ChangesOut {
+        signal: &found.signal,
+        detector: found.method.to_string(),
+        values: found.values,
+        changes: found.changes.iter().map(EventOut::from).collect(),
+        warnings: found.warnings.iter().map(EventOut::from).collect(),
+    }
 }
 
 fn window(report: &Report, index: usize) -> WindowOut<'_> {
@@ -151,5 +243,7 @@ fn window(report: &Report, index: usize) -> WindowOut<'_> {
         too_small: verdict.too_small.iter().map(|position| name(*position)).collect(),
         tests: verdict.tests,
         features: features.collect(),
+        joint: report.joint.get(index).map(by_name),
+        performance: report.performance.as_ref().map(|performance| by_name(&performance.windows[index])),
     }
 }

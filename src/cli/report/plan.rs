@@ -96,7 +96,7 @@ pub fn plan(
 }
 
 impl Performance {
-    fn columns(&self) -> impl Iterator<Item = &str> {
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.label.as_str())
             .chain(self.prediction.as_deref())
             .chain(self.scores.values().map(String::as_str))

@@ -4,9 +4,17 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::Report;
+use super::changes::SignalChanges;
+use super::compute::short;
 use super::explain::{probability, what_moved};
+use super::performance::headline;
 use super::verdict::{Cause, Drift, WindowVerdict};
+use super::windows::instant;
 use crate::config::model::Kind;
+use crate::stats::rows::numeric::Metrics;
+
+/// Changes written out per signal and detector.
+const SHOWN_CHANGES: usize = 20;
 
 struct Style {
     alarm: &'static str,
@@ -28,8 +36,16 @@ pub fn write(out: &mut impl Write, report: &Report, colour: bool) -> io::Result<
     writeln!(out)?;
     for index in 0..report.windows.len() {
         write_window(out, report, index, style)?;
+        write_joint(out, report, index)?;
+        write_performance(out, report, index)?;
     }
     writeln!(out)?;
+    if !report.changes.is_empty() {
+        for found in &report.changes {
+            write_changes(out, found, style)?;
+        }
+        writeln!(out)?;
+    }
     write_summary(out, report, style)?;
     for note in &report.notes {
         writeln!(out, "{}note: {note}{}", style.faint, style.reset)?;
@@ -59,6 +75,59 @@ fn write_window(out: &mut impl Write, report: &Report, index: usize, style: &Sty
         write_drift(out, report, index, drift, width.unwrap_or(0))?;
     }
     Ok(())
+}
+
+/// How well the model did, beside the reference; what it should have done, where labels are not needed for it.
+fn write_performance(out: &mut impl Write, report: &Report, index: usize) -> io::Result<()> {
+    let Some(performance) = &report.performance else { return Ok(()) };
+    let metrics = &performance.windows[index];
+    let labels = value(metrics, "n").unwrap_or(0.0) as usize;
+    let realised = headline(performance.task).into_iter().filter_map(|key| {
+        let beside = value(&performance.reference, key).map(|value| format!(" (reference {})", short(value)));
+        Some(format!("{key} {}{}", short(value(metrics, key)?), beside.unwrap_or_default()))
+    });
+    let realised: Vec<String> = realised.collect();
+    let realised = if realised.is_empty() { String::new() } else { format!(": {}", realised.join(", ")) };
+    writeln!(out, "  performance on {}{realised}", counted(labels, "label"))?;
+    let estimates = ["est_accuracy", "est_f1", "est_roc_auc"].into_iter();
+    let estimated: Vec<String> = estimates
+        .filter_map(|key| Some(format!("{} {}", key.trim_start_matches("est_"), short(value(metrics, key)?))))
+        .collect();
+    if !estimated.is_empty() {
+        writeln!(out, "  estimated by its scores: {}", estimated.join(", "))?;
+    }
+    Ok(())
+}
+
+fn write_joint(out: &mut impl Write, report: &Report, index: usize) -> io::Result<()> {
+    match report.joint.get(index).and_then(|metrics| value(metrics, "mmd2_unbiased")) {
+        Some(discrepancy) => writeln!(out, "  all numeric features together: MMD^2 {}", short(discrepancy)),
+        None => Ok(()),
+    }
+}
+
+fn value(metrics: &Metrics, key: &str) -> Option<f64> {
+    metrics.iter().find(|(name, _)| *name == key).and_then(|(_, value)| *value)
+}
+
+/// Changes of one signal as one detector saw them.
+fn write_changes(out: &mut impl Write, found: &SignalChanges, style: &Style) -> io::Result<()> {
+    let Style { alarm, faint, reset, .. } = style;
+    let head = format!("{} by {}", found.signal, found.method);
+    let values = counted(found.values, "value");
+    if found.changes.is_empty() {
+        return writeln!(out, "{faint}{head}: no change in {values}{reset}");
+    }
+    writeln!(out, "{head}: {alarm}{}{reset} in {values}", counted(found.changes.len(), "change"))?;
+    for change in found.changes.iter().take(SHOWN_CHANGES) {
+        let at = change.event_time_ms.map(|ms| format!("  {}", instant(ms))).unwrap_or_default();
+        let window = change.window.map(|window| format!("  window {window}")).unwrap_or_default();
+        writeln!(out, "  seen at row {}{at}{window}", change.row)?;
+    }
+    match found.changes.len().saturating_sub(SHOWN_CHANGES) {
+        0 => Ok(()),
+        more => writeln!(out, "  and {more} more (--format jsonl gives all)"),
+    }
 }
 
 fn write_drift(out: &mut impl Write, report: &Report, index: usize, drift: &Drift, width: usize) -> io::Result<()> {

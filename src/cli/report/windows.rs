@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use chrono::DateTime;
+use chrono::{DateTime, SecondsFormat};
 
 use super::ReportError;
 use crate::config::units::Span;
@@ -225,6 +225,12 @@ fn time_label(start_ms: i64, end_ms: i64) -> String {
         Some(time) => format!("{start} to {time} UTC"),
         None => format!("{start} to {end} UTC"),
     }
+}
+
+/// RFC 3339 in UTC, milliseconds where there are any.
+pub fn instant(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms)
+        .map_or_else(|| format!("{ms} ms"), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 fn minute_label(ms: i64) -> String {

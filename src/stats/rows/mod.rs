@@ -14,6 +14,7 @@ pub mod histogram;
 pub mod kolmogorov_smirnov;
 pub mod kolmogorov_smirnov_exact;
 pub mod mann_whitney;
+pub mod maximum_mean_discrepancy;
 pub mod numeric;
 pub mod sample;
 pub mod wasserstein;

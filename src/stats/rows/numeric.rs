@@ -249,7 +249,8 @@ impl NumericReference {
 }
 
 /// Not a number and infinity are undefined, as in JSON.
-pub(super) fn put(metrics: &mut Metrics, key: &'static str, value: f64) {
+/// Adds a value; what is not finite is undefined.
+pub fn put(metrics: &mut Metrics, key: &'static str, value: f64) {
     metrics.push((key, value.is_finite().then_some(value)));
 }
 
