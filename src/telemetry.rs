@@ -38,6 +38,8 @@ pub struct Metrics {
     pub windows_incomplete: IntCounterVec,
     pub open_panes: IntGauge,
     pub pane_bytes: IntGauge,
+    pub history_panes: IntGauge,
+    pub history_bytes: IntGauge,
     /// Watermark by model, epoch seconds.
     pub watermark_seconds: GaugeVec,
     pub rule_evaluations: IntCounterVec,
@@ -135,8 +137,11 @@ impl Metrics {
             "Windows closed with a known gap in their input; their alerts are muted.",
             &["model"],
         )?;
-        let open_panes = gauge("open_panes", "Panes held in memory.")?;
-        let pane_bytes = gauge("pane_bytes", "Approximate memory of the panes held, bytes.")?;
+        let open_panes = gauge("open_panes", "Panes held in memory that events can still change.")?;
+        let pane_bytes = gauge("pane_bytes", "Approximate memory of the open panes, bytes.")?;
+        let history_panes = gauge("history_panes", "Panes past revision that are kept for moving references.")?;
+        let history_bytes =
+            gauge("history_bytes", "Approximate memory of the panes kept for moving references, bytes.")?;
         let watermark_seconds = families.register("watermark_seconds", |name| {
             let help = "Event time up to which a model's windows are closed, epoch seconds.";
             GaugeVec::new(Opts::new(name, help), &["model"])
@@ -188,6 +193,8 @@ impl Metrics {
             windows_incomplete,
             open_panes,
             pane_bytes,
+            history_panes,
+            history_bytes,
             watermark_seconds,
             rule_evaluations,
             notifications,

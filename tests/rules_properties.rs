@@ -64,6 +64,7 @@ fn result(model: &str, index: i64, segment: Segment, features: BTreeMap<String, 
         reference_id: "ref1".into(),
         rows: 10_240,
         complete: true,
+        baseline: None,
         features,
     }
 }

@@ -21,7 +21,7 @@ use driftline::rules::RuleSet;
 use driftline::rules::judge::RulesJudge;
 use driftline::telemetry::Metrics;
 use driftline::windows::role::{WindowsRole, read_to_end};
-use driftline::windows::state::{References, WatchedModel, pane_width_ms};
+use driftline::windows::state::{References, pane_width_ms};
 use tokio_util::sync::CancellationToken;
 
 const MODEL: &str = "
@@ -48,6 +48,18 @@ rules:
     model: fraud@*
     window: 4m
     slide: 2m
+    when: {warn: psi > 0.10}
+  - name: sudden
+    model: fraud@*
+    segments: [country]
+    reference: {trailing: 3m}
+    when: {critical: psi > 0.25}
+  - name: against-before
+    model: fraud@*
+    window: 4m
+    slide: 2m
+    signal: prediction.score
+    reference: previous
     when: {warn: psi > 0.10}
 routes: [{match: {}, to: [hook]}]
 receivers: {hook: {webhook: {url: 'http://127.0.0.1:1/', allow_private: true}}}
@@ -138,11 +150,7 @@ fn windows(world: &World) -> WindowsRole {
         app: "sim".into(),
         instance: "0".into(),
         topics: Topics::new("sim"),
-        watched: Arc::new(vec![WatchedModel {
-            model: world.model.clone(),
-            specs: rules.window_specs(&world.model),
-            selection: rules.selection(&world.model),
-        }]),
+        watched: Arc::new(vec![rules.watched(&world.model)]),
         references: Arc::new(OneReference(world.reference.clone())),
         judge: Arc::new(move || Box::new(RulesJudge::new(rules.clone(), judge_metrics.clone()))),
         checkpoint_interval: Duration::from_millis(50),
@@ -164,11 +172,16 @@ fn read(log: &EmbeddedLog, stem: &str) -> Vec<(String, String)> {
     records
 }
 
+/// Keys of results against moving references have one more part.
+fn is_moving(key: &str) -> bool {
+    key.split('|').count() > 5
+}
+
 /// Windows of one minute and of four, over all events.
 fn is_done(log: &EmbeddedLog) -> bool {
     let results = read(log, "results");
     let closed: BTreeSet<&str> =
-        results.iter().map(|(key, _)| key.as_str()).filter(|key| key.contains("|all|")).collect();
+        results.iter().map(|(key, _)| key.as_str()).filter(|key| key.contains("|all|") && !is_moving(key)).collect();
     // 12 windows of one minute; those of four minutes start every two, the first and last hold two minutes.
     closed.len() == MINUTES as usize + MINUTES as usize / 2 + 1
 }
@@ -246,6 +259,10 @@ fn killed_processes_change_no_result_and_no_notification() {
     assert!(!notifications.is_empty(), "the drift is told");
     assert_eq!(dead_letters as i64, MINUTES * EVENTS_PER_MINUTE / 50, "each broken event is in the dead letter once");
     assert!(results.values().all(|revisions| revisions.len() == 1), "each window has one result");
+    let compared = results.iter().filter(|(key, values)| is_moving(key) && !values[0].contains("\"wanting\""));
+    let compared = compared.count();
+    assert!(compared >= 15, "{compared} windows are compared with those before them");
+    assert!(notifications.values().any(|told| told["rule"] == "sudden"), "and the drift is told against these too");
 
     let mut random = 42_u64;
     for seed in 0..4 {

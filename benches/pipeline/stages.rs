@@ -15,7 +15,7 @@ use driftline::rules::judge::RulesJudge;
 use driftline::telemetry::Metrics;
 use driftline::windows::result::WindowResult;
 use driftline::windows::role::{WindowsRole, read_to_end};
-use driftline::windows::state::{WatchedModel, pane_width_ms};
+use driftline::windows::state::pane_width_ms;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{PARTITIONS, START_MS};
@@ -185,16 +185,11 @@ fn ingest_role(world: &World, app: &str, metrics: &Metrics, status: StatusSink) 
 
 fn windows_role(world: &World, app: &str, metrics: &Metrics, status: StatusSink) -> WindowsRole {
     let (rules, judge_metrics) = (world.rules.clone(), metrics.clone());
-    let specs = rules.window_specs(&world.model);
     WindowsRole {
         app: app.into(),
         instance: "0".into(),
         topics: Topics::new(app),
-        watched: Arc::new(vec![WatchedModel {
-            model: world.model.clone(),
-            specs,
-            selection: rules.selection(&world.model),
-        }]),
+        watched: Arc::new(vec![rules.watched(&world.model)]),
         references: Arc::new(OneReference(world.reference.clone())),
         judge: Arc::new(move || Box::new(RulesJudge::new(rules.clone(), judge_metrics.clone()))),
         checkpoint_interval: Duration::from_secs(10),

@@ -101,7 +101,7 @@ fn act(args: &ReferenceArgs) -> Outcome {
             Ok(())
         }
         Action::Promote { model, name, id } => {
-            store.promote(model, name, id).map_err(failed)?;
+            store.promote(model, name, id, now_ms()).map_err(failed)?;
             println!("{model}/{name}: {id} is in force; `driftline run` takes it up at its next start");
             Ok(())
         }
@@ -157,12 +157,13 @@ fn build_one(
     let source = Source {
         file: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+        ..Source::default()
     };
     let reference = Reference::build(model, name, &table.batches, columns, source, now_ms())
         .map_err(|error| (1, format!("error: {}: {error}", path.display())))?;
     let stored = store.save(&reference).map_err(failed)?;
     if promote {
-        store.promote(&model.model, name, &reference.id).map_err(failed)?;
+        store.promote(&model.model, name, &reference.id, now_ms()).map_err(failed)?;
     }
     println!(
         "{}/{name}: {} rows, {} features, id {}{}\n  {}",

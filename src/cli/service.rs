@@ -26,7 +26,7 @@ use crate::rules::judge::RulesJudge;
 use crate::telemetry::Metrics;
 use crate::windows::judge::Judge;
 use crate::windows::role::WindowsRole;
-use crate::windows::state::{References, WatchedModel, WindowSpec, pane_width_ms};
+use crate::windows::state::{References, WindowSpec, pane_width_ms};
 
 use super::supervise::{Outages, watch_broker, with_restarts};
 
@@ -156,11 +156,7 @@ impl Assembly {
             )?;
         }
         if self.roles.windows {
-            let watched = self.models.iter().map(|model| WatchedModel {
-                model: model.clone(),
-                specs: specs(model),
-                selection: self.rules.selection(model),
-            });
+            let watched = self.models.iter().map(|model| self.rules.watched(model));
             let rules = self.rules.clone();
             let judge_metrics = self.metrics.clone();
             let role = WindowsRole {

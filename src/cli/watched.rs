@@ -53,7 +53,7 @@ pub fn labels(models: &[Arc<Model>], rules: &RuleSet) -> KnownLabels {
         rules: rules.rules().iter().map(|rule| rule.name.clone()).collect(),
         receivers: rules.receivers().keys().cloned().collect(),
         dead_letter_reasons: Reason::ALL.iter().map(|reason| reason.as_str().to_string()).collect(),
-        rule_outcomes: words(&["breached", "insignificant", "quiet"]),
+        rule_outcomes: words(&["breached", "insignificant", "no_reference", "quiet"]),
         delivery_outcomes: words(&["delivered", "retry", "permanent"]),
     }
 }

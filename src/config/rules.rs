@@ -30,7 +30,7 @@ pub struct RuleFile {
 pub struct Defaults {
     pub window: Option<Span>,
     pub min_samples: Option<u64>,
-    pub reference: Option<String>,
+    pub reference: Option<ReferenceChoice>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,8 +54,9 @@ pub struct Rule {
     /// Distance between window starts; default: the window's size (tumbling).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slide: Option<Span>,
+    /// What windows are compared with; default: `training`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference: Option<String>,
+    pub reference: Option<ReferenceChoice>,
     /// Effect sizes that are wrong, by severity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
@@ -76,6 +77,54 @@ pub struct Rule {
     /// Fires when no event of the model has arrived for a while. Excludes `when`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<Absent>,
+}
+
+/// What windows are compared with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ReferenceChoice {
+    /// Name of a reference of the model, or `previous`: the window before.
+    Name(String),
+    Moving(MovingChoice),
+}
+
+/// A reference that moves along with the windows: earlier windows, or those of another version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MovingChoice {
+    /// Everything in this time before the window's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trailing: Option<Span>,
+    /// Of that, only what lies at the same place in its day or week as the window, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same: Option<Season>,
+    /// Of other versions of the model that match this name or glob, instead of the window's own; without `trailing`
+    /// in the window's own time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Season {
+    HourOfDay,
+    HourOfWeek,
+}
+
+impl Season {
+    pub const fn period_ms(self) -> i64 {
+        match self {
+            Season::HourOfDay => 86_400_000,
+            Season::HourOfWeek => 7 * 86_400_000,
+        }
+    }
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Season::HourOfDay => "hour_of_day",
+            Season::HourOfWeek => "hour_of_week",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -13,6 +13,10 @@ impl Span {
         Self { ms }
     }
 
+    pub const fn from_days(days: i64) -> Self {
+        Self { ms: days * 86_400_000 }
+    }
+
     pub fn to_std(self) -> std::time::Duration {
         std::time::Duration::from_millis(self.ms.max(0) as u64)
     }

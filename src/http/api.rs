@@ -113,6 +113,8 @@ pub struct WindowsQuery {
     pub version: Option<String>,
     /// `all` (default: the whole only), or `column=value`.
     pub segment: Option<String>,
+    /// Name of a moving reference, such as `trailing 7d`; default: the stored one.
+    pub reference: Option<String>,
     pub limit: Option<String>,
     pub cursor: Option<String>,
 }
@@ -136,8 +138,12 @@ pub fn windows(view: &View, query: &WindowsQuery) -> Answer<Listing<WindowResult
     let place = |result: &WindowResult| -> WindowPlace {
         (-result.window.end_ms, result.window.start_ms, result.version.clone(), result.segment.to_string())
     };
-    let series = view.series().filter(|(key, _)| matches(key));
-    let mut results: Vec<&WindowResult> = series.flat_map(|(_, series)| series.values()).collect();
+    let mut results: Vec<&WindowResult> = match &query.reference {
+        None => view.series().filter(|(key, _)| matches(key)).flat_map(|(_, series)| series.values()).collect(),
+        Some(moving) => {
+            view.against(moving).filter(|(key, _)| matches(key)).flat_map(|(_, series)| series.values()).collect()
+        }
+    };
     results.sort_by_key(|result| place(result));
     page_of(results, place, query.limit.as_deref(), query.cursor.as_deref())
 }

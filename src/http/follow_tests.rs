@@ -93,6 +93,7 @@ fn result(rows: u64) -> Vec<u8> {
         reference_id: "abc".into(),
         rows,
         complete: true,
+        baseline: None,
         features: BTreeMap::new(),
     };
     serde_json::to_vec(&result).unwrap()

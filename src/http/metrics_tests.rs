@@ -21,6 +21,7 @@ fn result(model: &str, version: &str, hour: i64, psi: &[(&str, Option<f64>)]) ->
         reference_id: "abc".into(),
         rows: 10,
         complete: true,
+        baseline: None,
         features: features.collect(),
     }
 }

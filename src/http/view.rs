@@ -47,6 +47,8 @@ pub struct SeriesKey {
     pub version: String,
     pub segment: Segment,
     pub size_ms: i64,
+    /// Name of the moving reference compared with; `None`: the stored one.
+    pub moving: Option<String>,
 }
 
 /// Windows of one series by their start, epoch milliseconds.
@@ -127,6 +129,7 @@ impl View {
             version: result.version.clone(),
             segment: result.segment.clone(),
             size_ms: result.window.end_ms - result.window.start_ms,
+            moving: result.baseline.is_some().then(|| result.reference.clone()),
         };
         let most = if key.segment.is_all() {
             self.limits.windows
@@ -214,18 +217,23 @@ impl View {
         }
     }
 
-    /// Every series, ordered by model, version, segment (all events first), window size.
+    /// Every series against the stored reference, ordered by model, version, segment (all events first), window size.
     pub fn series(&self) -> impl Iterator<Item = (&SeriesKey, &Series)> {
-        self.series.iter()
+        self.series.iter().filter(|(key, _)| key.moving.is_none())
+    }
+
+    /// Every series against the moving reference of this name.
+    pub fn against<'a>(&'a self, moving: &'a str) -> impl Iterator<Item = (&'a SeriesKey, &'a Series)> {
+        self.series.iter().filter(move |(key, _)| key.moving.as_deref() == Some(moving))
     }
 
     pub fn get(&self, key: &SeriesKey) -> Option<&Series> {
         self.series.get(key)
     }
 
-    /// Series over all events of one model.
+    /// Series over all events of one model, against the stored reference.
     pub fn whole<'a>(&'a self, model: &'a str) -> impl Iterator<Item = (&'a SeriesKey, &'a Series)> {
-        self.series.iter().filter(move |(key, _)| key.model == model && key.segment.is_all())
+        self.series().filter(move |(key, _)| key.model == model && key.segment.is_all())
     }
 
     /// Names of all models of which a window or an episode is held.
@@ -238,13 +246,34 @@ impl View {
     }
 
     pub fn window(&self, model: &str, version: &str, segment: &Segment, window: Window) -> Option<&WindowResult> {
-        let key = SeriesKey {
+        self.series.get(&self.key_of(model, version, segment, window, None))?.get(&window.start_ms)
+    }
+
+    /// The series that a notification is about: against its moving reference, if it has one.
+    pub fn key_of_notification(&self, notification: &Notification, segment: &Segment) -> SeriesKey {
+        let Notification { model, version, window, reference, .. } = notification;
+        let moving = self.key_of(model, version, segment, *window, Some(reference));
+        match self.series.contains_key(&moving) {
+            true => moving,
+            false => SeriesKey { moving: None, ..moving },
+        }
+    }
+
+    fn key_of(
+        &self,
+        model: &str,
+        version: &str,
+        segment: &Segment,
+        window: Window,
+        moving: Option<&String>,
+    ) -> SeriesKey {
+        SeriesKey {
             model: model.to_string(),
             version: version.to_string(),
             segment: segment.clone(),
             size_ms: window.end_ms - window.start_ms,
-        };
-        self.series.get(&key)?.get(&window.start_ms)
+            moving: moving.cloned(),
+        }
     }
 
     pub fn episode(&self, id: &str) -> Option<&Episode> {

@@ -21,6 +21,7 @@ fn result(version: &str, hour: i64, psi: &[(&str, f64)]) -> WindowResult {
         reference_id: "abc".into(),
         rows: 10,
         complete: true,
+        baseline: None,
         features: features.collect(),
     }
 }

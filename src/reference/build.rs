@@ -240,7 +240,7 @@ pub(super) mod tests {
     }
 
     pub fn build(batches: &[RecordBatch]) -> Result<Reference, ReferenceError> {
-        let source = Source { file: "train.parquet".into(), sha256: "00".into() };
+        let source = Source { file: "train.parquet".into(), sha256: "00".into(), ..Source::default() };
         Reference::build(&model(), "training", batches, &BTreeMap::new(), source, 1_000)
     }
 

@@ -1,10 +1,11 @@
 //! References: what a model's features looked like when all was well.
 //!
 //! `build` turns rows into a [`Reference`], `column` says how a column of a file is read as numbers or categories,
-//! `store` keeps references as files, addressed by their content, and knows which one is current. To add another
-//! source of references, hand its rows to `Reference::build` as Arrow batches. `table` reads the files that
-//! references and reports are made from. To add a file format: one file in `table/` with a function from a path to
-//! a `Table`, and its extension in `table::Format`.
+//! `store` keeps references as files, addressed by their content, `promotions` knows which one is in force and which
+//! were, `diff` compares two of them, `moving` says what references that follow the stream are the union of. To add
+//! another source of references, hand its rows to `Reference::build` as Arrow batches. `table` reads the files that
+//! references and reports are made from. To add a file format: one file in `table/` with a function from a path to a
+//! `Table`, and its extension in `table::Format`.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +13,16 @@ use serde::{Deserialize, Serialize};
 
 pub mod build;
 pub mod column;
+pub mod diff;
+pub mod moving;
+pub mod promotions;
 pub mod segments;
 pub mod store;
 pub mod table;
 
 pub use crate::stats::profile::FeatureReference;
 pub use build::ReferenceError;
+pub use moving::MovingReference;
 pub use segments::SegmentReferences;
 pub use store::{ReferenceStore, StoreError};
 
@@ -44,14 +49,30 @@ pub struct Reference {
     pub segments: SegmentReferences,
 }
 
-/// The file a reference was built from.
+/// What a reference was built from: a file, or a stretch of the stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// File name, without its directory.
+    /// File name, without its directory; empty: the stream.
     pub file: String,
-    /// SHA-256 of the file, hexadecimal.
+    /// SHA-256 of the file, hexadecimal; empty for the stream.
     pub sha256: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stretch>,
+    /// Version of the model that the data belong to; `None`: not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// A stretch of event time in the model's topics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stretch {
+    /// Event time, [from, to), epoch milliseconds.
+    pub from_ms: i64,
+    pub to_ms: i64,
+    /// Offsets of the first event taken and after the last one, by topic and partition.
+    pub offsets: BTreeMap<String, BTreeMap<i32, (i64, i64)>>,
 }
 
 impl Reference {

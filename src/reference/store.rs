@@ -1,4 +1,4 @@
-//! References as files: `<model>/<name>/<id>.json`, and `<model>/<name>/current` with the id in force.
+//! References as files: `<model>/<name>/<id>.json`, and `<model>/<name>/current` with the id in force and those before.
 //!
 //! Files are written beside their place, synchronised and renamed, so that a reader sees a whole file or none; a
 //! reference never changes once written, since its name is the hash of its content.
@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::promotions::Promotions;
 use super::segments::{SegmentKey, SegmentReferences};
 use super::{FeatureReference, Reference, Source};
 use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout};
@@ -46,6 +47,26 @@ pub struct Listed {
     pub id: String,
     /// In force: what `current` names.
     pub current: bool,
+}
+
+/// What is said of a stored reference in a list. Its content is read over, not checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub created_ms: i64,
+    pub rows: u64,
+    pub source: Source,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    created_ms: i64,
+    content: ContentHead,
+}
+
+#[derive(Deserialize)]
+struct ContentHead {
+    rows: u64,
+    source: Source,
 }
 
 /// The file: the content, and what does not belong to it.
@@ -257,19 +278,55 @@ impl ReferenceStore {
 
     /// Id of the reference in force.
     pub fn current(&self, model: &str, name: &str) -> Result<String, StoreError> {
+        let promotions = self.promotions(model, name)?;
+        let current = promotions.current().ok_or_else(|| self.none_in_force(model, name))?;
+        Ok(checked(&current.id)?.to_string())
+    }
+
+    /// What is in force and what was before it; empty where nothing ever was.
+    pub fn promotions(&self, model: &str, name: &str) -> Result<Promotions, StoreError> {
         let path = self.folder(model, name)?.join(CURRENT);
-        let bytes = read(&path)?
-            .ok_or_else(|| missing(format!("in force for {model}/{name}: build or promote one"), &self.directory))?;
-        let id = String::from_utf8_lossy(&bytes).trim().to_string();
-        checked(&id)?;
-        Ok(id)
+        let Some(bytes) = read(&path)? else { return Ok(Promotions::default()) };
+        Promotions::parse(&String::from_utf8_lossy(&bytes)).ok_or_else(|| StoreError::Damaged {
+            path: path.display().to_string(),
+            reason: "its lines are not an id, a time, and `promoted` or `rolled-back`".into(),
+        })
     }
 
     /// Puts a stored, undamaged reference in force.
-    pub fn promote(&self, model: &str, name: &str, id: &str) -> Result<(), StoreError> {
+    pub fn promote(&self, model: &str, name: &str, id: &str, at_ms: i64) -> Result<(), StoreError> {
         let reference = self.load(model, name, id)?;
+        let mut promotions = self.promotions(model, name)?;
+        promotions.promote(&reference.id, at_ms);
+        self.put_in_force(model, name, &promotions)
+    }
+
+    /// Puts the reference in force that was before the last promotion; its id.
+    pub fn roll_back(&self, model: &str, name: &str, at_ms: i64) -> Result<String, StoreError> {
+        let mut promotions = self.promotions(model, name)?;
+        let nothing = || missing(format!("in force before the present one for {model}/{name}"), &self.directory);
+        let id = promotions.roll_back(at_ms).ok_or_else(nothing)?;
+        self.load(model, name, &id)?;
+        self.put_in_force(model, name, &promotions)?;
+        Ok(id)
+    }
+
+    fn put_in_force(&self, model: &str, name: &str, promotions: &Promotions) -> Result<(), StoreError> {
         let folder = self.folder(model, name)?;
-        write_whole(&folder, &folder.join(CURRENT), format!("{}\n", reference.id).as_bytes())
+        write_whole(&folder, &folder.join(CURRENT), promotions.write().as_bytes())
+    }
+
+    fn none_in_force(&self, model: &str, name: &str) -> StoreError {
+        missing(format!("in force for {model}/{name}: build or promote one"), &self.directory)
+    }
+
+    /// When a stored reference was built, of what, and how large it is.
+    pub fn summary(&self, listed: &Listed) -> Result<Summary, StoreError> {
+        let path = self.folder(&listed.model, &listed.name)?.join(format!("{}.json", checked(&listed.id)?));
+        let bytes = read(&path)?.ok_or_else(|| missing(listed.id.clone(), &self.directory))?;
+        let head: Head = serde_json::from_slice(&bytes)
+            .map_err(|error| StoreError::Damaged { path: path.display().to_string(), reason: error.to_string() })?;
+        Ok(Summary { created_ms: head.created_ms, rows: head.content.rows, source: head.content.source })
     }
 
     /// All stored references by model, name and id; files of other names are not looked at.
@@ -381,13 +438,13 @@ mod tests {
         store.save(&first).unwrap();
         store.save(&second).unwrap();
         assert!(matches!(store.load("fraud", "training", "current"), Err(StoreError::Missing { .. })));
-        store.promote("fraud", "training", &first.id).unwrap();
-        store.promote("fraud", "training", &second.id).unwrap();
+        store.promote("fraud", "training", &first.id, 1).unwrap();
+        store.promote("fraud", "training", &second.id, 2).unwrap();
         assert_eq!(store.load("fraud", "training", "current").unwrap().id, second.id);
         let in_force: Vec<String> =
             store.list().unwrap().into_iter().filter(|entry| entry.current).map(|entry| entry.id).collect();
         assert_eq!(in_force, [second.id]);
-        assert!(matches!(store.promote("fraud", "training", "0123"), Err(StoreError::Missing { .. })));
+        assert!(matches!(store.promote("fraud", "training", "0123", 3), Err(StoreError::Missing { .. })));
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::config::glob;
 use crate::config::model::{ALL_METRICS, Kind, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use crate::config::nearest::suggest;
 use crate::config::rules::{Include, Receiver, Route, RuleFile, Severity};
+use crate::config::units::Span;
 use crate::config::yaml::child;
+use crate::reference::moving::MovingReference;
 
 /// A compiled rule, the index of its file and its place there.
 pub type Placed = (usize, String, Rule);
@@ -182,7 +184,9 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
     segments(rule, pointer, models, found);
     let references: BTreeSet<&str> =
         models.iter().flat_map(|model| model.references.keys()).map(String::as_str).collect();
-    if !rule.counts_rows_only && !references.contains(rule.reference.as_str()) {
+    if let Some(moving) = &rule.moving {
+        moving_reference(rule, moving, pointer, models, found);
+    } else if !rule.counts_rows_only && !references.contains(rule.reference.as_str()) {
         let message = format!("no model of this rule has a reference `{}`", rule.reference);
         let help = suggest(&rule.reference, references.iter().copied());
         let help = help.unwrap_or_else(|| "add it under `references:` in the model file".into());
@@ -213,6 +217,24 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
             let problem = Problem::error("unsuited-metric", format!("{pointer}/{key}"), message).within(at.clone());
             found.push(problem.help("`psi`, `js` and `null_rate` suit any feature"));
         }
+    }
+}
+
+/// A moving reference must be a union of whole windows.
+fn moving_reference(rule: &Rule, moving: &MovingReference, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
+    let misfit = models.iter().find_map(|model| {
+        let spec = rule.window_spec(model.windows.size.ms);
+        moving.misfit(Span::from_ms(spec.size_ms), Span::from_ms(spec.slide_ms))
+    });
+    if let Some(misfit) = misfit {
+        let place = format!("{pointer}/reference/{}", misfit.key);
+        found.push(Problem::error("bad-reference", place, misfit.message).help(misfit.help));
+    }
+    let versioned = models.iter().any(|model| model.fields.version.is_some());
+    if moving.version.is_some() && !versioned {
+        let place = format!("{pointer}/reference/version");
+        let problem = Problem::error("bad-reference", place, "no model of this rule tells versions apart");
+        found.push(problem.help("say where the version stands: `fields: {version: ...}` in the model file"));
     }
 }
 

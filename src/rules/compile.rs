@@ -10,14 +10,16 @@ use crate::config::diagnostic::{Level, Problem};
 use crate::config::glob;
 use crate::config::model::{ALL_METRICS, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use crate::config::rules::{
-    Absent, FeatureSelector, GroupKey, Include, Receiver, Route, RuleFile, Severity, Significance,
+    Absent, FeatureSelector, GroupKey, Include, Receiver, ReferenceChoice, Route, RuleFile, Severity, Significance,
 };
 use crate::config::units::Span;
 use crate::config::yaml::child;
+use crate::reference::moving::{MovingReference, PREVIOUS};
 use crate::stats::metric::FeatureStats;
 use crate::stats::selection::Selection;
+use crate::windows::baseline::Comparison;
 use crate::windows::result::WindowResult;
-use crate::windows::state::WindowSpec;
+use crate::windows::state::{WatchedModel, WindowSpec};
 
 /// A problem and the index of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +46,10 @@ pub struct Rule {
     /// `None`: the model's own.
     pub window: Option<Span>,
     pub slide: Option<Span>,
+    /// As results name it: `training`, `trailing 7d`.
     pub reference: String,
+    /// `None`: a stored reference.
+    pub moving: Option<MovingReference>,
     pub warn: Option<Expression>,
     pub critical: Option<Expression>,
     pub recover: Option<Expression>,
@@ -199,6 +204,37 @@ impl RuleSet {
         Selection::default().with(asked.iter().map(String::as_str)).with(named)
     }
 
+    /// The model with every window, and every moving reference of these, that rules need of it.
+    pub fn watched(&self, model: &Arc<Model>) -> WatchedModel {
+        WatchedModel {
+            model: model.clone(),
+            specs: self.window_specs(model),
+            selection: self.selection(model),
+            comparisons: self.comparisons(model),
+        }
+    }
+
+    /// One comparison for each window and moving reference; rules that share both share it.
+    fn comparisons(&self, model: &Model) -> Vec<Comparison> {
+        let mut comparisons: BTreeMap<(WindowSpec, MovingReference), Comparison> = BTreeMap::new();
+        for rule in self.rules.iter().filter(|rule| rule.absent.is_none() && rule.matches_model(&model.model)) {
+            let Some(reference) = &rule.moving else { continue };
+            let spec = rule.window_spec(model.windows.size.ms);
+            let comparison = comparisons.entry((spec, reference.clone())).or_insert_with(|| Comparison {
+                reference: reference.clone(),
+                spec,
+                versions: BTreeSet::new(),
+                segments: BTreeSet::new(),
+                features: BTreeSet::new(),
+            });
+            comparison.versions.insert(rule.version_glob.clone());
+            comparison.segments.extend(rule.segments.iter().cloned());
+            let selected = model.signals().into_iter().map(|signal| signal.name).filter(|name| rule.selects(name));
+            comparison.features.extend(selected);
+        }
+        comparisons.into_values().collect()
+    }
+
     pub fn receivers(&self) -> &BTreeMap<String, Receiver> {
         &self.receivers
     }
@@ -269,6 +305,30 @@ fn persistence(text: &str, pointer: &str) -> Result<Persistence, Problem> {
 
 const MAX_PERSISTENCE: u32 = 100;
 
+/// Name of the reference of a rule, and what it is where it moves.
+fn compared_with(
+    file: &RuleFile,
+    source: &crate::config::rules::Rule,
+    pointer: &str,
+) -> Result<(String, Option<MovingReference>), Problem> {
+    let (choice, place) = match (&source.reference, &file.defaults.reference) {
+        (Some(choice), _) => (choice, format!("{pointer}/reference")),
+        (None, Some(choice)) => (choice, "/defaults/reference".to_string()),
+        (None, None) => return Ok((DEFAULT_REFERENCE.to_string(), None)),
+    };
+    match choice {
+        ReferenceChoice::Name(name) if name == PREVIOUS => Ok((PREVIOUS.to_string(), Some(MovingReference::PREVIOUS))),
+        ReferenceChoice::Name(name) => Ok((name.clone(), None)),
+        ReferenceChoice::Moving(choice) => {
+            let moving = MovingReference::of(choice).map_err(|error| {
+                let place = if error.key.is_empty() { place } else { child(&place, error.key) };
+                Problem::error("bad-reference", place, error.message).help(error.help)
+            })?;
+            Ok((moving.to_string(), Some(moving)))
+        }
+    }
+}
+
 fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> Result<Rule, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut read = |text: Option<&String>, key: &str| {
@@ -286,6 +346,13 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
             Persistence { needed: 1, of: 1 }
         }
         None => Persistence { needed: 1, of: 1 },
+    };
+    let (reference, moving) = match compared_with(file, source, pointer) {
+        Ok(compared_with) => compared_with,
+        Err(problem) => {
+            problems.push(problem);
+            (String::new(), None)
+        }
     };
     if !problems.is_empty() {
         return Err(problems);
@@ -305,7 +372,6 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         Some(keys) => keys.iter().copied().collect(),
         None => BTreeSet::from([GroupKey::Model, GroupKey::Version, GroupKey::Segment]),
     };
-    let reference = source.reference.clone().or_else(|| file.defaults.reference.clone());
     Ok(Rule {
         name: source.name.clone(),
         model_glob: model_glob.to_string(),
@@ -315,7 +381,8 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         segments: source.segments.clone(),
         window: source.window.or(file.defaults.window),
         slide: source.slide,
-        reference: reference.unwrap_or_else(|| DEFAULT_REFERENCE.to_string()),
+        reference,
+        moving,
         warn,
         critical,
         recover,

@@ -71,6 +71,8 @@ pub fn evaluate<'a>(rule: &Rule, results: &[&'a WindowResult]) -> Evaluation<'a>
             muted.push((result.segment.clone(), Mute::Incomplete));
         } else if result.rows < rule.min_samples {
             muted.push((result.segment.clone(), Mute::InsufficientSamples));
+        } else if result.is_wanting() && !rule.counts_rows_only {
+            muted.push((result.segment.clone(), Mute::NoReference));
         } else {
             scopes.push(Scope { result, selected: rule.selected(result) });
         }

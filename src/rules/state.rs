@@ -38,6 +38,8 @@ pub enum Mute {
     InsufficientSamples,
     /// Events are known to be missing.
     Incomplete,
+    /// The moving reference has too little to it yet.
+    NoReference,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +173,7 @@ impl Mute {
         match self {
             Mute::InsufficientSamples => "insufficient_samples",
             Mute::Incomplete => "incomplete",
+            Mute::NoReference => "no_reference",
         }
     }
 }

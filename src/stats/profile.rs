@@ -34,6 +34,13 @@ pub struct FeatureReference {
     pub profile: Profile,
 }
 
+impl FeatureReference {
+    /// The same feature, cut the same way, with other rows.
+    pub fn with_profile(&self, profile: Profile) -> Self {
+        Self { name: self.name.clone(), layout: self.layout.clone(), profile }
+    }
+}
+
 impl Profile {
     /// A profile without rows.
     pub fn new(layout: &Layout) -> Self {

@@ -53,8 +53,13 @@ impl Pane {
     }
 
     pub fn merge(&mut self, other: &Pane) -> Result<(), PaneError> {
+        self.merge_some(other, |_| true)
+    }
+
+    /// Adds the features that are wanted.
+    pub fn merge_some(&mut self, other: &Pane, wanted: impl Fn(&str) -> bool) -> Result<(), PaneError> {
         self.rows += other.rows;
-        for (feature, profile) in &other.profiles {
+        for (feature, profile) in other.profiles.iter().filter(|(feature, _)| wanted(feature)) {
             self.merge_profile(feature, profile)?;
         }
         Ok(())
@@ -74,8 +79,13 @@ impl Pane {
 
     /// `rows`, then per feature: name length, name, state length, state; integers u32/u64 little endian.
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_some(|_| true)
+    }
+
+    /// As `encode`, with the features that are wanted.
+    pub fn encode_some(&self, wanted: impl Fn(&str) -> bool) -> Vec<u8> {
         let mut bytes = self.rows.to_le_bytes().to_vec();
-        for (feature, profile) in &self.profiles {
+        for (feature, profile) in self.profiles.iter().filter(|(feature, _)| wanted(feature)) {
             let state = profile.encode();
             bytes.extend_from_slice(&(feature.len() as u32).to_le_bytes());
             bytes.extend_from_slice(feature.as_bytes());
@@ -86,12 +96,19 @@ impl Pane {
     }
 
     pub fn decode(reference: &Reference, bytes: &[u8]) -> Result<Self, PaneError> {
+        Self::decode_some(reference, bytes, |_| true)
+    }
+
+    /// Reads the features that are wanted.
+    pub fn decode_some(reference: &Reference, bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Self, PaneError> {
         let (rows, mut rest) = bytes.split_first_chunk::<8>().ok_or(PaneError::Malformed("truncated"))?;
         let mut pane = Pane { rows: u64::from_le_bytes(*rows), profiles: BTreeMap::new() };
         while !rest.is_empty() {
             let feature = std::str::from_utf8(take_block(&mut rest)?).map_err(|_| PaneError::Malformed("name"))?;
-            let profile = decode_profile(reference, feature, take_block(&mut rest)?)?;
-            pane.profiles.insert(feature.to_string(), profile);
+            let state = take_block(&mut rest)?;
+            if wanted(feature) {
+                pane.profiles.insert(feature.to_string(), decode_profile(reference, feature, state)?);
+            }
         }
         Ok(pane)
     }

@@ -194,11 +194,12 @@ impl ModelProgress {
         }
     }
 
-    /// Forgets what can no longer be revised.
-    pub fn retire(&mut self, watermark_ms: i64, allowed_lateness_ms: i64) {
+    /// Forgets what can no longer be revised; gaps, once no reference reaches back to them.
+    pub fn retire(&mut self, watermark_ms: i64, allowed_lateness_ms: i64, reach_ms: i64) {
         let alive = |window: &Window| window.end_ms.saturating_add(allowed_lateness_ms) > watermark_ms;
         self.closed.retain(|entry| alive(&entry.window));
-        self.gaps.retain(alive);
+        let in_reach = |window: &Window| Window { end_ms: window.end_ms.saturating_add(reach_ms), ..*window };
+        self.gaps.retain(|gap| alive(&in_reach(gap)));
     }
 }
 

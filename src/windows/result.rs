@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::stats::metric::FeatureStats;
 
+use super::baseline::Baseline;
+
 /// A window of event time, [start, end), epoch milliseconds, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Window {
@@ -15,7 +17,8 @@ pub struct Window {
 }
 
 /// One segment of one model version in one closed window: one record of the `results` topic, keyed
-/// `model|version|segment|start|end`. A later revision replaces an earlier one.
+/// `model|version|segment|start|end`, with `|reference` behind it where that moves. A later revision replaces an
+/// earlier one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WindowResult {
     pub model: String,
@@ -26,14 +29,25 @@ pub struct WindowResult {
     pub window: Window,
     /// 0 when the window first closed; one more each time late events changed it.
     pub revision: u32,
-    /// Name of the reference (`training`) and its content address.
+    /// Name of the reference (`training`) and its content address; of a moving one, what it is (`trailing 7d`), and
+    /// the address of the reference whose bins it has, followed by `+` and the name.
     pub reference: String,
     pub reference_id: String,
     /// Events in the window.
     pub rows: u64,
     /// False: events are known to be missing (a gap in the log); alerts are muted.
     pub complete: bool,
+    /// What a moving reference is made of; absent: a stored reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
     pub features: BTreeMap<String, FeatureStats>,
+}
+
+impl WindowResult {
+    /// Its moving reference has too little to it to be compared with.
+    pub fn is_wanting(&self) -> bool {
+        self.baseline.as_ref().is_some_and(|baseline| baseline.wanting.is_some())
+    }
 }
 
 /// `column` = `value`; both empty for all events.
@@ -55,8 +69,9 @@ impl std::fmt::Display for Segment {
     }
 }
 
-/// Everything of one model version that closed together: the whole first, then segments in order. The family
-/// over which p-values are adjusted.
+/// Everything of one model version that closed together: against the stored reference the whole first, then segments
+/// in order, then the same against each moving reference. Those of one reference are the family over which p-values
+/// are adjusted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClosedWindow {
     pub model: String,

@@ -18,6 +18,7 @@ use crate::log::{
 };
 use crate::telemetry::{Complaints, Metrics};
 
+use super::history::History;
 use super::judge::{Judge, Verdict};
 use super::pane::PaneKey;
 use super::progress::Progress;
@@ -291,7 +292,7 @@ impl Running<'_> {
         let metrics = &self.role.metrics;
         for effect in effects {
             match effect {
-                Effect::Result(result) if result.segment.is_all() => {
+                Effect::Result(result) if result.segment.is_all() && result.baseline.is_none() => {
                     let counter = if result.revision == 0 { &metrics.windows_closed } else { &metrics.windows_revised };
                     counter.with_label_values(&[&result.model]).inc();
                     if !result.complete {
@@ -311,6 +312,9 @@ impl Running<'_> {
         metrics.open_panes.set(panes as i64);
         let bytes: usize = self.partitions.values().map(|partition| partition.state.allocated_bytes()).sum();
         metrics.pane_bytes.set(bytes as i64);
+        let histories = || self.partitions.values().map(|partition| partition.state.history());
+        metrics.history_panes.set(histories().map(History::len).sum::<usize>() as i64);
+        metrics.history_bytes.set(histories().map(History::bytes).sum::<usize>() as i64);
         for partition in self.partitions.values() {
             for (model, progress) in &partition.state.progress().models {
                 if let Some(watermark_ms) = progress.watermark_ms {
@@ -342,10 +346,13 @@ fn partition_records(
         match effect {
             Effect::Result(result) => {
                 let window = result.window;
-                let key = format!(
+                let mut key = format!(
                     "{}|{}|{}|{}|{}",
                     result.model, result.version, result.segment, window.start_ms, window.end_ms
                 );
+                if result.baseline.is_some() {
+                    key.push_str(&format!("|{}", result.reference));
+                }
                 let value = serde_json::to_vec(result).map_err(unwritable)?;
                 records.push(record(&topics.results, key.into_bytes(), Some(value)));
             }

@@ -16,6 +16,8 @@ use crate::stats::evaluate::evaluate_selected;
 use crate::stats::profile::{FeatureReference, Profile};
 use crate::stats::selection::Selection;
 
+use super::baseline::{Comparison, Held, Merged, kept_features, needed_until_ms, outlived};
+use super::history::History;
 use super::judge::{Judge, ModelActivity, Verdict};
 use super::pane::{Pane, PaneError, PaneKey};
 use super::progress::{Continuity, Progress};
@@ -43,6 +45,11 @@ impl WindowSpec {
         })
     }
 
+    /// Whether this is one of its windows.
+    fn starts(self, window: Window) -> bool {
+        window.end_ms - window.start_ms == self.size_ms && window.start_ms.rem_euclid(self.slide_ms.max(1)) == 0
+    }
+
     fn boundary_passed(self, before_ms: Option<i64>, after_ms: i64) -> bool {
         before_ms.is_none_or(|before| before.div_euclid(self.slide_ms) < after_ms.div_euclid(self.slide_ms))
     }
@@ -63,6 +70,18 @@ pub struct WatchedModel {
     pub specs: Vec<WindowSpec>,
     /// Statistics of every feature in results.
     pub selection: Selection,
+    /// Moving references that windows are compared with, beside the stored one.
+    pub comparisons: Vec<Comparison>,
+}
+
+impl WatchedModel {
+    /// How far before the start of a window any reference reaches, and how long that window may be, milliseconds.
+    fn reach_ms(&self) -> i64 {
+        let reach = |comparison: &Comparison| {
+            comparison.reference.reach_ms(comparison.spec.size_ms).saturating_add(comparison.spec.size_ms)
+        };
+        self.comparisons.iter().map(reach).max().unwrap_or(0)
+    }
 }
 
 /// Finds a reference by its content address.
@@ -112,7 +131,11 @@ pub struct PartitionState {
     judge: Box<dyn Judge>,
     progress: Progress,
     panes: BTreeMap<PaneKey, Pane>,
+    /// Past revision, kept for moving references.
+    history: History,
     changed: BTreeSet<PaneKey>,
+    /// Panes that went from `panes` to `history` before their last change was stored.
+    unwritten: Vec<PaneChange>,
     retired: BTreeSet<PaneKey>,
     /// Closed windows that the current flush added to: (model, version, window).
     to_revise: BTreeSet<(String, String, Window)>,
@@ -128,7 +151,9 @@ impl PartitionState {
             judge,
             progress: Progress::default(),
             panes: BTreeMap::new(),
+            history: History::default(),
             changed: BTreeSet::new(),
+            unwritten: Vec::new(),
             retired: BTreeSet::new(),
             to_revise: BTreeSet::new(),
             unfinished: BTreeSet::new(),
@@ -139,15 +164,26 @@ impl PartitionState {
         self.progress = progress;
     }
 
+    /// After `restore_progress`: the watermark tells open panes from those past revision.
     pub fn restore_pane(&mut self, key: PaneKey, value: &[u8]) -> Result<(), PaneError> {
         let reference = self.reference(&key.model, &key.reference_id)?;
         let pane = Pane::decode(&reference, value)?;
-        self.panes.insert(key, pane);
+        let watched = self.watched.clone();
+        let watched = watched.iter().find(|watched| watched.model.model == key.model);
+        let watermark_ms = self.progress.models.get(&key.model).and_then(|progress| progress.watermark_ms);
+        match watched.zip(watermark_ms) {
+            Some((watched, watermark_ms)) if expiry_ms(watched, key.window()) <= watermark_ms => {
+                let kept = kept_features(&watched.comparisons);
+                self.history.insert(key, pane.encode_some(|name| kept.contains(name)));
+            }
+            _ => drop(self.panes.insert(key, pane)),
+        }
         Ok(())
     }
 
     pub fn forget_pane(&mut self, key: &PaneKey) {
         self.panes.remove(key);
+        self.history.remove(key);
     }
 
     pub fn restore_judge(&mut self, key: &str, value: &[u8]) {
@@ -162,7 +198,12 @@ impl PartitionState {
         self.panes.len()
     }
 
-    /// Approximate memory of the panes, bytes.
+    /// Panes past revision that moving references need.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Approximate memory of the open panes, bytes.
     pub fn allocated_bytes(&self) -> usize {
         let profiles = self.panes.values().flat_map(|pane| pane.profiles.values());
         profiles.map(Profile::allocated_bytes).sum()
@@ -176,7 +217,8 @@ impl PartitionState {
     /// Panes changed since the last call.
     pub fn take_pane_changes(&mut self) -> Vec<PaneChange> {
         let retired = std::mem::take(&mut self.retired).into_iter().map(|key| PaneChange { key, value: None });
-        let mut changes: Vec<PaneChange> = retired.collect();
+        let mut changes = std::mem::take(&mut self.unwritten);
+        changes.extend(retired);
         for key in std::mem::take(&mut self.changed) {
             if let Some(pane) = self.panes.get(&key) {
                 changes.push(PaneChange { value: Some(pane.encode()), key });
@@ -329,9 +371,9 @@ impl PartitionState {
         let revision = progress.revision(version, window).map_or(0, |revision| revision + 1);
         progress.set_revision(version, window, revision);
         let mut results = Vec::new();
-        for ((segment, reference_id), pane) in merged {
-            let Ok(reference) = self.reference(name, &reference_id) else { continue };
-            let features = features_of(&reference, &segment).into_iter().map(|feature| {
+        for ((segment, reference_id), pane) in &merged {
+            let Ok(reference) = self.reference(name, reference_id) else { continue };
+            let features = features_of(&reference, segment).into_iter().map(|feature| {
                 let stats = match pane.profiles.get(&feature.name) {
                     Some(profile) => evaluate_selected(feature, profile, &watched.selection),
                     None => evaluate_selected(feature, &Profile::new(&feature.layout), &watched.selection),
@@ -342,15 +384,21 @@ impl PartitionState {
             results.push(WindowResult {
                 model: name.clone(),
                 version: version.to_string(),
-                segment,
+                segment: segment.clone(),
                 window,
                 revision,
                 reference: reference.name.clone(),
-                reference_id,
+                reference_id: reference_id.clone(),
                 rows: pane.rows,
                 complete,
+                baseline: None,
                 features,
             });
+        }
+        for comparison in watched.comparisons.iter().filter(|comparison| comparison.tests(version)) {
+            if comparison.spec.starts(window) {
+                results.extend(self.compare(watched, comparison, &results, &merged, effects));
+            }
         }
         if results.is_empty() {
             return;
@@ -359,6 +407,51 @@ impl PartitionState {
         let verdicts = self.judge.on_window(&closed, self.progress.at_ms);
         effects.extend(closed.results.into_iter().map(|result| Effect::Result(Box::new(result))));
         effects.extend(verdicts.into_iter().map(Effect::Verdict));
+    }
+
+    /// One closed window against a moving reference: a result for each one against the stored reference that the
+    /// comparison looks at.
+    fn compare(
+        &self,
+        watched: &WatchedModel,
+        comparison: &Comparison,
+        against_stored: &[WindowResult],
+        merged: &BTreeMap<(Segment, String), Pane>,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<WindowResult> {
+        let has_gap = |window: Window| self.progress.has_gap(&watched.model, window);
+        let held = Held {
+            model: &watched.model.model,
+            open: &self.panes,
+            history: &self.history,
+            pane_ms: pane_width_ms(&watched.specs),
+            has_gap: &has_gap,
+        };
+        let stored = || against_stored.iter().filter(|result| result.baseline.is_none());
+        let ids: BTreeSet<&String> = stored().map(|result| &result.reference_id).collect();
+        let mut results = Vec::new();
+        for id in ids {
+            let Ok(reference) = self.reference(&watched.model.model, id) else { continue };
+            let mine: Vec<&WindowResult> = stored().filter(|result| result.reference_id == *id).collect();
+            let Some(first) = mine.first() else { continue };
+            let segments = mine.iter().map(|result| result.segment.clone()).collect();
+            let baselines = held.baselines(comparison, &reference, &first.version, first.window, &segments);
+            let baselines = match baselines {
+                Ok(Some(baselines)) => baselines,
+                Ok(None) => continue,
+                Err(error) => {
+                    effects.push(Effect::Damaged(error.to_string()));
+                    continue;
+                }
+            };
+            for result in mine {
+                let pane = merged.get(&(result.segment.clone(), id.clone()));
+                if let Some((baseline, pane)) = baselines.get(&result.segment).zip(pane) {
+                    results.push(compared(watched, comparison, &reference, result, baseline, pane));
+                }
+            }
+        }
+        results
     }
 
     /// The panes of one window, put together by segment and reference; false if they do not tile it.
@@ -401,14 +494,68 @@ impl PartitionState {
             .filter(|key| expiry_ms(watched, key.window()) <= watermark_ms)
             .cloned()
             .collect();
+        let lateness_ms = watched.model.windows.allowed_lateness.ms;
         for key in expired {
-            self.panes.remove(&key);
-            self.changed.remove(&key);
+            self.settle(watched, key, watermark_ms);
+        }
+        for key in outlived(&self.history, &watched.model.model, &watched.comparisons, lateness_ms, watermark_ms) {
+            self.history.remove(&key);
             self.retired.insert(key);
         }
         if let Some(progress) = self.progress.models.get_mut(&watched.model.model) {
-            progress.retire(watermark_ms, watched.model.windows.allowed_lateness.ms);
+            progress.retire(watermark_ms, lateness_ms, watched.reach_ms());
         }
+    }
+
+    /// A pane that nothing can change any more: to history if a moving reference needs it, else forgotten.
+    fn settle(&mut self, watched: &WatchedModel, key: PaneKey, watermark_ms: i64) {
+        let changed = self.changed.remove(&key);
+        let Some(pane) = self.panes.remove(&key) else { return };
+        let lateness_ms = watched.model.windows.allowed_lateness.ms;
+        let needed_until = needed_until_ms(&watched.comparisons, &key, lateness_ms);
+        if needed_until.is_none_or(|until_ms| until_ms <= watermark_ms) {
+            self.retired.insert(key);
+            return;
+        }
+        if changed {
+            // Whole: rules may look at other features after a restart.
+            self.unwritten.push(PaneChange { key: key.clone(), value: Some(pane.encode()) });
+        }
+        let kept = kept_features(&watched.comparisons);
+        self.history.insert(key, pane.encode_some(|name| kept.contains(name)));
+    }
+}
+
+/// The result of one segment's window against its baseline; without statistics where that is wanting.
+fn compared(
+    watched: &WatchedModel,
+    comparison: &Comparison,
+    reference: &Reference,
+    against_stored: &WindowResult,
+    merged: &Merged,
+    window: &Pane,
+) -> WindowResult {
+    let segment_column = &against_stored.segment.column;
+    let mut features = BTreeMap::new();
+    for (name, feature) in &reference.features {
+        if merged.baseline.wanting.is_some() || !comparison.features.contains(name) || name == segment_column {
+            continue;
+        }
+        let empty = || Profile::new(&feature.layout);
+        let baseline = feature.with_profile(merged.pane.profiles.get(name).cloned().unwrap_or_else(empty));
+        let stats = match window.profiles.get(name) {
+            Some(profile) => evaluate_selected(&baseline, profile, &watched.selection),
+            None => evaluate_selected(&baseline, &empty(), &watched.selection),
+        };
+        features.insert(name.clone(), stats);
+    }
+    let name = comparison.reference.to_string();
+    WindowResult {
+        reference_id: format!("{}+{name}", reference.id),
+        reference: name,
+        baseline: Some(merged.baseline.clone()),
+        features,
+        ..against_stored.clone()
     }
 }
 

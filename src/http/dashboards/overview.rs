@@ -82,6 +82,7 @@ fn windows() -> Vec<Panel> {
             .query("{{model}}@{{version}} complete", r#"min by (model, version) (driftline_window_complete{model=~"$model"})"#),
         Panel::lines("Panes held", "State in memory: open panes, and feature statistics kept for the pages.")
             .query("open panes", "sum(driftline_open_panes)")
+            .query("panes of moving references", "sum(driftline_history_panes)")
             .query("feature statistics for pages", "max(driftline_view_cells)"),
     ]
 }
@@ -159,7 +160,8 @@ fn process() -> Vec<Panel> {
         Panel::lines("Memory", "Resident, and the part that panes take.")
             .unit("bytes")
             .query("{{instance}}", "driftline_process_resident_memory_bytes")
-            .query("{{instance}} panes", "driftline_pane_bytes"),
+            .query("{{instance}} panes", "driftline_pane_bytes")
+            .query("{{instance}} panes of moving references", "driftline_history_bytes"),
         Panel::lines("CPU", "Cores in use.")
             .query("{{instance}}", "rate(driftline_process_cpu_seconds_total[$__rate_interval])"),
         Panel::lines("Up for", "Since the process started.")

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{Context, Refresh, encode, layout, sentence, status_chip, time};
 use crate::http::chart::{self, Point};
 use crate::http::metrics::severity_name;
-use crate::http::view::{Delivery, DeliveryStatus, Episode, SeriesKey, View, slots};
+use crate::http::view::{Delivery, DeliveryStatus, Episode, View, slots};
 use crate::http::wording;
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::stats::metric::BinShare;
@@ -114,12 +114,7 @@ fn history(
     notification: &Notification,
     finding: &Finding,
 ) -> Markup {
-    let key = SeriesKey {
-        model: notification.model.clone(),
-        version: notification.version.clone(),
-        segment: finding.segment.clone(),
-        size_ms: notification.window.end_ms - notification.window.start_ms,
-    };
+    let key = view.key_of_notification(notification, &finding.segment);
     let (Some(series), Some(feature)) = (view.get(&key), finding.feature.as_deref()) else { return Markup::default() };
     let ended_ms = episode.last().filter(|_| !episode.is_firing()).map_or(i64::MAX, |last| last.window.start_ms);
     let in_episode = notification.first_window.start_ms..ended_ms;
@@ -148,7 +143,8 @@ fn history(
 
 /// Every bin while the window is held; the bins that moved most, from the notification, after that.
 fn distribution(view: &View, notification: &Notification, finding: &Finding) -> Markup {
-    let result = view.window(&notification.model, &notification.version, &finding.segment, notification.window);
+    let series = view.get(&view.key_of_notification(notification, &finding.segment));
+    let result = series.and_then(|series| series.get(&notification.window.start_ms));
     let stats = result.zip(finding.feature.as_deref()).and_then(|(result, feature)| result.features.get(feature));
     let all: Option<&[BinShare]> = stats.map(|stats| stats.bins.as_slice()).filter(|bins| !bins.is_empty());
     let bins = all.unwrap_or(&finding.moved);
