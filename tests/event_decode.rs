@@ -358,8 +358,13 @@ fn two_models_that_read_every_event_of_a_topic_each_count_or_reject_it() {
 fn the_original_bytes_can_be_had_from_a_dead_letter() {
     let schema: Value = serde_json::from_str(include_str!("../schemas/events/dead-letter.schema.json")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    let rejected =
-        Rejected { record: 0, model: Some("fraud".into()), reason: Reason::NotJson, detail: "a \"detail\"".into() };
+    let rejected = Rejected {
+        record: 0,
+        model: Some("fraud".into()),
+        reason: Reason::NotJson,
+        detail: "a \"detail\"".into(),
+        place: None,
+    };
     let long = "é".repeat(MAX_PAYLOAD_BYTES);
     let long_key = vec![7_u8; 100_000];
     type Bytes<'a> = Option<&'a [u8]>;

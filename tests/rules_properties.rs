@@ -65,6 +65,7 @@ fn result(model: &str, index: i64, segment: Segment, features: BTreeMap<String, 
         rows: 10_240,
         complete: true,
         baseline: None,
+        quality: None,
         features,
     }
 }

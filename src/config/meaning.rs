@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::diagnostic::Problem;
-use super::model::{Kind, Model};
+use super::model::{Feature, Kind, Model, OnInvalid};
 use super::nearest::suggest;
 use super::rules::{Receiver, RuleFile, Secret, TextOrSecret, WebhookReceiver};
 use super::service::Service;
@@ -84,6 +84,9 @@ pub fn model(model: &Model) -> Vec<Problem> {
             Problem::error("empty-list", "/features", "a model needs at least one feature").help("amount: numeric"),
         );
     }
+    for (name, feature) in &model.features {
+        self::feature(&mut problems, &child("/features", name), name, feature);
+    }
     for (index, segment) in model.segments.iter().enumerate() {
         let pointer = format!("/segments/{index}");
         match model.features.get(segment) {
@@ -125,6 +128,24 @@ pub fn model(model: &Model) -> Vec<Problem> {
         }
     }
     problems
+}
+
+fn feature(problems: &mut Vec<Problem>, pointer: &str, name: &str, feature: &Feature) {
+    if let Some((min, max)) = feature.range() {
+        let pointer = format!("{pointer}/range");
+        if feature.kind() != Kind::Numeric {
+            let message = format!("`{name}` is categorical: it has no range");
+            problems.push(Problem::error("unsuited-key", pointer, message).key());
+        } else if min > max {
+            let message = format!("the range of `{name}` is empty: {min} is above {max}");
+            problems.push(Problem::error("out-of-range", pointer, message).help(format!("write `[{max}, {min}]`")));
+        }
+    }
+    if feature.required() && feature.on_invalid() == Some(OnInvalid::Missing) {
+        let message = format!("`{name}` is required, so an invalid value cannot count as a missing one");
+        let problem = Problem::error("contradiction", format!("{pointer}/on_invalid"), message);
+        problems.push(problem.help("leave out `required` or `on_invalid`"));
+    }
 }
 
 pub fn rules(file: &RuleFile) -> Vec<Problem> {

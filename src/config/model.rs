@@ -40,6 +40,10 @@ pub struct Model {
     /// has a prefix (`features.*`), `ignore` where it is a bare `*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_features: Option<UnknownFeatures>,
+    /// What becomes of an event with a value of a feature that is none: of another type, NaN, infinite. A feature may
+    /// say otherwise.
+    #[serde(default)]
+    pub on_invalid: OnInvalid,
     /// Largest event accepted, in bytes.
     #[serde(default = "default_max_event_bytes")]
     pub max_event_bytes: u64,
@@ -139,14 +143,14 @@ pub enum Kind {
 }
 
 /// `numeric`, `categorical`, or the long form with a path and whether a value is required.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Feature {
     Kind(Kind),
     Full(FeatureSpec),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSpec {
     #[serde(rename = "type")]
@@ -157,6 +161,12 @@ pub struct FeatureSpec {
     /// An event without this feature, or with null, goes to the dead-letter topic instead of counting as missing.
     #[serde(default)]
     pub required: bool,
+    /// Least and greatest value that the feature should have, both included; numeric features only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f64; 2]>,
+    /// What becomes of an event with a value of this feature that is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_invalid: Option<OnInvalid>,
 }
 
 impl Feature {
@@ -171,6 +181,21 @@ impl Feature {
         match self {
             Feature::Kind(_) => None,
             Feature::Full(spec) => spec.path.as_deref(),
+        }
+    }
+
+    /// Least and greatest value that the model file gives.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        match self {
+            Feature::Kind(_) => None,
+            Feature::Full(spec) => spec.range.map(|[min, max]| (min, max)),
+        }
+    }
+
+    pub fn on_invalid(&self) -> Option<OnInvalid> {
+        match self {
+            Feature::Kind(_) => None,
+            Feature::Full(spec) => spec.on_invalid,
         }
     }
 
@@ -192,7 +217,21 @@ pub struct Column {
 #[serde(rename_all = "snake_case")]
 pub enum UnknownFeatures {
     DeadLetter,
+    /// The event counts, and nothing is known of the key.
     Ignore,
+    /// The event counts, and the key is named among the new features of its window.
+    Report,
+}
+
+/// What becomes of an event with a value of a feature that is none: of another type, NaN, infinite.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInvalid {
+    /// The event goes to the dead-letter topic.
+    #[default]
+    DeadLetter,
+    /// The event counts, the value is missing, and what was wrong with it is counted.
+    Missing,
 }
 
 /// Where a reference comes from.
@@ -237,13 +276,17 @@ pub const PREDICTION_SIGNAL: &str = "prediction.value";
 pub const SCORE_SIGNAL: &str = "prediction.score";
 
 /// Anything of an event that has a distribution: a feature, the prediction, the score.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Signal {
     pub name: String,
     pub kind: Kind,
     /// Dotted path in the event.
     pub path: String,
     pub required: bool,
+    /// An invalid value is missing, and does not cost the event.
+    pub keeps_invalid: bool,
+    /// Least and greatest value that the model file gives.
+    pub range: Option<(f64, f64)>,
 }
 
 impl Model {
@@ -262,6 +305,9 @@ impl Model {
                     None => format!("{prefix}{}", name.replace('.', "\\.")),
                 },
                 required: feature.required(),
+                keeps_invalid: !feature.required()
+                    && feature.on_invalid().unwrap_or(self.on_invalid) == OnInvalid::Missing,
+                range: feature.range(),
             })
             .collect();
         for (name, column) in [(PREDICTION_SIGNAL, &self.prediction), (SCORE_SIGNAL, &self.score)] {
@@ -271,6 +317,8 @@ impl Model {
                     kind: column.kind,
                     path: column.path.clone(),
                     required: false,
+                    keeps_invalid: self.on_invalid == OnInvalid::Missing,
+                    range: None,
                 });
             }
         }

@@ -7,12 +7,15 @@ use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer,
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 
+use super::flaw::Flaw;
 use crate::config::model::{Kind, Model};
 use crate::log::{RecordRef, TopicPartition};
 
 pub const EVENT_TIME: &str = "event_time";
 pub const VERSION: &str = "version";
 pub const PREDICTION_ID: &str = "prediction_id";
+/// What stands in place of a feature's name where a profile is that of the quality of all features.
+pub const QUALITY_FEATURE: &str = "\0quality";
 
 /// Version of events that carry none.
 pub const UNVERSIONED: &str = "unversioned";
@@ -58,6 +61,20 @@ pub struct DecodedBatch {
     pub record_indices: Vec<u32>,
     /// One entry per source partition with rows.
     pub sources: Vec<SourceProgress>,
+    /// Why values are null, by row: nulls, and invalid values that are kept as missing. A null that is not among
+    /// these has no key in the event.
+    pub flaws: Vec<RowFlaw>,
+    /// Keys beside the features that the model does not list, by row, where `unknown_features` is `report`.
+    pub unlisted: Vec<(u32, String)>,
+}
+
+/// Why a row has no value of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowFlaw {
+    pub row: u32,
+    /// Index in `Model::signals`.
+    pub signal: u32,
+    pub flaw: Flaw,
 }
 
 impl DecodedBatch {
@@ -86,6 +103,9 @@ pub(super) struct Columns {
     sources: Vec<SourceProgress>,
     /// Index of the last row's source.
     last_source: usize,
+    /// The last ones may be of the open row.
+    flaws: Vec<RowFlaw>,
+    unlisted: Vec<(u32, String)>,
 }
 
 #[derive(Debug)]
@@ -170,7 +190,13 @@ impl Columns {
             record_indices: Vec::new(),
             sources: Vec::new(),
             last_source: 0,
+            flaws: Vec::new(),
+            unlisted: Vec::new(),
         }
+    }
+
+    pub fn model_index(&self) -> usize {
+        self.model_index
     }
 
     /// Makes room for one more row. Columns double, so that memory follows the rows that a model really has.
@@ -217,6 +243,33 @@ impl Columns {
         if let SignalColumn::Categorical(texts) = &mut self.signals[signal] {
             texts.set(self.rows, text);
         }
+    }
+
+    /// The open row has no value of `signal`, and why.
+    pub fn note_flaw(&mut self, signal: usize, flaw: Flaw) {
+        self.flaws.push(RowFlaw { row: self.rows as u32, signal: signal as u32, flaw });
+    }
+
+    /// The open row has a key beside the features that the model does not list.
+    pub fn note_unlisted(&mut self, key: &str) {
+        self.unlisted.push((self.rows as u32, key.to_string()));
+    }
+
+    /// Version of the open row.
+    pub fn open_version(&self) -> &str {
+        let from = self.version.ends.last().map_or(0, |end| *end as usize);
+        match self.version.valid.get(self.rows) {
+            true => std::str::from_utf8(&self.version.bytes[from..]).unwrap_or(UNVERSIONED),
+            false => UNVERSIONED,
+        }
+    }
+
+    /// Flaws and unlisted keys of the open row, taken out.
+    pub fn take_open_notes(&mut self) -> (Vec<RowFlaw>, Vec<String>) {
+        let row = self.rows as u32;
+        let first_flaw = self.flaws.partition_point(|flaw| flaw.row < row);
+        let first_key = self.unlisted.partition_point(|(of, _)| *of < row);
+        (self.flaws.split_off(first_flaw), self.unlisted.split_off(first_key).into_iter().map(|(_, key)| key).collect())
     }
 
     /// Whether the open row has a value.
@@ -268,6 +321,7 @@ impl Columns {
     /// Forgets everything that was set in the open row.
     pub fn roll_back_row(&mut self) {
         let row = self.rows;
+        drop(self.take_open_notes());
         for texts in Self::texts(&mut self.version, &mut self.prediction_id, &mut self.signals) {
             texts.bytes.truncate(texts.ends.last().map_or(0, |end| *end as usize));
             texts.valid.clear(row);
@@ -324,6 +378,8 @@ impl Columns {
             batch: RecordBatch::try_new(self.schema.clone(), arrays)?,
             record_indices: std::mem::take(&mut self.record_indices),
             sources: std::mem::take(&mut self.sources),
+            flaws: std::mem::take(&mut self.flaws),
+            unlisted: std::mem::take(&mut self.unlisted),
         }))
     }
 }

@@ -113,11 +113,18 @@ fn unicode_escape(text: &str) -> Result<(char, usize), LoneSurrogate> {
 pub struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// Bare `NaN` and `Infinity` are passed over while skipping.
+    lenient: bool,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, lenient: false }
+    }
+
+    /// A reader that skips bare `NaN` and `Infinity`, for who only looks for one key.
+    pub fn lenient(text: &'a str) -> Self {
+        Self { text, at: 0, lenient: true }
     }
 
     fn byte(&self) -> Option<u8> {
@@ -227,6 +234,15 @@ impl<'a> Reader<'a> {
             return Err(SyntaxError { at: self.at, kind: SyntaxKind::NonFinite });
         }
         self.error("a value")
+    }
+
+    /// Passes over the bare `NaN` (true), `Infinity` or `-Infinity` at which a read has failed.
+    pub fn take_bare_word(&mut self, error: SyntaxError) -> bool {
+        self.at = error.at;
+        let rest = &self.text.as_bytes()[error.at..];
+        let word = ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| rest.starts_with(word.as_bytes()));
+        self.at += word.map_or(0, str::len);
+        word == Some("NaN")
     }
 
     fn string(&mut self) -> Result<RawText<'a>, SyntaxError> {
@@ -341,7 +357,13 @@ impl<'a> Reader<'a> {
 
     /// Passes over one value of any kind, checking that it is JSON. `depth`: containers open around it.
     pub fn skip(&mut self, depth: usize) -> Result<(), SyntaxError> {
-        let value = self.value()?;
+        let value = match self.value() {
+            Err(error) if self.lenient && error.kind == SyntaxKind::NonFinite => {
+                self.take_bare_word(error);
+                return Ok(());
+            }
+            other => other?,
+        };
         if matches!(value, Value::Object | Value::Array) && depth >= MAX_DEPTH {
             return Err(SyntaxError { at: self.at, kind: SyntaxKind::TooDeep });
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
-use super::columns::{EVENT_TIME, PREDICTION_ID, VERSION};
+use super::columns::{EVENT_TIME, PREDICTION_ID, QUALITY_FEATURE, VERSION};
 use crate::config::model::{Kind, Model, UnknownFeatures};
 
 /// A model that cannot be read from events; found at start and by `check`, never while events flow.
@@ -41,8 +41,8 @@ pub(super) struct Node {
     pub quoted: Vec<u8>,
     pub targets: Vec<Target>,
     pub children: HashMap<String, NodeId>,
-    /// A key that is not among the children is an unknown feature and rejects the event.
-    pub closed: bool,
+    /// What becomes of an event with a key that is not among the children.
+    pub unlisted: UnknownFeatures,
     /// The child that came first in the last event, and the sibling that followed this node: producers write
     /// keys in the same order again and again, so the next key is compared with these before it is looked up.
     pub first_child: NodeId,
@@ -55,6 +55,10 @@ pub(super) struct Node {
 pub(super) struct Mapping {
     pub nodes: Vec<Node>,
     pub event_time: NodeId,
+    /// Where each signal stands.
+    pub signals: Vec<NodeId>,
+    /// By signal: an invalid value is missing, and does not cost the event.
+    pub keeps_invalid: Vec<bool>,
     /// Signals that must have a value, and where.
     pub required: Vec<(usize, NodeId)>,
     /// Path of the model's name, where the topic carries several.
@@ -68,7 +72,14 @@ impl Mapping {
 
     fn build(model: &Model) -> Result<Self, String> {
         let fields = &model.fields;
-        let mut mapping = Self { nodes: vec![Node::new("", "")], event_time: ROOT, required: vec![], model_name: None };
+        let mut mapping = Self {
+            nodes: vec![Node::new("", "")],
+            event_time: ROOT,
+            signals: vec![],
+            keeps_invalid: vec![],
+            required: vec![],
+            model_name: None,
+        };
         mapping.event_time = mapping.add(&fields.timestamp, Target::EventTime)?;
         for (path, target) in [
             (&fields.model, Target::ModelName),
@@ -80,7 +91,8 @@ impl Mapping {
             }
         }
         mapping.model_name = fields.model.as_deref().map(split_path).transpose()?;
-        let mut names = BTreeSet::from([EVENT_TIME.to_string(), VERSION.into(), PREDICTION_ID.into()]);
+        let mut names =
+            BTreeSet::from([EVENT_TIME.to_string(), VERSION.into(), PREDICTION_ID.into(), QUALITY_FEATURE.into()]);
         for (index, signal) in model.signals().into_iter().enumerate() {
             if !names.insert(signal.name.clone()) {
                 return Err(format!(
@@ -93,6 +105,8 @@ impl Mapping {
                 Kind::Categorical => Target::Category(index),
             };
             let node = mapping.add(&signal.path, target)?;
+            mapping.signals.push(node);
+            mapping.keeps_invalid.push(signal.keeps_invalid);
             if signal.required {
                 mapping.required.push((index, node));
             }
@@ -102,7 +116,7 @@ impl Mapping {
             None if fields.features == "*" => ROOT,
             None => return Err(format!("`fields.features` is `{}`: write `features.*` or `*`", fields.features)),
         };
-        mapping.nodes[features as usize].closed = model.unknown_features() == UnknownFeatures::DeadLetter;
+        mapping.nodes[features as usize].unlisted = model.unknown_features();
         if let Some(node) = mapping.nodes.iter().find(|node| !node.targets.is_empty() && !node.children.is_empty()) {
             return Err(format!("`{}` is mapped both as a value and as an object with fields", node.path));
         }
@@ -144,7 +158,7 @@ impl Node {
             quoted: serde_json::Value::from(key).to_string().into_bytes(),
             targets: Vec::new(),
             children: HashMap::new(),
-            closed: false,
+            unlisted: UnknownFeatures::Ignore,
             first_child: NONE,
             next_sibling: NONE,
             seen_in_event: 0,

@@ -21,7 +21,7 @@
 //! | object or array for these | `wrong_type`; arrays are not traversed |
 //! | no version | `unversioned` |
 //! | a scalar or array where the mapping goes deeper | `wrong_type`; null counts as absent |
-//! | a key beside the features that the model does not list | `unknown_feature`, or ignored (`unknown_features`) |
+//! | a key beside the features that the model does not list | `unknown_feature`, ignored or reported (`unknown_features`) |
 //! | a mapped key, or an object on the way to one, twice | `duplicate_key`: parsers differ on which one counts, so none does. Unmapped keys may repeat |
 //! | event time as RFC 3339 with any offset and fraction; without an offset | that instant, rounded down to ms; UTC |
 //! | event time as a number, or as text that is one | epoch by `timestamp_unit`; `auto`: below 1e11 s, below 1e14 ms, below 1e17 µs |
@@ -29,7 +29,8 @@
 //! | event time further ahead than `max_future` | `future` |
 //! | more than `max_event_bytes` | `oversized`, unread |
 //! | a tombstone, an empty, truncated or malformed payload, text after it, a second document, more than 64 levels | `not_json` |
-//! | bare `NaN`, `Infinity`, `-Infinity`, anywhere | `non_finite`: Python's `json.dumps` writes them, JSON has none |
+//! | bare `NaN`, `Infinity`, `-Infinity` | `non_finite`: Python's `json.dumps` writes them, JSON has none; for a numeric feature a fault of that value, elsewhere of the document |
+//! | an invalid value of a feature with `on_invalid: missing` | null, and a `Flaw` of the row |
 //! | bytes that are not UTF-8, or half a surrogate pair escaped in a mapped text | `not_utf8` |
 //! | JSON that is no object | `not_an_object` |
 //! | a topic that no model reads, a model's name that nobody watches | unrouted: counted, no error |
@@ -46,6 +47,7 @@
 
 mod columns;
 mod dead_letter;
+mod flaw;
 mod json;
 mod mapping;
 mod number;
@@ -62,16 +64,19 @@ use hashbrown::HashMap;
 use crate::config::model::{Format, Model};
 use crate::log::{RecordRef, Records};
 
-pub use columns::{DecodedBatch, EVENT_TIME, PREDICTION_ID, SourceProgress, UNVERSIONED, VERSION, schema};
+pub use columns::{
+    DecodedBatch, EVENT_TIME, PREDICTION_ID, QUALITY_FEATURE, RowFlaw, SourceProgress, UNVERSIONED, VERSION, schema,
+};
 pub use dead_letter::{MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, dead_letter};
+pub use flaw::Flaw;
 pub use mapping::DecoderError;
-pub use reason::{Reason, Rejected};
+pub use reason::{Reason, Rejected, RejectedPlace};
 
 use columns::Columns;
 use mapping::Mapping;
 use reason::Fault;
 use route::TopicRoute;
-use row::{Limits, RowDecoder};
+use row::{Limits, Rejection, RowDecoder};
 
 /// The largest `max_event_bytes`: a batch's text columns are addressed by 32 bits.
 const MAX_EVENT_BYTES: u64 = 1 << 30;
@@ -149,7 +154,7 @@ impl Decoder {
         let mut decoded = Decoded::default();
         for (index, record) in records.iter().enumerate() {
             if let Err(fault) = self.decode_record(index, &record, now_ms, &mut decoded)? {
-                decoded.reject(index, None, fault);
+                decoded.reject(index, None, fault, None);
             }
         }
         for decoder in &mut self.models {
@@ -184,8 +189,8 @@ impl Decoder {
             let decoder = &mut self.models[*model_index];
             match decoder.decode(text, index, record, now_ms, &mut self.scratch) {
                 Ok(()) => {}
-                Err(fault) if fault.of_document => return Ok(Err(fault)),
-                Err(fault) => decoded.reject(index, Some(decoder.name.clone()), fault),
+                Err((fault, _)) if fault.of_document => return Ok(Err(fault)),
+                Err((fault, place)) => decoded.reject(index, Some(decoder.name.clone()), fault, place),
             }
             if decoder.columns.is_full() {
                 decoded.batches.extend(decoder.columns.take()?);
@@ -197,8 +202,8 @@ impl Decoder {
 
 impl Decoded {
     #[cold]
-    fn reject(&mut self, record: usize, model: Option<Arc<str>>, fault: Fault) {
-        self.rejected.push(Rejected { record, model, reason: fault.reason, detail: fault.detail });
+    fn reject(&mut self, record: usize, model: Option<Arc<str>>, fault: Fault, place: Option<Box<RejectedPlace>>) {
+        self.rejected.push(Rejected { record, model, reason: fault.reason, detail: fault.detail, place });
     }
 }
 
@@ -210,9 +215,9 @@ impl ModelDecoder {
         record: &RecordRef<'_>,
         now_ms: i64,
         scratch: &mut String,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), (Fault, Option<Box<RejectedPlace>>)> {
         if text.len() as u64 > self.model.max_event_bytes {
-            return Err(Fault { of_document: false, ..oversized(text.len(), self.model.max_event_bytes) });
+            return Err((Fault { of_document: false, ..oversized(text.len(), self.model.max_event_bytes) }, None));
         }
         self.events += 1;
         self.columns.open_row();
@@ -227,11 +232,24 @@ impl ModelDecoder {
                 self.columns.commit_row(event_time_ms, index as u32, record);
                 Ok(())
             }
-            Err(fault) => {
+            Err(Rejection { fault, event_time_ms }) => {
+                let place = event_time_ms.map(|event_time_ms| self.rejected_place(event_time_ms));
                 self.columns.roll_back_row();
-                Err(fault)
+                Err((fault, place))
             }
         }
+    }
+
+    #[cold]
+    fn rejected_place(&mut self, event_time_ms: i64) -> Box<RejectedPlace> {
+        let (flaws, unlisted) = self.columns.take_open_notes();
+        Box::new(RejectedPlace {
+            model_index: self.columns.model_index(),
+            event_time_ms,
+            version: self.columns.open_version().to_string(),
+            flaws: flaws.into_iter().map(|flaw| (flaw.signal, flaw.flaw)).collect(),
+            unlisted,
+        })
     }
 }
 

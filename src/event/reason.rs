@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::flaw::Flaw;
+
 /// The cause of a rejection. `as_str` is a public name: dashboards and consumers of the dead-letter topic match it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
@@ -66,6 +68,23 @@ pub struct Rejected {
     pub reason: Reason,
     /// For a person: where it stands, what was found, what was expected. At most a few hundred bytes.
     pub detail: String,
+    /// Where it would have been counted; `None` where that is not known: a broken document, no event time, or one ahead
+    /// of the clock.
+    pub place: Option<Box<RejectedPlace>>,
+}
+
+/// Where a rejected event would have been counted, and what is known of its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedPlace {
+    /// Index in the slice given to `Decoder::new`.
+    pub model_index: usize,
+    /// Epoch milliseconds.
+    pub event_time_ms: i64,
+    pub version: String,
+    /// Signal and flaw, for every signal without a usable value.
+    pub flaws: Vec<(u32, Flaw)>,
+    /// Keys beside the features that the model does not list.
+    pub unlisted: Vec<String>,
 }
 
 /// A fault met while decoding one record.

@@ -72,7 +72,8 @@ impl TopicRoute {
 
 /// The text at `path`. The outer error is the document's; the inner one says why there is no name.
 fn find_name<'s>(text: &'s str, path: &[String], scratch: &'s mut String) -> Result<Result<&'s str, Fault>, Fault> {
-    let mut reader = Reader::new(text);
+    // Whether the words are allowed where they stand is for the model to say.
+    let mut reader = Reader::lenient(text);
     let dotted = || path.join(".");
     for (depth, wanted) in path.iter().enumerate() {
         let mut more = reader.open_object().map_err(document_fault)?;

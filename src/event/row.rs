@@ -4,11 +4,12 @@
 //! is `not_json` whatever else is wrong with it, and the reason does not depend on the order of keys.
 
 use super::columns::Columns;
+use super::flaw::Flaw;
 use super::json::{LoneSurrogate, MAX_DEPTH, RawText, Reader, SyntaxError, SyntaxKind, Value};
 use super::mapping::{Mapping, NONE, NodeId, ROOT, Target};
 use super::reason::{Fault, Reason, excerpt};
 use super::time::event_time_ms;
-use crate::config::model::TimestampUnit;
+use crate::config::model::{TimestampUnit, UnknownFeatures};
 
 /// What does not change from one event of a slab to the next.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +17,13 @@ pub(super) struct Limits {
     pub timestamp_unit: TimestampUnit,
     pub now_ms: i64,
     pub max_future_ms: i64,
+}
+
+/// An event that is not counted.
+pub(super) struct Rejection {
+    pub fault: Fault,
+    /// Where the document is sound, the time is there and not ahead of the clock.
+    pub event_time_ms: Option<i64>,
 }
 
 pub(super) struct RowDecoder<'a, 'd> {
@@ -45,13 +53,27 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
     }
 
     /// Fills the open row and returns the event time; after a fault the row must be rolled back.
-    pub fn decode(mut self) -> Result<i64, Fault> {
-        self.members(ROOT, 0)?;
-        self.reader.finish().map_err(document_fault)?;
-        match self.fault {
+    pub fn decode(mut self) -> Result<i64, Rejection> {
+        let broken = |fault| Rejection { fault, event_time_ms: None };
+        self.members(ROOT, 0).map_err(broken)?;
+        self.reader.finish().map_err(|error| broken(document_fault(error)))?;
+        let checked = match self.fault.take() {
             Some(fault) => Err(fault),
             None => self.check_row(),
+        };
+        checked.map_err(|fault| self.reject(fault))
+    }
+
+    /// Notes, beside what was met, which keys are not there, and when the event happened if that can be believed.
+    #[cold]
+    fn reject(self, fault: Fault) -> Rejection {
+        for (signal, node) in self.mapping.signals.iter().enumerate() {
+            if self.mapping.nodes[*node as usize].seen_in_event != self.event {
+                self.columns.note_flaw(signal, Flaw::Absent);
+            }
         }
+        let latest_ms = self.limits.now_ms.saturating_add(self.limits.max_future_ms);
+        Rejection { fault, event_time_ms: self.event_time_ms.filter(|event_time_ms| *event_time_ms <= latest_ms) }
     }
 
     fn check_row(&self) -> Result<i64, Fault> {
@@ -108,7 +130,10 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
             return Ok(NONE);
         };
         let Some(child) = parent.children.get(key).copied() else {
-            if parent.closed {
+            if parent.unlisted != UnknownFeatures::Ignore {
+                self.columns.note_unlisted(key);
+            }
+            if parent.unlisted == UnknownFeatures::DeadLetter {
                 let place = if parent.path.is_empty() { "the event" } else { &parent.path };
                 let detail = format!("`{place}` has {}, which the model does not list", excerpt(key));
                 self.note(Reason::UnknownFeature, detail);
@@ -136,16 +161,19 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
         {
             let number = match self.reader.number() {
                 Ok(number) => number,
-                Err(error) => return Err(self.fault_at(id, error)),
+                Err(error) => return self.bare_word(id, error),
             };
             match number.to_f64() {
                 Some(value) => self.columns.set_number(signal, value),
-                None => self.too_large(id, number.text),
+                None => self.too_large(id, signal, number.text),
             }
             return Ok(());
         }
         let inner = node.targets.is_empty();
-        let value = self.reader.value().map_err(|error| self.fault_at(id, error))?;
+        let value = match self.reader.value() {
+            Ok(value) => value,
+            Err(error) => return self.bare_word(id, error),
+        };
         if inner {
             match value {
                 Value::Object => return self.members(id, depth),
@@ -169,22 +197,26 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
         match (target, value) {
             (Target::Number(signal), Value::Number(number)) => match number.to_f64() {
                 Some(value) => self.columns.set_number(signal, value),
-                None => self.too_large(id, number.text),
+                None => self.too_large(id, signal, number.text),
             },
-            (Target::ModelName, _) | (_, Value::Null) => {}
-            (Target::Number(_), Value::Text(raw)) if is_non_finite_word(raw.raw) => {
-                let detail = format!("`{}`: expected a finite number, found {:?}", self.path(id), raw.raw);
-                self.note(Reason::NonFinite, detail);
+            (Target::Number(signal) | Target::Category(signal), Value::Null) => {
+                self.columns.note_flaw(signal, Flaw::Null);
             }
-            (Target::Number(_), other) => self.wrong_type(id, "a number", other),
+            (Target::ModelName, _) | (_, Value::Null) => {}
+            (Target::Number(signal), Value::Text(raw)) => self.text_for_number(id, signal, raw),
+            (Target::Number(signal), other) => self.mismatch(id, signal, "a number", other),
             (Target::EventTime, Value::Text(raw)) => self.set_event_time(id, raw.raw, true),
             (Target::EventTime, Value::Number(number)) => self.set_event_time(id, number.text, false),
             (Target::EventTime, other) => self.wrong_type(id, "a time", other),
             (target, Value::Text(raw)) => match raw.unescape(self.scratch) {
                 Ok(text) => set_text(self.columns, target, text),
                 Err(LoneSurrogate) => {
-                    let detail = format!("`{}`: half of a surrogate pair in the text", self.path(id));
-                    self.note(Reason::NotUtf8, detail);
+                    let kept =
+                        matches!(target, Target::Category(signal) if self.keep_invalid(signal, Flaw::TypeMismatch));
+                    if !kept {
+                        let detail = format!("`{}`: half of a surrogate pair in the text", self.path(id));
+                        self.note(Reason::NotUtf8, detail);
+                    }
                 }
             },
             // As Python and pandas name them, with which references are built.
@@ -193,9 +225,13 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
                 self.scratch.clear();
                 match number.write_text(self.scratch) {
                     Some(()) => set_text(self.columns, target, self.scratch),
-                    None => self.too_large(id, number.text),
+                    None => match target {
+                        Target::Category(signal) if self.keep_invalid(signal, Flaw::TypeMismatch) => {}
+                        _ => self.beyond_doubles(id, number.text),
+                    },
                 }
             }
+            (Target::Category(signal), other) => self.mismatch(id, signal, "a text, number or boolean", other),
             (_, other) => self.wrong_type(id, "a text, number or boolean", other),
         }
     }
@@ -221,8 +257,64 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
         }
     }
 
+    /// Notes an invalid value of a feature; whether the event is counted all the same.
     #[cold]
-    fn too_large(&mut self, id: NodeId, number: &str) {
+    fn keep_invalid(&mut self, signal: usize, flaw: Flaw) -> bool {
+        self.columns.note_flaw(signal, flaw);
+        self.mapping.keeps_invalid[signal]
+    }
+
+    #[cold]
+    fn text_for_number(&mut self, id: NodeId, signal: usize, text: RawText<'a>) {
+        let Some(flaw) = non_finite_word(text.raw) else {
+            return self.mismatch(id, signal, "a number", Value::Text(text));
+        };
+        if !self.keep_invalid(signal, flaw) {
+            let detail = format!("`{}`: expected a finite number, found {:?}", self.path(id), text.raw);
+            self.note(Reason::NonFinite, detail);
+        }
+    }
+
+    #[cold]
+    fn mismatch(&mut self, id: NodeId, signal: usize, expected: &str, found: Value<'_>) {
+        if !self.keep_invalid(signal, Flaw::TypeMismatch) {
+            self.wrong_type(id, expected, found);
+        }
+    }
+
+    #[cold]
+    fn too_large(&mut self, id: NodeId, signal: usize, number: &str) {
+        if !self.keep_invalid(signal, Flaw::Infinite) {
+            self.beyond_doubles(id, number);
+        }
+    }
+
+    /// What stands here is no JSON; but a bare `NaN` or `Infinity` for a number is a value that is none, as Python
+    /// writes it, and the rest of the event can be read.
+    #[cold]
+    fn bare_word(&mut self, id: NodeId, error: SyntaxError) -> Result<(), Fault> {
+        let numbers = |target: &Target| matches!(target, Target::Number(_));
+        let targets = &self.mapping.nodes[id as usize].targets;
+        let for_number = error.kind == SyntaxKind::NonFinite && !targets.is_empty() && targets.iter().all(numbers);
+        if !for_number {
+            return Err(self.fault_at(id, error));
+        }
+        let flaw = if self.reader.take_bare_word(error) { Flaw::NotANumber } else { Flaw::Infinite };
+        let mut kept = true;
+        for index in 0..self.mapping.nodes[id as usize].targets.len() {
+            if let Target::Number(signal) = self.mapping.nodes[id as usize].targets[index] {
+                kept &= self.keep_invalid(signal, flaw);
+            }
+        }
+        if !kept {
+            let fault = self.fault_at(id, error);
+            self.note(fault.reason, fault.detail);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn beyond_doubles(&mut self, id: NodeId, number: &str) {
         let detail = format!("`{}`: {} is beyond the largest double-precision number", self.path(id), excerpt(number));
         self.note(Reason::NonFinite, detail);
     }
@@ -261,9 +353,14 @@ fn describe(value: Value<'_>) -> String {
 }
 
 /// The words that pandas, numpy, Java and JavaScript write for a number that is none.
-fn is_non_finite_word(text: &str) -> bool {
+fn non_finite_word(text: &str) -> Option<Flaw> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    ["nan", "inf", "infinity"].iter().any(|word| unsigned.eq_ignore_ascii_case(word))
+    let is_one_of = |words: &[&str]| words.iter().any(|word| unsigned.eq_ignore_ascii_case(word));
+    match () {
+        () if is_one_of(&["nan"]) => Some(Flaw::NotANumber),
+        () if is_one_of(&["inf", "infinity"]) => Some(Flaw::Infinite),
+        () => None,
+    }
 }
 
 #[cold]

@@ -94,6 +94,7 @@ fn result(rows: u64) -> Vec<u8> {
         rows,
         complete: true,
         baseline: None,
+        quality: None,
         features: BTreeMap::new(),
     };
     serde_json::to_vec(&result).unwrap()

@@ -22,6 +22,7 @@ fn result(model: &str, version: &str, hour: i64, psi: &[(&str, Option<f64>)]) ->
         rows: 10,
         complete: true,
         baseline: None,
+        quality: None,
         features: features.collect(),
     }
 }

@@ -22,6 +22,7 @@ fn result(version: &str, hour: i64, psi: &[(&str, f64)]) -> WindowResult {
         rows: 10,
         complete: true,
         baseline: None,
+        quality: None,
         features: features.collect(),
     }
 }

@@ -19,11 +19,12 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
-use crate::config::model::Model;
+use crate::config::model::{Model, Signal};
 use crate::reference::Reference;
 use crate::reference::segments::{MISSING_SEGMENT, OTHER_SEGMENT};
 use crate::stats::aggregate::profile_function;
-use crate::stats::profile::Profile;
+use crate::stats::layout::Layout;
+use crate::stats::profile::{FeatureReference, Profile};
 
 use super::partial::PartialRow;
 
@@ -98,6 +99,7 @@ impl ModelPlan {
                     reference.name, reference.id, signal.name
                 ))
             })?;
+            check_range(&signal, feature, &reference).map_err(&failed)?;
             let alias = format!("profile {}", signal.name);
             aggregates.push(aggregate(profile_function(&feature.layout), column(&signal.name)?, &alias)?);
             features.push(signal.name);
@@ -243,6 +245,28 @@ impl ModelPlan {
     fn profile_error(&self, feature: &str, error: &dyn std::fmt::Display) -> AggregateError {
         AggregateError::Profile { feature: feature.to_string(), message: error.to_string() }
     }
+}
+
+/// Counts outside of a range are exact only where the reference was built with it.
+fn check_range(signal: &Signal, feature: &FeatureReference, reference: &Reference) -> Result<(), String> {
+    let Layout::Numeric(layout) = &feature.layout else { return Ok(()) };
+    let built_with = layout.range().filter(|range| range.configured).map(|range| (range.min, range.max));
+    if built_with == signal.range {
+        return Ok(());
+    }
+    let words = |range: Option<(f64, f64)>| match range {
+        Some((min, max)) => format!("the range [{min}, {max}]"),
+        None => "no range".to_string(),
+    };
+    Err(format!(
+        "`{}` has {} in the model file, but reference `{}` ({}) was built with {}; build it again: driftline \
+         reference build",
+        signal.name,
+        words(signal.range),
+        reference.name,
+        reference.id,
+        words(built_with)
+    ))
 }
 
 fn segment_column(name: &str, reference: &Reference) -> SegmentColumn {

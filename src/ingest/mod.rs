@@ -6,4 +6,5 @@
 
 pub mod aggregate;
 pub mod partial;
+pub mod quality;
 pub mod role;

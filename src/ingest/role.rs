@@ -22,6 +22,7 @@ use crate::telemetry::{Complaints, Metrics};
 
 use super::aggregate::ModelPlan;
 use super::partial::{FlushHeader, SourceProgress, encode_flush, partition_of};
+use super::quality::QualityTally;
 
 /// Most records of one poll: a slab.
 const SLAB_RECORDS: usize = 8192;
@@ -77,6 +78,7 @@ struct Running<'a> {
     producer: Box<dyn Producer>,
     decoder: Decoder,
     plans: Vec<ModelPlan>,
+    quality: Vec<QualityTally>,
     runtime: tokio::runtime::Runtime,
     partial_partitions: i32,
     topic_partitions: BTreeMap<String, i32>,
@@ -133,6 +135,7 @@ impl IngestRole {
             })?,
             decoder: Decoder::new(&models).map_err(|error| fatal(&error))?,
             plans,
+            quality: self.models.iter().map(quality_tally).collect(),
             runtime: tokio::runtime::Builder::new_current_thread().build().map_err(|error| fatal(&error))?,
             partial_partitions,
             topic_partitions: topics.into_iter().map(|topic| (topic, 0)).collect(),
@@ -163,6 +166,10 @@ impl IngestRole {
         }
         Ok(())
     }
+}
+
+fn quality_tally(watched: &IngestModel) -> QualityTally {
+    QualityTally::new(&watched.model, &watched.reference.id, watched.pane_ms)
 }
 
 impl Running<'_> {
@@ -272,6 +279,7 @@ impl Running<'_> {
 
     fn clear(&mut self) {
         self.batches.iter_mut().for_each(Vec::clear);
+        self.quality.iter_mut().for_each(QualityTally::clear);
         self.rows = 0;
         self.dead_letters.clear();
         self.counts = Counts::default();
@@ -301,6 +309,7 @@ impl Running<'_> {
                 }
             }
             self.rows += decoded.batch.num_rows();
+            self.quality[decoded.model_index].add_batch(&decoded, records);
             self.batches[decoded.model_index].push(decoded.batch);
         }
         for rejected in &decoded.rejected {
@@ -310,6 +319,14 @@ impl Running<'_> {
             self.dead_letters.push(letter);
             let reason = rejected.reason.as_str();
             *self.counts.dead_lettered.entry((record.topic.clone(), reason)).or_default() += 1;
+            if let Some(place) = &rejected.place {
+                self.quality[place.model_index].add_rejected(reason, place);
+                // A producer whose every event is rejected would otherwise keep its windows open, and nobody told.
+                let partition = TopicPartition { topic: record.topic.clone(), partition: record.partition };
+                if let Some(source) = self.sources.get_mut(&partition) {
+                    source.clock_ms = source.clock_ms.max(Some(place.event_time_ms));
+                }
+            }
         }
         self.counts.unrouted += decoded.unrouted;
         Ok(())
@@ -350,14 +367,17 @@ impl Running<'_> {
     fn flush_records(&mut self, header: &FlushHeader) -> Result<Vec<OutRecord>> {
         let fatal = |error: &dyn std::fmt::Display| LogError::Fatal(error.to_string());
         let mut by_partition: BTreeMap<i32, Vec<_>> = (0..self.partial_partitions).map(|p| (p, Vec::new())).collect();
-        for ((watched, plan), batches) in self.role.models.iter().zip(&self.plans).zip(&mut self.batches) {
+        let models = self.role.models.iter().zip(&self.plans).zip(&mut self.batches).zip(&self.quality);
+        for (((watched, plan), batches), quality) in models {
+            let partition = partition_of(&watched.model.model, self.partial_partitions);
+            let of_partition = by_partition.entry(partition).or_default();
+            of_partition.extend(quality.rows());
             if batches.is_empty() {
                 continue;
             }
             let batches = std::mem::take(batches);
             let rows = self.runtime.block_on(plan.run(&batches)).map_err(|error| fatal(&error))?;
-            let partition = partition_of(&watched.model.model, self.partial_partitions);
-            by_partition.entry(partition).or_default().extend(rows);
+            of_partition.extend(rows);
         }
         let mut records = Vec::new();
         for (partition, rows) in by_partition {

@@ -176,7 +176,7 @@ fn numeric_feature(signal: &Signal, column: &str, batches: &[RecordBatch]) -> Re
     let values = read_column(signal, column, batches, column::numbers)?;
     let mut sorted: Vec<f64> = values.iter().copied().flatten().collect();
     sorted.sort_unstable_by(f64::total_cmp);
-    let layout = NumericLayout::of_sorted(&sorted);
+    let layout = NumericLayout::with_range(&sorted, signal.range);
     let mut profile = NumericProfile::new(&layout);
     profile.add_nulls((values.len() - sorted.len()) as u64);
     sorted.iter().for_each(|value| profile.add(*value, &layout));

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::promotions::Promotions;
 use super::segments::{SegmentKey, SegmentReferences};
 use super::{FeatureReference, Reference, Source};
-use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout};
+use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout, ValueRange};
 use crate::stats::profile::Profile;
 
 /// Version of the file format.
@@ -113,8 +113,18 @@ struct StoredFeature {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case", tag = "type")]
 enum StoredLayout {
-    Numeric { centre: f64, percentiles: Vec<f64>, edges: Vec<f64> },
-    Categorical { truncated: bool, categories: Vec<String> },
+    Numeric {
+        centre: f64,
+        percentiles: Vec<f64>,
+        edges: Vec<f64>,
+        /// Given in the model file; absent: that of the values.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        range: Option<[f64; 2]>,
+    },
+    Categorical {
+        truncated: bool,
+        categories: Vec<String>,
+    },
 }
 
 impl From<&FeatureReference> for StoredFeature {
@@ -124,6 +134,7 @@ impl From<&FeatureReference> for StoredFeature {
                 centre: layout.centre(),
                 percentiles: layout.percentiles().to_vec(),
                 edges: layout.edges().to_vec(),
+                range: layout.range().filter(|range| range.configured).map(|range| [range.min, range.max]),
             },
             Layout::Categorical(layout) => {
                 StoredLayout::Categorical { truncated: layout.truncated(), categories: layout.categories().to_vec() }
@@ -135,8 +146,10 @@ impl From<&FeatureReference> for StoredFeature {
 
 impl StoredFeature {
     fn into_feature(self, name: &str) -> Result<FeatureReference, String> {
+        let mut configured = None;
         let layout = match self.layout {
-            StoredLayout::Numeric { centre, percentiles, edges } => {
+            StoredLayout::Numeric { centre, percentiles, edges, range } => {
+                configured = range.map(|[min, max]| ValueRange { min, max, configured: true });
                 NumericLayout::from_parts(edges, percentiles, centre).map(|layout| Layout::Numeric(Arc::new(layout)))
             }
             StoredLayout::Categorical { truncated, categories } => {
@@ -146,7 +159,19 @@ impl StoredFeature {
         let layout = layout.ok_or_else(|| format!("the layout of `{name}` is not in order"))?;
         let bytes = STANDARD.decode(&self.profile).map_err(|error| format!("the profile of `{name}`: {error}"))?;
         let profile = Profile::decode(&bytes, &layout).map_err(|error| format!("the profile of `{name}`: {error}"))?;
+        let layout = with_range(layout, configured, &profile)
+            .ok_or_else(|| format!("the layout of `{name}` has no edges at the ends of its range"))?;
         Ok(FeatureReference { name: name.to_string(), layout, profile })
+    }
+}
+
+/// The range is given in the file, or that of the values.
+fn with_range(layout: Layout, configured: Option<ValueRange>, profile: &Profile) -> Option<Layout> {
+    let (Layout::Numeric(numeric), Profile::Numeric(profile)) = (&layout, profile) else { return Some(layout) };
+    let of_values = profile.min().zip(profile.max()).map(|(min, max)| ValueRange { min, max, configured: false });
+    match configured.or(of_values) {
+        Some(range) => NumericLayout::clone(numeric).and_range(range).map(|numeric| Layout::Numeric(Arc::new(numeric))),
+        None => Some(layout),
     }
 }
 

@@ -203,6 +203,12 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
     {
         let Some(expression) = expression else { continue };
         for (metric, at) in &expression.metrics {
+            if metric.name == "duplicate_rate" && models.iter().all(|model| model.fields.prediction_id.is_none()) {
+                let message = "no model of this rule says where its prediction ids stand";
+                let problem = Problem::error("unsuited-metric", format!("{pointer}/{key}"), message).within(at.clone());
+                found.push(problem.help("add `fields: {prediction_id: ...}` to the model file"));
+                continue;
+            }
             let signals =
                 || models.iter().flat_map(|model| model.signals()).filter(|signal| rule.selects(&signal.name));
             let suits = signals().any(|signal| metric.suits(signal.kind));

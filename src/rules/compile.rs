@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::checks;
 use super::expression::Expression;
+use super::metrics::{Metric, Subject};
 use super::state::Persistence;
 use crate::config::diagnostic::{Level, Problem};
 use crate::config::glob;
@@ -58,8 +59,10 @@ pub struct Rule {
     pub min_samples: u64,
     pub group_by: BTreeSet<GroupKey>,
     pub absent: Option<Absent>,
-    /// Conditions name `row_count` alone: no reference is needed.
+    /// Conditions name metrics of the window as a whole alone: no reference is needed.
     pub counts_rows_only: bool,
+    /// Rejected events belong to the sample: conditions name metrics of all events alone.
+    pub counts_rejected: bool,
 }
 
 impl Rule {
@@ -100,6 +103,11 @@ impl Rule {
     pub fn metric_names(&self) -> impl Iterator<Item = &'static str> {
         let conditions = [&self.warn, &self.critical, &self.recover].into_iter().flatten();
         conditions.flat_map(|condition| condition.metrics.iter().map(|(metric, _)| metric.name))
+    }
+
+    /// Events that the rule judges by.
+    pub fn sample(&self, result: &WindowResult) -> u64 {
+        if self.counts_rejected { result.events() } else { result.rows }
     }
 
     pub fn severities(&self) -> Vec<Severity> {
@@ -229,7 +237,9 @@ impl RuleSet {
             });
             comparison.versions.insert(rule.version_glob.clone());
             comparison.segments.extend(rule.segments.iter().cloned());
-            let selected = model.signals().into_iter().map(|signal| signal.name).filter(|name| rule.selects(name));
+            // A rule about the number of rows needs no profile of the past, only its rows.
+            let looks_at = |name: &String| !rule.counts_rows_only && rule.selects(name);
+            let selected = model.signals().into_iter().map(|signal| signal.name).filter(looks_at);
             comparison.features.extend(selected);
         }
         comparisons.into_values().collect()
@@ -358,14 +368,16 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         return Err(problems);
     }
     let (model_glob, version_glob) = source.model.split_once('@').unwrap_or((source.model.as_str(), "*"));
-    let counts_rows_only = [&warn, &critical]
-        .into_iter()
-        .flatten()
-        .all(|expression| expression.metrics.iter().all(|(metric, _)| metric.name == "row_count"));
+    let names_only = |wanted: &dyn Fn(&Metric) -> bool| {
+        let named = [&warn, &critical].into_iter().flatten().flat_map(|expression| &expression.metrics);
+        named.into_iter().all(|(metric, _)| wanted(metric))
+    };
+    let counts_rows_only = names_only(&|metric| metric.subject == Subject::Window);
+    let counts_rejected = names_only(&Metric::counts_rejected);
     // A rule about too few rows would never be asked if too few rows kept it from being asked.
     let min_samples = match source.min_samples {
         Some(min_samples) => min_samples,
-        None if counts_rows_only => 0,
+        None if names_only(&Metric::suits_few_rows) => 0,
         None => file.defaults.min_samples.unwrap_or(DEFAULT_MIN_SAMPLES),
     };
     let group_by = match &source.group_by {
@@ -392,5 +404,6 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         group_by,
         absent: source.absent.clone(),
         counts_rows_only,
+        counts_rejected,
     })
 }

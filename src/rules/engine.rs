@@ -181,7 +181,7 @@ fn looked_at<'a>(rule: &Rule, closed: &'a ClosedWindow) -> Vec<&'a WindowResult>
     closed
         .results
         .iter()
-        .filter(|result| rule.counts_rows_only || result.reference == rule.reference)
+        .filter(|result| (rule.counts_rows_only && rule.moving.is_none()) || result.reference == rule.reference)
         .filter(|result| result.segment.is_all() || rule.segments.contains(&result.segment.column))
         .filter(|result| seen.insert(&result.segment))
         .collect()

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::compile::Rule;
 use super::expression::{Comparison, Condition, Expression, Quantifier, Quantity};
-use super::metrics::Metric;
+use super::metrics::{Metric, Subject};
 use super::significance::adjust;
 use super::state::{Mute, Pair};
 use crate::config::rules::{Severity, SignificanceTest};
@@ -69,7 +69,7 @@ pub fn evaluate<'a>(rule: &Rule, results: &[&'a WindowResult]) -> Evaluation<'a>
     for result in results {
         if !result.complete {
             muted.push((result.segment.clone(), Mute::Incomplete));
-        } else if result.rows < rule.min_samples {
+        } else if rule.sample(result) < rule.min_samples {
             muted.push((result.segment.clone(), Mute::InsufficientSamples));
         } else if result.is_wanting() && !rule.counts_rows_only {
             muted.push((result.segment.clone(), Mute::NoReference));
@@ -172,7 +172,7 @@ fn largest<const N: usize>(p_values: [Option<f64>; N]) -> Option<f64> {
 fn metric_p(quantity: &Quantity, stats: &FeatureStats) -> Option<f64> {
     match quantity {
         Quantity::Metric(metric) => {
-            let own = stats.metrics.get(metric.name).and_then(|value| value.p_value);
+            let own = metric.of_feature(stats).and_then(|value| value.p_value);
             if own.is_some() || !metric.distribution {
                 return own;
             }
@@ -287,9 +287,9 @@ impl<'a> View<'a, '_> {
     }
 
     fn metric(&self, metric: &Metric) -> Option<MetricValue> {
-        match metric.name {
-            "row_count" => Some(MetricValue::exact(self.scope.result.rows as f64)),
-            name => self.stats?.metrics.get(name).copied(),
+        match metric.subject {
+            Subject::Window => self.scope.result.window_metric(metric.name),
+            _ => metric.of_feature(self.stats?),
         }
     }
 

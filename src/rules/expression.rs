@@ -7,7 +7,7 @@
 //! comparison = sum ( (">" | ">=" | "<" | "<=" | "==" | "!=") sum | ["not"] "between" sum "and" sum )
 //! sum        = product { ("+" | "-") product }
 //! product    = signed { ("*" | "/") signed }
-//! signed     = "-" signed | metric | number ["%"] | "(" condition ")" | quantifier
+//! signed     = "-" signed | metric | number ["%"] ["of" "expected"] | "expected" | "(" condition ")" | quantifier
 //! quantifier = ("any" | "share" | "count") "(" condition ")"
 //! ```
 //!
@@ -199,10 +199,21 @@ fn unexpected_rest(text: &str, token: &Token) -> ExpressionError {
 fn unsupported(at: Range<usize>, word: &str) -> ExpressionError {
     let what = match word {
         "with" => "confidence intervals (`with 95% confidence`)",
-        "of" | "expected" => "seasonal expectations (`expected`)",
+        "of" => "shares of anything but `expected`",
         _ => "learned baselines (`baseline`)",
     };
     error(at, format!("{what} are not supported yet in this version")).help("compare with a number")
+}
+
+/// What `expected` stands for.
+const EXPECTED_ROWS: &str = "expected_row_count";
+
+fn share_of(share: f64, rows: Quantity) -> Quantity {
+    Quantity::Arithmetic(Arithmetic::Multiply, Box::new(Quantity::Number(share)), Box::new(rows))
+}
+
+fn is_expected(quantity: &Quantity) -> bool {
+    matches!(quantity, Quantity::Metric(metric) if metric.name == EXPECTED_ROWS)
 }
 
 enum Value {
@@ -333,6 +344,13 @@ impl Parser<'_> {
         let at = value.at.start..high.at.end;
         let bounds_at = low.at.start..high.at.end;
         let (value, low, high) = (self.quantity(value)?.0, self.quantity(low)?.0, self.quantity(high)?.0);
+        // `between 10% and 500% of expected`: both are shares of it.
+        let low = match (&low, &high) {
+            (Quantity::Number(share), Quantity::Arithmetic(Arithmetic::Multiply, _, rows)) if is_expected(rows) => {
+                share_of(*share, Quantity::clone(rows))
+            }
+            _ => low,
+        };
         if let (Some(low), Some(high)) = (low.constant(), high.constant())
             && low > high
         {
@@ -398,7 +416,7 @@ impl Parser<'_> {
         self.next += 1;
         let at = token.at.clone();
         match token.kind {
-            Kind::Number(number) => Ok(Parsed { value: Value::Quantity(Quantity::Number(number)), at }),
+            Kind::Number(number) => Ok(self.of_expected(number, at)),
             Kind::Sign('(') => {
                 let inner = self.disjunction()?;
                 let end = self.close(&at)?;
@@ -410,6 +428,26 @@ impl Parser<'_> {
                 Err(error(at, format!("a metric or a number is missing before `{written}`")))
             }
         }
+    }
+
+    /// A number, or that share of the rows that a window usually has: `50% of expected`.
+    fn of_expected(&mut self, number: f64, at: Range<usize>) -> Parsed {
+        let expected = match self.tokens.get(self.next..self.next + 2) {
+            Some([of, expected]) if is_word(of, &["of"]) && is_word(expected, &["expected"]) => expected.at.clone(),
+            _ => return Parsed { value: Value::Quantity(Quantity::Number(number)), at },
+        };
+        self.next += 2;
+        let end = expected.end;
+        match self.expected(expected) {
+            Some(rows) => Parsed { value: Value::Quantity(share_of(number, rows)), at: at.start..end },
+            None => Parsed { value: Value::Quantity(Quantity::Number(number)), at },
+        }
+    }
+
+    fn expected(&mut self, at: Range<usize>) -> Option<Quantity> {
+        let metric = find(EXPECTED_ROWS)?;
+        self.metrics.push((metric, at));
+        Some(Quantity::Metric(metric))
     }
 
     fn close(&mut self, open: &Range<usize>) -> Result<usize, ExpressionError> {
@@ -425,14 +463,15 @@ impl Parser<'_> {
 
     fn word(&mut self, word: &str, at: Range<usize>) -> Result<Parsed, ExpressionError> {
         match word {
-            "baseline" | "expected" => return Err(unsupported(at, word)),
+            "baseline" => return Err(unsupported(at, word)),
             "any" | "share" | "count" => return self.quantifier(word, at),
             "and" | "or" | "between" | "of" | "with" => {
                 return Err(error(at, format!("a metric or a number is missing before `{word}`")));
             }
             _ => {}
         }
-        let Some(metric) = find(word) else {
+        let named = if word == "expected" { EXPECTED_ROWS } else { word };
+        let Some(metric) = find(named) else {
             let help = suggest(word, METRICS.iter().map(|metric| metric.name)).or_else(|| {
                 let names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
                 Some(format!("metrics are {}", names.join(", ")))
@@ -494,6 +533,9 @@ mod tests {
             "share(psi > 0.2) > 30%",
             "any(null_rate > 5%) or count(unseen_rate > 1%) >= 3",
             "(mean + 2 * std) / 2 > max - 1",
+            "row_count < 50% of expected",
+            "row_count not between 10% and 500% of expected",
+            "row_count < expected / 2 or rejected_rate > 1%",
         ] {
             assert!(Expression::parse(text).is_ok(), "{text}: {:?}", Expression::parse(text));
         }
@@ -534,12 +576,7 @@ mod tests {
 
     #[test]
     fn what_a_later_version_brings_is_named_as_such() {
-        for text in [
-            "null_rate < baseline - 0.03",
-            "row_count < 50% of expected",
-            "row_count not between 10% and 500% of expected",
-            "psi > 0.1 with 95% confidence",
-        ] {
+        for text in ["null_rate < baseline - 0.03", "row_count < 50% of baseline", "psi > 0.1 with 95% confidence"] {
             assert!(parse_error(text).message.contains("not supported yet"), "{text}: {}", parse_error(text));
         }
     }

@@ -1,6 +1,7 @@
-//! The metrics that rules may name: the keys of `FeatureStats::metrics`, and `row_count`.
+//! The metrics that rules may name: the keys of `FeatureStats::metrics`, and those of `WindowResult::window_metric`.
 
 use crate::config::model::Kind;
+use crate::stats::metric::{FeatureStats, MetricValue};
 
 /// What a metric is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +72,68 @@ pub const METRICS: &[Metric] = &[
     metric("std", "standard deviation", Subject::Numeric),
     metric("min", "minimum", Subject::Numeric),
     metric("max", "maximum", Subject::Numeric),
+    share("nan_rate", "NaN rate", Subject::Numeric),
+    share("infinite_rate", "infinite rate", Subject::Numeric),
+    share("type_mismatch_rate", "type mismatch rate", Subject::Feature),
+    share("absent_rate", "absent rate", Subject::Feature),
+    share("out_of_range_rate", "out-of-range rate", Subject::Numeric),
+    metric("constant", "constant", Subject::Feature),
     metric("row_count", "row count", Subject::Window),
+    metric("expected_row_count", "expected row count", Subject::Window),
+    share("row_count_ratio", "row count to the expected one", Subject::Window),
+    share("rejected_rate", "rejected rate", Subject::Window),
+    share("duplicate_rate", "duplicate rate", Subject::Window),
+    metric("freshness_seconds", "seconds behind the clock", Subject::Window),
+    metric("delay_seconds", "mean delay in seconds", Subject::Window),
+    metric("new_features", "new features", Subject::Window),
+    metric("vanished_features", "vanished features", Subject::Window),
 ];
+
+/// Metrics of features that results leave out where they are zero, which they nearly always are.
+const ZERO_WHERE_ABSENT: [&str; 6] =
+    ["nan_rate", "infinite_rate", "type_mismatch_rate", "absent_rate", "out_of_range_rate", "constant"];
+/// Of these, the ones with a law: zero is what chance gives.
+const CERTAIN_WHERE_ABSENT: [&str; 2] = ["out_of_range_rate", "constant"];
+/// Metrics of all events, whether they were counted or went to the dead letter.
+const OF_ALL_EVENTS: [&str; 7] = [
+    "nan_rate",
+    "infinite_rate",
+    "type_mismatch_rate",
+    "absent_rate",
+    "rejected_rate",
+    "new_features",
+    "vanished_features",
+];
+/// Metrics that few rows do not make uncertain: too few rows are what they are about.
+const OF_FEW_ROWS: [&str; 4] = ["row_count", "expected_row_count", "row_count_ratio", "freshness_seconds"];
 
 pub fn find(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.name == name)
 }
 
 impl Metric {
+    /// The metric of one feature, also where results leave it out because it is zero.
+    pub fn of_feature(&self, stats: &FeatureStats) -> Option<MetricValue> {
+        let zero = || {
+            let has_rows = stats.n > 0 || stats.missing > 0;
+            (has_rows && ZERO_WHERE_ABSENT.contains(&self.name)).then(|| MetricValue {
+                p_value: CERTAIN_WHERE_ABSENT.contains(&self.name).then_some(1.0),
+                ..MetricValue::exact(0.0)
+            })
+        };
+        stats.metrics.get(self.name).copied().or_else(zero)
+    }
+
+    /// Whether rejected events belong to the sample, too.
+    pub fn counts_rejected(&self) -> bool {
+        OF_ALL_EVENTS.contains(&self.name)
+    }
+
+    /// Whether a window of any size can be judged by it.
+    pub fn suits_few_rows(&self) -> bool {
+        OF_FEW_ROWS.contains(&self.name)
+    }
+
     /// Whether features of this kind have the metric.
     pub fn suits(&self, kind: Kind) -> bool {
         match self.subject {

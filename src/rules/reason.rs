@@ -8,7 +8,7 @@ use super::evaluate::{Decider, Judgement, decider};
 use super::state::Pair;
 use crate::config::rules::Severity;
 use crate::stats::metric::{BinShare, FeatureStats, MetricValue};
-use crate::windows::result::Window;
+use crate::windows::result::{Window, WindowResult};
 
 /// Narrow no-break space: groups of thousands stay on one line.
 const THIN_SPACE: char = '\u{202f}';
@@ -17,6 +17,9 @@ const THIN_SPACE: char = '\u{202f}';
 pub const MAX_FINDINGS: usize = 50;
 
 const MAX_MOVED: usize = 5;
+
+/// At most this many names stand in one sentence.
+const MAX_NAMES: usize = 20;
 
 /// How often the group breached, for sentences.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +129,25 @@ fn opening(rule: &Rule, judgement: &Judgement<'_>, decider: &Decider) -> String 
         None if segment.is_all() => "all events".to_string(),
         None => format!("events{place}"),
     };
-    format!("{subject}: {}", measured(decider, judgement.stats, &rule.reference))
+    let mut opening = format!("{subject}: {}", measured(decider, judgement.stats, &rule.reference));
+    opening.push_str(&names(judgement.result, &decider.name));
+    opening
+}
+
+/// Which features are new or vanished: " (`a`, `b`)".
+fn names(result: &WindowResult, metric: &str) -> String {
+    let Some(quality) = &result.quality else { return String::new() };
+    let names: Vec<&String> = match metric {
+        "new_features" => quality.schema_added.keys().collect(),
+        "vanished_features" => quality.schema_missing.iter().collect(),
+        _ => return String::new(),
+    };
+    let shown: Vec<String> = names.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect();
+    let more = names.len() > MAX_NAMES || (metric == "new_features" && quality.schema_added_rest > 0);
+    match shown.is_empty() {
+        true => String::new(),
+        false => format!(" ({}{})", shown.join(", "), if more { ", and others" } else { "" }),
+    }
 }
 
 /// "PSI 0.41 against training", "null rate 20% (training 1%)", "row count 120".
@@ -138,6 +159,9 @@ fn measured(decider: &Decider, stats: Option<&FeatureStats>, reference: &str) ->
         };
         return format!("{} is {value}", decider.name);
     };
+    if let ("constant", Some(value)) = (metric.name, decider.value.value) {
+        return if value > 0.0 { "one value in every event".into() } else { "more than one value".into() };
+    }
     let value = optional(decider.value, if metric.share { percent } else { number });
     if metric.distribution {
         return format!("{} {value} against {reference}", metric.label);
@@ -166,7 +190,7 @@ fn windows(persisted: Persisted) -> String {
 
 fn events(judgement: &Judgement<'_>, decider: &Decider) -> String {
     match decider.name.as_str() {
-        "row_count" => String::new(),
+        "row_count" | "row_count_ratio" => String::new(),
         _ => format!(", {} events", grouped(judgement.result.rows)),
     }
 }

@@ -13,6 +13,7 @@ use super::layout::Layout;
 use super::metric::{BinShare, FeatureStats, MetricValue};
 use super::profile::{FeatureReference, Profile};
 use super::proportions;
+use super::quality;
 use super::selection::Selection;
 
 pub use numeric::NumericPair;
@@ -44,6 +45,9 @@ pub fn evaluate_selected(reference: &FeatureReference, window: &Profile, selecti
     };
     null_rates(&reference.profile, window, selection, &mut stats.metrics);
     let countable = window.rows().max(reference.profile.rows()) <= MOST_ROWS;
+    if countable {
+        quality::from_profiles(reference, window, &mut stats.metrics);
+    }
     let comparable = stats.n > 0 && stats.n_reference > 0 && countable;
     match (&reference.layout, &reference.profile, window) {
         (Layout::Numeric(layout), Profile::Numeric(of_reference), Profile::Numeric(window))

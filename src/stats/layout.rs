@@ -35,15 +35,47 @@ pub struct NumericLayout {
     edges: Vec<f64>,
     percentiles: Vec<f64>,
     centre: f64,
+    range: Option<ValueRange>,
     search: EdgeSearch,
+}
+
+/// Where the values of a feature belong; both ends are inside.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ValueRange {
+    pub min: f64,
+    pub max: f64,
+    /// Given in the model file; else the least and the greatest value of the reference.
+    pub configured: bool,
+}
+
+impl ValueRange {
+    /// Edges that tell what lies inside from what lies outside.
+    fn edges(self) -> impl Iterator<Item = f64> {
+        [self.min, self.max.next_up()].into_iter().filter(|edge| edge.is_finite())
+    }
 }
 
 impl NumericLayout {
     /// Layout of a reference's finite values, ascending.
     pub fn of_sorted(sorted: &[f64]) -> Self {
-        let (edges, percentiles) = edges::edges_and_percentiles(sorted);
+        Self::with_range(sorted, None)
+    }
+
+    /// The same, with edges at the ends of the range that the model file gives, so that what leaves it is counted
+    /// exactly; without one the range is that of the values.
+    pub fn with_range(sorted: &[f64], configured: Option<(f64, f64)>) -> Self {
+        let (mut edges, percentiles) = edges::edges_and_percentiles(sorted);
         let centre = percentiles.get(edges::PERCENTILES as usize / 2 - 1).copied().unwrap_or(0.0);
-        Self::assemble(edges, percentiles, centre)
+        let of_values = sorted.first().zip(sorted.last()).map(|(min, max)| (*min, *max));
+        let range = configured.or(of_values).map(|(min, max)| ValueRange {
+            min: edges::positive_zero(min),
+            max: edges::positive_zero(max),
+            configured: configured.is_some(),
+        });
+        edges.extend(range.into_iter().flat_map(ValueRange::edges));
+        edges.sort_unstable_by(f64::total_cmp);
+        edges.dedup();
+        Self { range, ..Self::assemble(edges, percentiles, centre) }
     }
 
     /// Layout read from a file; `None` unless edges are finite and ascending, and percentiles are 99 (or none) of
@@ -60,7 +92,7 @@ impl NumericLayout {
 
     fn assemble(edges: Vec<f64>, percentiles: Vec<f64>, centre: f64) -> Self {
         let search = EdgeSearch::new(&edges, percentiles.first().copied(), percentiles.last().copied());
-        Self { edges, percentiles, centre, search }
+        Self { edges, percentiles, centre, range: None, search }
     }
 
     pub fn edges(&self) -> &[f64] {
@@ -75,6 +107,26 @@ impl NumericLayout {
     /// The reference's median: squares are summed around it, so that a large mean does not drown the variance.
     pub fn centre(&self) -> f64 {
         self.centre
+    }
+
+    /// Where values belong; `None` for a reference without values, unless the model file says.
+    pub fn range(&self) -> Option<ValueRange> {
+        self.range
+    }
+
+    /// A layout read from a file with its range; `None` unless the layout has edges at its ends.
+    pub fn and_range(self, range: ValueRange) -> Option<Self> {
+        let ordered = range.min.is_finite() && range.max.is_finite() && range.min <= range.max;
+        let has = |edge: f64| self.edges.binary_search_by(|known| known.total_cmp(&edge)).is_ok();
+        (ordered && range.edges().all(has)).then_some(Self { range: Some(range), ..self })
+    }
+
+    /// Values in bins outside of the range, of counts per bin.
+    pub fn count_outside_range(&self, counts: &[u64]) -> u64 {
+        let Some(range) = self.range else { return 0 };
+        let (first, last) = (self.bin(range.min), self.bin(range.max));
+        let outside = counts.iter().enumerate().filter(|(bin, _)| *bin < first || *bin > last);
+        outside.fold(0, |total, (_, count)| total.saturating_add(*count))
     }
 
     pub fn bins(&self) -> usize {
@@ -104,6 +156,7 @@ impl PartialEq for NumericLayout {
         same_bits(&self.edges, &other.edges)
             && same_bits(&self.percentiles, &other.percentiles)
             && self.centre.to_bits() == other.centre.to_bits()
+            && self.range == other.range
     }
 }
 
@@ -302,7 +355,11 @@ mod tests {
         assert!(CategoricalLayout::from_parts(vec!["b".into(), "a".into()], false).is_none());
         let layout = NumericLayout::of_sorted(&[1.0, 2.0, 3.0]);
         let again = NumericLayout::from_parts(layout.edges.clone(), layout.percentiles.clone(), layout.centre).unwrap();
-        assert_eq!(again, layout);
+        let range = ValueRange { min: 1.0, max: 3.0, configured: false };
+        assert_eq!(again.clone().and_range(range).as_ref(), Some(&layout));
+        for (min, max) in [(1.2345, 3.0), (1.0, 2.3456), (3.0, 1.0), (f64::NAN, 3.0), (1.0, f64::INFINITY)] {
+            assert_eq!(again.clone().and_range(ValueRange { min, max, configured: true }), None, "[{min}, {max}]");
+        }
     }
 
     #[test]

@@ -118,6 +118,10 @@ impl NumericProfile {
         self.nulls.saturating_add(self.nans)
     }
 
+    pub fn nans(&self) -> u64 {
+        self.nans
+    }
+
     /// Infinite values: neither missing nor in a bin.
     pub fn infinite(&self) -> u64 {
         self.positive_infinities.saturating_add(self.negative_infinities)

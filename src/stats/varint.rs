@@ -10,6 +10,12 @@ pub fn write(value: u64, out: &mut Vec<u8>) {
     out.push(rest as u8);
 }
 
+/// Appends the length in bytes, then the text.
+pub fn write_text(text: &str, out: &mut Vec<u8>) {
+    write(text.len() as u64, out);
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// Reads what was written, from the front; every method answers `None` where the bytes end or are not what
 /// [`write()`] emits (a longer spelling of the same number is refused: equal profiles have equal bytes).
 pub struct Reader<'a> {
@@ -55,6 +61,12 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.rest.split_at(length);
         self.rest = rest;
         Some(taken)
+    }
+
+    /// What [`write_text`] wrote.
+    pub fn text(&mut self) -> Option<&'a str> {
+        let length = usize::try_from(self.varint()?).ok()?;
+        std::str::from_utf8(self.bytes(length)?).ok()
     }
 
     /// A double, eight bytes, little endian.

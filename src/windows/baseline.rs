@@ -60,6 +60,15 @@ pub struct Baseline {
     pub wanting: Option<String>,
 }
 
+impl Baseline {
+    /// Rows that a window of this length has at the pace of the known panes; `None` where less than half is known.
+    pub fn expected_rows(&self, window: Window, pane_ms: i64) -> Option<f64> {
+        let enough = self.panes > 0 && 2 * self.panes >= self.panes_expected;
+        let panes_of_window = (window.end_ms - window.start_ms) as f64 / pane_ms as f64;
+        enough.then(|| self.rows as f64 / f64::from(self.panes) * panes_of_window)
+    }
+}
+
 /// Where the panes are, and which stretches of time are known to lack events.
 pub(super) struct Held<'a> {
     pub model: &'a str,

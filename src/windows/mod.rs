@@ -14,4 +14,5 @@ pub mod pane;
 pub mod progress;
 pub mod result;
 pub mod role;
+pub mod row_counts;
 pub mod state;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::reference::Reference;
 use crate::stats::profile::Profile;
+use crate::stats::quality::{QUALITY_FEATURE, QualityError, QualityProfile};
 
 use super::result::{Segment, Window};
 
@@ -31,6 +32,8 @@ impl PaneKey {
 pub struct Pane {
     pub rows: u64,
     pub profiles: BTreeMap<String, Profile>,
+    /// Of all events; segments have none.
+    pub quality: Option<QualityProfile>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,8 @@ pub enum PaneError {
     NoFeature { model: String, id: String, feature: String },
     #[error("profile of `{feature}`: {message}")]
     Profile { feature: String, message: String },
+    #[error(transparent)]
+    Quality(#[from] QualityError),
     #[error("pane record: {0}")]
     Malformed(&'static str),
 }
@@ -48,6 +53,10 @@ pub enum PaneError {
 impl Pane {
     /// Adds one encoded profile.
     pub fn merge_state(&mut self, reference: &Reference, feature: &str, state: &[u8]) -> Result<(), PaneError> {
+        if feature == QUALITY_FEATURE {
+            self.quality.get_or_insert_default().merge(&QualityProfile::decode(state)?);
+            return Ok(());
+        }
         let profile = decode_profile(reference, feature, state)?;
         self.merge_profile(feature, &profile)
     }
@@ -61,6 +70,9 @@ impl Pane {
         self.rows += other.rows;
         for (feature, profile) in other.profiles.iter().filter(|(feature, _)| wanted(feature)) {
             self.merge_profile(feature, profile)?;
+        }
+        if let Some(quality) = other.quality.as_ref().filter(|_| wanted(QUALITY_FEATURE)) {
+            self.quality.get_or_insert_default().merge(quality);
         }
         Ok(())
     }
@@ -77,7 +89,8 @@ impl Pane {
         }
     }
 
-    /// `rows`, then per feature: name length, name, state length, state; integers u32/u64 little endian.
+    /// `rows`, then per feature, and for the quality of all under [`QUALITY_FEATURE`]: name length, name, state length,
+    /// state; integers u32/u64 little endian.
     pub fn encode(&self) -> Vec<u8> {
         self.encode_some(|_| true)
     }
@@ -85,8 +98,11 @@ impl Pane {
     /// As `encode`, with the features that are wanted.
     pub fn encode_some(&self, wanted: impl Fn(&str) -> bool) -> Vec<u8> {
         let mut bytes = self.rows.to_le_bytes().to_vec();
-        for (feature, profile) in self.profiles.iter().filter(|(feature, _)| wanted(feature)) {
-            let state = profile.encode();
+        let profiles = self.profiles.iter().filter(|(feature, _)| wanted(feature));
+        let states = profiles.map(|(feature, profile)| (feature.as_str(), profile.encode()));
+        let quality = self.quality.iter().filter(|_| wanted(QUALITY_FEATURE));
+        let quality = quality.map(|quality| (QUALITY_FEATURE, quality.encode()));
+        for (feature, state) in quality.chain(states) {
             bytes.extend_from_slice(&(feature.len() as u32).to_le_bytes());
             bytes.extend_from_slice(feature.as_bytes());
             bytes.extend_from_slice(&(state.len() as u32).to_le_bytes());
@@ -102,12 +118,16 @@ impl Pane {
     /// Reads the features that are wanted.
     pub fn decode_some(reference: &Reference, bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Self, PaneError> {
         let (rows, mut rest) = bytes.split_first_chunk::<8>().ok_or(PaneError::Malformed("truncated"))?;
-        let mut pane = Pane { rows: u64::from_le_bytes(*rows), profiles: BTreeMap::new() };
+        let mut pane = Pane { rows: u64::from_le_bytes(*rows), ..Pane::default() };
         while !rest.is_empty() {
             let feature = std::str::from_utf8(take_block(&mut rest)?).map_err(|_| PaneError::Malformed("name"))?;
             let state = take_block(&mut rest)?;
-            if wanted(feature) {
-                pane.profiles.insert(feature.to_string(), decode_profile(reference, feature, state)?);
+            match feature {
+                unwanted if !wanted(unwanted) => {}
+                QUALITY_FEATURE => pane.quality = Some(QualityProfile::decode(state)?),
+                feature => {
+                    pane.profiles.insert(feature.to_string(), decode_profile(reference, feature, state)?);
+                }
             }
         }
         Ok(pane)

@@ -11,6 +11,7 @@ use crate::config::model::Model;
 use crate::ingest::partial::{FlushHeader, SourceProgress};
 
 use super::result::Window;
+use super::row_counts::RowCounts;
 
 /// Everything the windows of one partition know of their input; stored with every checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub struct ModelProgress {
     pub closed: Vec<ClosedEntry>,
     /// Stretches of event time in which events are known to be missing.
     pub gaps: Vec<Window>,
+    /// Rows of closed windows, from which what is usual is learned.
+    #[serde(default, skip_serializing_if = "RowCounts::is_empty")]
+    pub row_counts: RowCounts,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +56,9 @@ pub struct ClosedEntry {
     pub version: String,
     pub window: Window,
     pub revision: u32,
+    /// Wall clock of the log when the window first closed, epoch milliseconds.
+    #[serde(default)]
+    pub closed_ms: i64,
 }
 
 /// How a flush continues what was read before.
@@ -187,10 +194,17 @@ impl ModelProgress {
         self.closed.iter().find(|entry| entry.version == version && entry.window == window).map(|entry| entry.revision)
     }
 
-    pub fn set_revision(&mut self, version: &str, window: Window, revision: u32) {
+    /// Notes that a window closed or was revised at wall clock `at_ms`; answers when it first closed.
+    pub fn set_revision(&mut self, version: &str, window: Window, revision: u32, at_ms: i64) -> i64 {
         match self.closed.iter_mut().find(|entry| entry.version == version && entry.window == window) {
-            Some(entry) => entry.revision = revision,
-            None => self.closed.push(ClosedEntry { version: version.to_string(), window, revision }),
+            Some(entry) => {
+                entry.revision = revision;
+                entry.closed_ms
+            }
+            None => {
+                self.closed.push(ClosedEntry { version: version.to_string(), window, revision, closed_ms: at_ms });
+                at_ms
+            }
         }
     }
 

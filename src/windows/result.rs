@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::stats::metric::FeatureStats;
+use crate::stats::metric::{FeatureStats, MetricValue};
+use crate::stats::quality::WindowQuality;
 
 use super::baseline::Baseline;
 
@@ -40,6 +41,9 @@ pub struct WindowResult {
     /// What a moving reference is made of; absent: a stored reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
+    /// Of all events; absent for segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<WindowQuality>,
     pub features: BTreeMap<String, FeatureStats>,
 }
 
@@ -47,6 +51,19 @@ impl WindowResult {
     /// Its moving reference has too little to it to be compared with.
     pub fn is_wanting(&self) -> bool {
         self.baseline.as_ref().is_some_and(|baseline| baseline.wanting.is_some())
+    }
+
+    /// A metric of the window as a whole, by its name in rules.
+    pub fn window_metric(&self, name: &str) -> Option<MetricValue> {
+        match name {
+            "row_count" => Some(MetricValue::exact(self.rows as f64)),
+            name => self.quality.as_ref()?.metric(name, self.rows),
+        }
+    }
+
+    /// Events that were counted or went to the dead letter.
+    pub fn events(&self) -> u64 {
+        self.rows.saturating_add(self.quality.as_ref().map_or(0, WindowQuality::rejected_events))
     }
 }
 

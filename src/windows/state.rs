@@ -4,6 +4,7 @@
 //! them while late events are allowed, and asks the judge about each. Everything it does follows from the
 //! flushes alone, so any replica and any replay derives the same results.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::ingest::partial::{FlushHeader, PartialRow};
 use crate::reference::Reference;
 use crate::stats::evaluate::evaluate_selected;
 use crate::stats::profile::{FeatureReference, Profile};
+use crate::stats::quality::{self, QualityProfile, WindowQuality};
 use crate::stats::selection::Selection;
 
 use super::baseline::{Comparison, Held, Merged, kept_features, needed_until_ms, outlived};
@@ -206,7 +208,9 @@ impl PartitionState {
     /// Approximate memory of the open panes, bytes.
     pub fn allocated_bytes(&self) -> usize {
         let profiles = self.panes.values().flat_map(|pane| pane.profiles.values());
-        profiles.map(Profile::allocated_bytes).sum()
+        let quality = self.panes.values().filter_map(|pane| pane.quality.as_ref());
+        profiles.map(Profile::allocated_bytes).sum::<usize>()
+            + quality.map(QualityProfile::allocated_bytes).sum::<usize>()
     }
 
     /// False while parts of a flush are still to come: a checkpoint must wait for them.
@@ -366,21 +370,34 @@ impl PartitionState {
         let name = &watched.model.model;
         let (merged, mut complete) = self.merge_panes(name, version, window, effects);
         let has_gap = self.progress.has_gap(&watched.model, window);
-        let progress = self.progress.models.entry(name.clone()).or_default();
         complete &= !has_gap;
+        let at_ms = self.progress.at_ms;
+        let progress = self.progress.models.entry(name.clone()).or_default();
         let revision = progress.revision(version, window).map_or(0, |revision| revision + 1);
-        progress.set_revision(version, window, revision);
+        let closed_ms = progress.set_revision(version, window, revision, at_ms);
+        let expected_rows = progress.row_counts.expected(version, window);
+        let rows = merged.iter().filter(|((segment, _), _)| segment.is_all()).map(|(_, pane)| pane.rows).sum();
+        progress.row_counts.record(version, window, complete.then_some(rows));
         let mut results = Vec::new();
         for ((segment, reference_id), pane) in &merged {
             let Ok(reference) = self.reference(name, reference_id) else { continue };
-            let features = features_of(&reference, segment).into_iter().map(|feature| {
-                let stats = match pane.profiles.get(&feature.name) {
-                    Some(profile) => evaluate_selected(feature, profile, &watched.selection),
-                    None => evaluate_selected(feature, &Profile::new(&feature.layout), &watched.selection),
-                };
-                (feature.name.clone(), stats)
-            });
-            let features = features.collect();
+            let mut quality = pane
+                .quality
+                .as_ref()
+                .filter(|_| segment.is_all())
+                .map(|quality| WindowQuality { expected_rows, ..WindowQuality::of(quality, closed_ms) });
+            let mut features = BTreeMap::new();
+            for feature in features_of(&reference, segment) {
+                let empty = || Profile::new(&feature.layout);
+                let profile = pane.profiles.get(&feature.name).map_or_else(|| Cow::Owned(empty()), Cow::Borrowed);
+                let mut stats = evaluate_selected(feature, &profile, &watched.selection);
+                if let (Some(of_window), Some(of_pane)) = (&mut quality, &pane.quality)
+                    && quality::from_flaws(&mut stats, &profile, of_pane, &feature.name)
+                {
+                    of_window.schema_missing.push(feature.name.clone());
+                }
+                features.insert(feature.name.clone(), stats);
+            }
             results.push(WindowResult {
                 model: name.clone(),
                 version: version.to_string(),
@@ -392,6 +409,7 @@ impl PartitionState {
                 rows: pane.rows,
                 complete,
                 baseline: None,
+                quality,
                 features,
             });
         }
@@ -543,17 +561,21 @@ fn compared(
         }
         let empty = || Profile::new(&feature.layout);
         let baseline = feature.with_profile(merged.pane.profiles.get(name).cloned().unwrap_or_else(empty));
-        let stats = match window.profiles.get(name) {
-            Some(profile) => evaluate_selected(&baseline, profile, &watched.selection),
-            None => evaluate_selected(&baseline, &empty(), &watched.selection),
-        };
+        let profile = window.profiles.get(name).map_or_else(|| Cow::Owned(empty()), Cow::Borrowed);
+        let mut stats = evaluate_selected(&baseline, &profile, &watched.selection);
+        if let Some(quality) = window.quality.as_ref().filter(|_| against_stored.segment.is_all()) {
+            quality::from_flaws(&mut stats, &profile, quality, name);
+        }
         features.insert(name.clone(), stats);
     }
     let name = comparison.reference.to_string();
+    let expected_rows = merged.baseline.expected_rows(against_stored.window, pane_width_ms(&watched.specs));
+    let quality = against_stored.quality.clone().map(|quality| WindowQuality { expected_rows, ..quality });
     WindowResult {
         reference_id: format!("{}+{name}", reference.id),
         reference: name,
         baseline: Some(merged.baseline.clone()),
+        quality,
         features,
         ..against_stored.clone()
     }

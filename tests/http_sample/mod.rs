@@ -114,6 +114,7 @@ pub fn window(model: &str, version: &str, hour: i64, size_ms: i64) -> WindowResu
         rows: 10_240 + (noise(40, hour) * 900.0) as u64,
         complete: hour != 12,
         baseline: None,
+        quality: None,
         features: (0..FEATURES.len()).map(stats_of).collect(),
     }
 }
