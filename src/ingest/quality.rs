@@ -63,9 +63,9 @@ impl QualityTally {
             };
             let end = (start..times.len()).find(|row| !same(row)).unwrap_or(times.len());
             let pane = pane(&mut self.panes, version, pane_start_ms);
-            for row in start..end {
-                let record = decoded.record_indices.get(row).and_then(|index| records.get(*index as usize));
-                pane.add_event(times[row], record.map_or(-1, |record| record.timestamp_ms));
+            for (time_ms, record_index) in times.iter().zip(&decoded.record_indices).take(end).skip(start) {
+                let record = records.get(*record_index as usize);
+                pane.add_event(*time_ms, record.map_or(-1, |record| record.timestamp_ms));
             }
             if let Some(ids) = ids {
                 for row in (start..end).filter(|row| ids.is_valid(*row)) {

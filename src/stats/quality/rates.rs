@@ -26,10 +26,10 @@ pub fn from_profiles(reference: &FeatureReference, window: &Profile, metrics: &m
                 insert_constant(of_reference.counts(), window.n(), metrics);
             }
         }
-        (Layout::Categorical(_), Profile::Categorical(of_reference), Profile::Categorical(window)) => {
-            if categories(window) == 1 && categories(of_reference) > 1 {
-                insert_constant(of_reference.counts(), window.n(), metrics);
-            }
+        (Layout::Categorical(_), Profile::Categorical(of_reference), Profile::Categorical(window))
+            if categories(window) == 1 && categories(of_reference) > 1 =>
+        {
+            insert_constant(of_reference.counts(), window.n(), metrics);
         }
         _ => {}
     }
