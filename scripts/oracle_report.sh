@@ -4,10 +4,11 @@
 # usage: scripts/oracle_report.sh SHARED_DIR [PYTHON]
 #   SHARED_DIR  holds data/NAME/{reference,current}.parquet and spec.json, oracle/{compare.py,expected}, bench/gen_data.py
 #   PYTHON      an interpreter with numpy and polars (default: python3)
-#   DRIFTLINE   the binary (default: built by cargo); SYNTH_ROWS=0 leaves the million generated rows out
+#   DRIFTLINE   the binary (default: built by cargo); SYNTH_ROWS=0 leaves the million generated rows out;
+#               TABLE=--write puts the differences found into docs/statistics.md instead of checking that it covers them
 set -euo pipefail
 if [ $# -lt 1 ]; then
-    sed -n '2,8p' "$0" >&2
+    sed -n '2,9p' "$0" >&2
     exit 2
 fi
 shared=$(cd "$1" && pwd)
@@ -32,6 +33,19 @@ compare() {
         || ! "$python" scripts/oracle_report.py coverage "$work/$name.jsonl" "$expected"; then
         failed+=("$name")
     fi
+    if ! compare_profiles "$name" "$reference" "$current" "$expected" "${options[@]}"; then
+        failed+=("$name: profiles")
+    fi
+}
+
+# compare_profiles NAME REFERENCE CURRENT EXPECTED OPTION...: what bins leave of it, after the rows of the same files
+compare_profiles() {
+    local name=$1 reference=$2 current=$3 expected=$4
+    shift 4
+    "$DRIFTLINE" report --profile --reference "$reference" --current "$current" "$@" --format jsonl \
+            --output "$work/$name.profile.jsonl" \
+        && "$python" scripts/oracle_profiles.py check "$work/$name.jsonl" "$work/$name.profile.jsonl" "$expected" \
+            "$work/found.json"
 }
 
 # compare_joint NAME REFERENCE CURRENT SPEC: estimates without labels, and the numeric columns together
@@ -83,13 +97,19 @@ for directory in "$work"/edge/*/; do
             "${options[@]}" --exact --format jsonl --output "$work/$name.jsonl" \
         || ! "$python" "$shared/oracle/compare.py" --ours "$work/$name.jsonl" --expected "$directory/expected.json" \
             >"$work/log" \
-        || ! "$python" scripts/oracle_report.py coverage "$work/$name.jsonl" "$directory/expected.json"; then
+        || ! "$python" scripts/oracle_report.py coverage "$work/$name.jsonl" "$directory/expected.json" \
+        || ! compare_profiles "$name" "$directory/reference.jsonl" "$directory/current.jsonl" \
+            "$directory/expected.json" "${options[@]}" >>"$work/log"; then
         echo "== $name"
         cat "$work/log"
         failed+=("$name")
     fi
 done
 echo "edge cases: $(find "$work/edge" -mindepth 1 -maxdepth 1 -type d | wc -l) compared"
+
+# the table of docs/statistics.md covers every difference seen; TABLE=--write makes it anew
+echo "== largest differences"
+"$python" scripts/oracle_profiles.py table "$work/found.json" docs/statistics.md ${TABLE:-} || failed+=("the table of docs")
 
 if [ ${#failed[@]} -gt 0 ]; then
     echo "MISMATCH in: ${failed[*]}" >&2

@@ -1,6 +1,7 @@
 //! `driftline report`: what drifted between a reference file and a current file, window by window, without Kafka.
 //!
-//! `windows` cuts the current rows, `plan` decides which columns are compared as what, `compute` computes them,
+//! `windows` cuts the current rows, `plan` decides which columns are compared as what, `compute` computes them (with
+//! `profile` from profiles),
 //! `performance` how well the model did, `joint` all numeric features together, `changes` where a signal changed;
 //! `verdict` judges, `explain` says what moved, `text` and `json` write. All but this file are pure apart from reading
 //! the two tables.
@@ -12,6 +13,7 @@ mod joint;
 mod json;
 mod performance;
 mod plan;
+mod profile;
 mod text;
 mod verdict;
 mod windows;
@@ -111,6 +113,10 @@ pub struct ReportArgs {
     /// a regression model the absolute error); needs --task.
     #[arg(long, value_name = "A,B", value_delimiter = ',', requires = "detectors")]
     pub signal: Vec<String>,
+    /// Compute from profiles, as the service does, not from the rows: what bins hide comes with a bound, and what
+    /// needs the rows is absent.
+    #[arg(long)]
+    pub profile: bool,
     /// Exit with 1 when a feature has drifted in any window.
     #[arg(long)]
     pub fail_on_drift: bool,
@@ -237,7 +243,8 @@ pub fn build(arguments: &ReportArgs, model: Option<&Model>) -> Result<Report, Re
     let cut = windows::cut(&arguments.windows, arguments.timestamp.as_deref(), &current)?;
     let mut plan = plan::plan(arguments, model, outcomes.as_ref(), &reference, &current)?;
     plan.notes.extend(cut.note.clone());
-    let (features, identifiers) = compute::compute(&plan.features, &reference, &current, &cut, depth)?;
+    let (features, identifiers) =
+        compute::compute(&plan.features, &reference, &current, &cut, depth, arguments.profile)?;
     plan.notes.extend(identifiers);
     let performance = match &outcomes {
         Some(columns) => Some(performance::compute(columns, &reference, &current, &cut)?),

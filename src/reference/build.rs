@@ -1,19 +1,13 @@
 //! Rows to a reference.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use hashbrown::HashMap;
 
 use super::column::{self, ColumnProblem};
 use super::segments;
 use super::{FeatureReference, Reference, Source};
 use crate::config::model::{Kind, Model, Signal};
-use crate::stats::categorical_profile::CategoricalProfile;
-use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout};
-use crate::stats::numeric_profile::NumericProfile;
-use crate::stats::profile::Profile;
 
 /// Reference data that does not fit the model; a person has to change one of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -174,17 +168,7 @@ pub(super) fn read_column<T>(
 
 fn numeric_feature(signal: &Signal, column: &str, batches: &[RecordBatch]) -> Result<FeatureReference, ReferenceError> {
     let values = read_column(signal, column, batches, column::numbers)?;
-    let mut sorted: Vec<f64> = values.iter().copied().flatten().collect();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let layout = NumericLayout::with_range(&sorted, signal.range);
-    let mut profile = NumericProfile::new(&layout);
-    profile.add_nulls((values.len() - sorted.len()) as u64);
-    sorted.iter().for_each(|value| profile.add(*value, &layout));
-    Ok(FeatureReference {
-        name: signal.name.clone(),
-        layout: Layout::Numeric(Arc::new(layout)),
-        profile: Profile::Numeric(Box::new(profile)),
-    })
+    Ok(FeatureReference::of_numbers(&signal.name, &values, signal.range))
 }
 
 fn categorical_feature(
@@ -193,29 +177,15 @@ fn categorical_feature(
     batches: &[RecordBatch],
 ) -> Result<FeatureReference, ReferenceError> {
     let values = read_column(signal, column, batches, column::categories)?;
-    let mut counts: HashMap<&str, u64> = HashMap::new();
-    for category in values.iter().flatten() {
-        *counts.entry(category).or_default() += 1;
-    }
-    let layout =
-        CategoricalLayout::of_counts(counts.into_iter().map(|(name, rows)| (name.to_string(), rows)).collect());
-    let mut profile = CategoricalProfile::new(&layout);
-    for value in &values {
-        match value {
-            Some(category) => profile.add(category, &layout),
-            None => profile.add_nulls(1),
-        }
-    }
-    Ok(FeatureReference {
-        name: signal.name.clone(),
-        layout: Layout::Categorical(Arc::new(layout)),
-        profile: Profile::Categorical(profile),
-    })
+    Ok(FeatureReference::of_categories(&signal.name, &values))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::stats::layout::Layout;
 
     use datafusion::arrow::array::{BooleanArray, Float64Array, Int32Array, StringArray};
 

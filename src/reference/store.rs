@@ -19,9 +19,10 @@ use super::segments::{SegmentKey, SegmentReferences};
 use super::{FeatureReference, Reference, Source};
 use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout, ValueRange};
 use crate::stats::profile::Profile;
+use crate::stats::span::Span;
 
 /// Version of the file format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const CURRENT: &str = "current";
 
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,17 @@ struct Stored {
     content: Content,
 }
 
+/// The part of every format's file that says which one it is.
+#[derive(Deserialize)]
+struct Claimed {
+    content: Format,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
 /// What the id is the hash of: maps are sorted and numbers written with the digits that read back, so that equal
 /// content has equal bytes.
 #[derive(Serialize, Deserialize)]
@@ -120,11 +132,21 @@ enum StoredLayout {
         /// Given in the model file; absent: that of the values.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         range: Option<[f64; 2]>,
+        span: Option<StoredSpan>,
     },
     Categorical {
         truncated: bool,
         categories: Vec<String>,
     },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSpan {
+    min: f64,
+    max: f64,
+    distinct: u64,
+    doane_bins: u32,
 }
 
 impl From<&FeatureReference> for StoredFeature {
@@ -135,6 +157,12 @@ impl From<&FeatureReference> for StoredFeature {
                 percentiles: layout.percentiles().to_vec(),
                 edges: layout.edges().to_vec(),
                 range: layout.range().filter(|range| range.configured).map(|range| [range.min, range.max]),
+                span: layout.span().map(|Span { min, max, distinct, doane_bins }| StoredSpan {
+                    min: *min,
+                    max: *max,
+                    distinct: *distinct,
+                    doane_bins: *doane_bins,
+                }),
             },
             Layout::Categorical(layout) => {
                 StoredLayout::Categorical { truncated: layout.truncated(), categories: layout.categories().to_vec() }
@@ -148,9 +176,12 @@ impl StoredFeature {
     fn into_feature(self, name: &str) -> Result<FeatureReference, String> {
         let mut configured = None;
         let layout = match self.layout {
-            StoredLayout::Numeric { centre, percentiles, edges, range } => {
+            StoredLayout::Numeric { centre, percentiles, edges, range, span } => {
                 configured = range.map(|[min, max]| ValueRange { min, max, configured: true });
-                NumericLayout::from_parts(edges, percentiles, centre).map(|layout| Layout::Numeric(Arc::new(layout)))
+                let span =
+                    span.map(|StoredSpan { min, max, distinct, doane_bins }| Span { min, max, distinct, doane_bins });
+                let layout = NumericLayout::from_parts(edges, percentiles, centre, span);
+                layout.map(|layout| Layout::Numeric(Arc::new(layout)))
             }
             StoredLayout::Categorical { truncated, categories } => {
                 CategoricalLayout::from_parts(categories, truncated).map(|layout| Layout::Categorical(Arc::new(layout)))
@@ -229,10 +260,15 @@ impl Reference {
     /// Reads [`Reference::to_json`]; the error says what is wrong with the bytes, among it content that does not
     /// have the hash that the file claims.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
-        let stored: Stored = serde_json::from_slice(bytes).map_err(|error| format!("not a reference file: {error}"))?;
-        if stored.content.format != FORMAT {
-            return Err(format!("format {} is not known, only {FORMAT}", stored.content.format));
+        let not_a_reference = |error: serde_json::Error| format!("not a reference file: {error}");
+        // Before its content, which another format may have in another shape.
+        let Claimed { content: Format { format } } = serde_json::from_slice(bytes).map_err(not_a_reference)?;
+        if format != FORMAT {
+            return Err(format!(
+                "it has format {format} and this version reads {FORMAT}: build it again with `driftline reference build`"
+            ));
         }
+        let stored: Stored = serde_json::from_slice(bytes).map_err(not_a_reference)?;
         let actual = id_of(&stored.content);
         if actual != stored.id {
             return Err(format!(

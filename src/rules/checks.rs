@@ -58,11 +58,15 @@ pub fn model_problems(model: &Model) -> Vec<Problem> {
     for (pointer, name) in names {
         match metrics::find(name) {
             None => {
-                let known = METRICS.iter().map(|metric| metric.name).chain([ALL_METRICS]);
-                let help =
-                    suggest(name, known).unwrap_or_else(|| "docs/rules.md lists them; `all` is every one".into());
-                let message = format!("`{name}` is not a metric");
-                found.push(Problem::error("unknown-metric", pointer, message).help(help));
+                let (what, help) = match metrics::needs_rows(name) {
+                    Some(help) => ("needs the rows", help),
+                    None => {
+                        let known = METRICS.iter().map(|metric| metric.name).chain([ALL_METRICS]);
+                        let listed = || "docs/rules.md lists them; `all` is every one".into();
+                        ("is not a metric", suggest(name, known).unwrap_or_else(listed))
+                    }
+                };
+                found.push(Problem::error("unknown-metric", pointer, format!("`{name}` {what}")).help(help));
             }
             Some(metric) if !model.signals().iter().any(|signal| metric.suits(signal.kind)) => {
                 let message = format!("no feature of this model has `{name}`");
@@ -186,14 +190,12 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
         models.iter().flat_map(|model| model.references.keys()).map(String::as_str).collect();
     if let Some(moving) = &rule.moving {
         moving_reference(rule, moving, pointer, models, found);
-    } else if rule.counts_rows_only || rule.reference == DEFAULT_REFERENCE {
-        // It may be built from a file given on the command line, or from the stream: `run` asks for it.
-    } else if !references.contains(rule.reference.as_str()) {
+    } else if !rule.counts_rows_only && !references.contains(rule.reference.as_str()) {
         let message = format!("no model of this rule has a reference `{}`", rule.reference);
         let help = suggest(&rule.reference, references.iter().copied());
         let help = help.unwrap_or_else(|| "add it under `references:` in the model file".into());
         found.push(Problem::error("unknown-reference", format!("{pointer}/reference"), message).key().help(help));
-    } else {
+    } else if !rule.counts_rows_only && rule.reference != DEFAULT_REFERENCE {
         let message =
             format!("rules compare with `{DEFAULT_REFERENCE}` in this version, not with `{}`", rule.reference);
         let help = format!(
@@ -222,8 +224,11 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
                 }
                 _ => continue,
             };
+            let help = metrics::needs_rows(metric.name);
+            let message = if help.is_some() { format!("{message} without its rows") } else { message };
             let problem = Problem::error("unsuited-metric", format!("{pointer}/{key}"), message).within(at.clone());
-            found.push(problem.help("`psi`, `js` and `null_rate` suit any feature"));
+            let help = help.map(|help| format!("of numeric features, {help}"));
+            found.push(problem.help(help.unwrap_or_else(|| "`psi`, `js` and `null_rate` suit any feature".into())));
         }
     }
 }

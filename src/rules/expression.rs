@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use super::metrics::{METRICS, Metric, Subject, find};
+use super::metrics::{METRICS, Metric, Subject, find, needs_rows};
 use super::token::{ExpressionError, Kind, Token, error, tokens};
 use crate::config::nearest::suggest;
 
@@ -472,9 +472,14 @@ impl Parser<'_> {
         }
         let named = if word == "expected" { EXPECTED_ROWS } else { word };
         let Some(metric) = find(named) else {
+            if let Some(help) = needs_rows(word) {
+                return Err(ExpressionError { at, message: format!("`{word}` needs the rows"), help: Some(help) });
+            }
             let help = suggest(word, METRICS.iter().map(|metric| metric.name)).or_else(|| {
-                let names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
-                Some(format!("metrics are {}", names.join(", ")))
+                Some(
+                    "metrics are `psi`, `ks`, `wasserstein`, `chi_square`, `null_rate` and those of docs/rules.md"
+                        .into(),
+                )
             });
             return Err(ExpressionError { at, message: format!("`{word}` is not a metric"), help });
         };

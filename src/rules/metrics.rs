@@ -45,6 +45,8 @@ pub const METRICS: &[Metric] = &[
     distance("psi_q20", "PSI over 20 bins", Subject::Numeric),
     distance("psi_q25", "PSI over 25 bins", Subject::Numeric),
     distance("psi_q50", "PSI over 50 bins", Subject::Numeric),
+    distance("psi_w10", "PSI over 10 equal widths", Subject::Numeric),
+    distance("psi_distinct", "PSI over distinct values", Subject::Numeric),
     distance("psi_eps1e6", "PSI with a floor of 1e-6", Subject::Feature),
     distance("psi_laplace05", "PSI with half counts", Subject::Numeric),
     distance("psi_missbin", "PSI with missing values", Subject::Feature),
@@ -57,8 +59,13 @@ pub const METRICS: &[Metric] = &[
     distance("kl_ref_cur", "KL divergence of the reference", Subject::Feature),
     distance("wasserstein", "Wasserstein distance", Subject::Numeric),
     distance("wasserstein_norm", "normed Wasserstein distance", Subject::Numeric),
+    distance("energy_distance", "energy distance", Subject::Numeric),
+    distance("cvm", "Cramér-von Mises statistic", Subject::Numeric),
+    distance("anderson", "Anderson-Darling statistic", Subject::Numeric),
     distance("mean_shift", "mean shift", Subject::Numeric),
     distance("variance_ratio", "variance ratio", Subject::Numeric),
+    distance("p50_shift", "median shift", Subject::Numeric),
+    distance("p95_shift", "95th percentile shift", Subject::Numeric),
     distance("chi_square", "chi-square", Subject::Categorical),
     distance("chi_square_yates", "chi-square after Yates", Subject::Categorical),
     distance("chi_square_gof", "chi-square of fit", Subject::Categorical),
@@ -78,6 +85,20 @@ pub const METRICS: &[Metric] = &[
     share("absent_rate", "absent rate", Subject::Feature),
     share("out_of_range_rate", "out-of-range rate", Subject::Numeric),
     metric("constant", "constant", Subject::Feature),
+    metric("p25", "25th percentile", Subject::Numeric),
+    metric("p50", "median", Subject::Numeric),
+    metric("p75", "75th percentile", Subject::Numeric),
+    metric("p95", "95th percentile", Subject::Numeric),
+    metric("p99", "99th percentile", Subject::Numeric),
+    distance("compat.evidently.psi", "Evidently's PSI", Subject::Categorical),
+    distance("compat.evidently.js", "Evidently's JS distance", Subject::Categorical),
+    distance("compat.evidently.wasserstein", "Evidently's Wasserstein distance", Subject::Numeric),
+    distance("compat.evidently.chi_square", "Evidently's chi-square", Subject::Categorical),
+    distance("compat.nannyml.js", "NannyML's JS distance", Subject::Feature),
+    distance("compat.nannyml.hellinger", "NannyML's Hellinger distance", Subject::Feature),
+    distance("compat.nannyml.linf", "NannyML's L-infinity distance", Subject::Categorical),
+    distance("compat.nannyml.chi_square", "NannyML's chi-square", Subject::Categorical),
+    distance("compat.scouter.psi", "Scouter's PSI", Subject::Feature),
     metric("row_count", "row count", Subject::Window),
     metric("expected_row_count", "expected row count", Subject::Window),
     share("row_count_ratio", "row count to the expected one", Subject::Window),
@@ -106,6 +127,21 @@ const OF_ALL_EVENTS: [&str; 7] = [
 ];
 /// Metrics that few rows do not make uncertain: too few rows are what they are about.
 const OF_FEW_ROWS: [&str; 4] = ["row_count", "expected_row_count", "row_count_ratio", "freshness_seconds"];
+/// Numbers of other tools whose bins depend on the window's own values, or are too many for a profile: name, the key of
+/// `driftline report` that gives them. Of categorical features some of them are metrics.
+const NEEDS_ROWS: &[(&str, &str)] = &[
+    ("compat.evidently.psi", "psi_evidently"),
+    ("compat.evidently.js", "js_evidently"),
+    ("compat.evidently.kl", "kl_evidently"),
+    ("compat.nannyml.ks", "ks_nannyml_binned"),
+    ("compat.frouros.psi", "psi_frouros"),
+];
+
+/// What to do about a metric that a numeric feature has, but no profile of it.
+pub fn needs_rows(name: &str) -> Option<String> {
+    let (_, key) = NEEDS_ROWS.iter().find(|(known, _)| *known == name)?;
+    Some(format!("profiles do not have its bins: use `driftline report`, which gives it as `{key}`"))
+}
 
 pub fn find(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.name == name)

@@ -8,6 +8,8 @@
 //!   Kolmogorov-Smirnov distance is then known within 1/1000 whatever the window looks like;
 //! - around a value that alone holds more (a heavy tie), and around every value of a reference with few distinct ones:
 //!   the value and the next double, a bin of its own;
+//! - the next double after every tenth percentile, for bins that hold their upper edge, and after the 95th; ten bins of
+//!   equal width; Doane's bins ([`Span`]): about 60 edges in all, so that statistics on these bins are exact too;
 //! - in the tails, inside and beyond the reference's ends, edges at growing distances, so that how far out a value
 //!   lies, and what left the range, is still measured.
 
@@ -28,13 +30,15 @@ const MOST_GEOMETRIC_EDGES: usize = 160;
 const LEAST_BULK: f64 = 1e-3;
 
 use super::quantile::quantile_type7;
+use super::span::Span;
 
 /// Inner edges, ascending without duplicates, and percentiles 1 to 99 (with duplicates where values tie), of
 /// finite `sorted` values. Both empty for an empty reference.
-pub fn edges_and_percentiles(sorted: &[f64]) -> (Vec<f64>, Vec<f64>) {
+pub fn edges_and_percentiles(sorted: &[f64], span: Option<&Span>) -> (Vec<f64>, Vec<f64>) {
     let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return (Vec::new(), Vec::new()) };
     let percentiles: Vec<f64> = (1..PERCENTILES).map(|i| finite_percentile(sorted, i)).collect();
     let mut edges = percentiles.clone();
+    edges.extend(derived_edges(&percentiles, span));
     edges.extend(value_edges(sorted, &percentiles));
     edges.extend(tail_edges(positive_zero(min), positive_zero(max)));
     edges.extend(geometric_edges(min, max, &percentiles));
@@ -42,6 +46,22 @@ pub fn edges_and_percentiles(sorted: &[f64]) -> (Vec<f64>, Vec<f64>) {
     edges.sort_unstable_by(f64::total_cmp);
     edges.dedup();
     (edges, percentiles)
+}
+
+/// Edges of bins that percentiles and ends fix: what a stored layout must have beside its percentiles.
+pub fn derived_edges(percentiles: &[f64], span: Option<&Span>) -> Vec<f64> {
+    let after = |percent: usize| percentiles.get(percent - 1).map(|percentile| positive_zero(percentile.next_up()));
+    let mut edges: Vec<f64> = (1..10).map(|decile| 10 * decile).chain([95]).filter_map(after).collect();
+    edges.extend(span.iter().flat_map(|span| [span.width_edges(), span.doane_edges()].concat()));
+    edges.retain(|edge| edge.is_finite());
+    edges
+}
+
+/// Inner edges of bins (lo, hi] at the deciles, as edges of bins [lo, hi): a value on a decile belongs to the bin below.
+pub fn deciles_from_above(percentiles: &[f64]) -> Vec<f64> {
+    let mut edges = quantile_edges(percentiles, 10);
+    edges.iter_mut().for_each(|edge| *edge = positive_zero(edge.next_up()));
+    edges
 }
 
 /// Inner edges of `bins` equally filled bins, out of the percentiles: `numpy.unique(numpy.quantile(x, i / bins))`.
@@ -159,7 +179,7 @@ mod tests {
     fn no_bin_of_a_continuous_reference_holds_more_than_a_thousandth() {
         for n in [1_500usize, 8_645, 100_000] {
             let sorted: Vec<f64> = (0..n).map(|i| (i as f64 / n as f64).powi(3)).collect();
-            let (edges, _) = edges_and_percentiles(&sorted);
+            let (edges, _) = edges_and_percentiles(&sorted, Span::of_sorted(&sorted).as_ref());
             let fullest = masses(&sorted, &edges).into_iter().max().unwrap();
             assert!(fullest <= (n / 1_000).max(1), "n {n}: fullest bin {fullest} of {} edges", edges.len());
             assert!(edges.len() < 2_000, "n {n}: {} edges", edges.len());
@@ -170,7 +190,7 @@ mod tests {
     fn a_heavy_tie_has_a_bin_of_its_own() {
         let mut sorted: Vec<f64> = vec![0.0; 6_000];
         sorted.extend((0..4_000).map(|i| 1.0 + f64::from(i) * 1e-3));
-        let (edges, _) = edges_and_percentiles(&sorted);
+        let (edges, _) = edges_and_percentiles(&sorted, Span::of_sorted(&sorted).as_ref());
         let bin = edges.partition_point(|edge| *edge <= 0.0);
         assert_eq!((edges[bin - 1], edges[bin]), (0.0, 5e-324));
     }
@@ -178,7 +198,7 @@ mod tests {
     #[test]
     fn few_distinct_values_have_a_bin_each() {
         let sorted: Vec<f64> = (0..1_000).map(|i| f64::from(i / 10)).collect();
-        let (edges, _) = edges_and_percentiles(&sorted);
+        let (edges, _) = edges_and_percentiles(&sorted, Span::of_sorted(&sorted).as_ref());
         for value in 0..100 {
             let bin = edges.partition_point(|edge| *edge <= f64::from(value));
             assert_eq!(edges[bin - 1], f64::from(value));
@@ -191,7 +211,7 @@ mod tests {
         let sorted: Vec<f64> = (0..977).map(|i| (f64::from(i) * 0.7).sin()).collect::<Vec<_>>();
         let mut sorted = sorted;
         sorted.sort_by(f64::total_cmp);
-        let (edges, percentiles) = edges_and_percentiles(&sorted);
+        let (edges, percentiles) = edges_and_percentiles(&sorted, Span::of_sorted(&sorted).as_ref());
         for bins in [10, 20, 25, 50] {
             let coarse = quantile_edges(&percentiles, bins as usize);
             let direct: Vec<f64> = (1..bins).map(|i| quantile_type7(&sorted, i, bins)).collect();
@@ -203,10 +223,10 @@ mod tests {
     #[test]
     fn signed_zeros_and_extreme_ranges_leave_finite_ascending_edges() {
         for sorted in [vec![-0.0, 0.0], vec![-f64::MAX, 0.0, f64::MAX], vec![5e-324], vec![f64::MAX; 3]] {
-            let (edges, _) = edges_and_percentiles(&sorted);
+            let (edges, _) = edges_and_percentiles(&sorted, Span::of_sorted(&sorted).as_ref());
             assert!(edges.iter().all(|edge| edge.is_finite() && edge.to_bits() != (-0.0f64).to_bits()), "{edges:?}");
             assert!(edges.windows(2).all(|pair| pair[0] < pair[1]), "{edges:?}");
         }
-        assert_eq!(edges_and_percentiles(&[]), (Vec::new(), Vec::new()));
+        assert_eq!(edges_and_percentiles(&[], None), (Vec::new(), Vec::new()));
     }
 }

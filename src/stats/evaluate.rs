@@ -53,9 +53,10 @@ pub fn evaluate_selected(reference: &FeatureReference, window: &Profile, selecti
         (Layout::Numeric(layout), Profile::Numeric(of_reference), Profile::Numeric(window))
             if comparable && window.counts().len() == layout.bins() && of_reference.counts().len() == layout.bins() =>
         {
-            let pair = NumericPair::new(layout, of_reference, window);
-            compute(numeric::STATISTICS, &pair, selection, &mut stats.metrics);
-            stats.bins = pair.bars();
+            if let Some(pair) = NumericPair::new(layout, of_reference, window) {
+                compute(numeric::STATISTICS, &pair, selection, &mut stats.metrics);
+                stats.bins = pair.bars();
+            }
         }
         (Layout::Categorical(layout), Profile::Categorical(of_reference), Profile::Categorical(window))
             if comparable

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::edges;
+use super::span::Span;
 
 /// Layout of a feature's profiles. Cheap to clone. Profiles of different layouts never merge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -36,6 +37,7 @@ pub struct NumericLayout {
     percentiles: Vec<f64>,
     centre: f64,
     range: Option<ValueRange>,
+    span: Option<Span>,
     search: EdgeSearch,
 }
 
@@ -64,7 +66,8 @@ impl NumericLayout {
     /// The same, with edges at the ends of the range that the model file gives, so that what leaves it is counted
     /// exactly; without one the range is that of the values.
     pub fn with_range(sorted: &[f64], configured: Option<(f64, f64)>) -> Self {
-        let (mut edges, percentiles) = edges::edges_and_percentiles(sorted);
+        let span = Span::of_sorted(sorted);
+        let (mut edges, percentiles) = edges::edges_and_percentiles(sorted, span.as_ref());
         let centre = percentiles.get(edges::PERCENTILES as usize / 2 - 1).copied().unwrap_or(0.0);
         let of_values = sorted.first().zip(sorted.last()).map(|(min, max)| (*min, *max));
         let range = configured.or(of_values).map(|(min, max)| ValueRange {
@@ -75,24 +78,29 @@ impl NumericLayout {
         edges.extend(range.into_iter().flat_map(ValueRange::edges));
         edges.sort_unstable_by(f64::total_cmp);
         edges.dedup();
-        Self { range, ..Self::assemble(edges, percentiles, centre) }
+        Self { range, ..Self::assemble(edges, percentiles, centre, span) }
     }
 
-    /// Layout read from a file; `None` unless edges are finite and ascending, and percentiles are 99 (or none) of
-    /// the edges.
-    pub fn from_parts(edges: Vec<f64>, percentiles: Vec<f64>, centre: f64) -> Option<Self> {
+    /// Layout read from a file; `None` unless edges are finite and ascending, percentiles are 99 (or none), and those
+    /// and what follows from them and from the span are among the edges.
+    pub fn from_parts(edges: Vec<f64>, percentiles: Vec<f64>, centre: f64, span: Option<Span>) -> Option<Self> {
         let ascending = edges.windows(2).all(|pair| pair[0] < pair[1]);
         let tidy = edges.iter().all(|edge| edge.is_finite() && edge.to_bits() != (-0.0f64).to_bits());
         let complete = percentiles.len() == edges::PERCENTILES as usize - 1 || percentiles.is_empty();
-        let subset = percentiles.iter().all(|value| edges.binary_search_by(|edge| edge.total_cmp(value)).is_ok());
+        let has = |value: &f64| edges.binary_search_by(|edge| edge.total_cmp(value)).is_ok();
+        let known = span.is_some() != percentiles.is_empty() && span.is_none_or(|span| span.is_tidy());
         let small = edges.len() < usize::from(u16::MAX);
-        (ascending && tidy && complete && subset && small && centre.is_finite())
-            .then(|| Self::assemble(edges, percentiles, centre))
+        if !(ascending && tidy && complete && known && small && centre.is_finite()) {
+            return None;
+        }
+        let derived = edges::derived_edges(&percentiles, span.as_ref());
+        (percentiles.iter().all(has) && derived.iter().all(has))
+            .then(|| Self::assemble(edges, percentiles, centre, span))
     }
 
-    fn assemble(edges: Vec<f64>, percentiles: Vec<f64>, centre: f64) -> Self {
+    fn assemble(edges: Vec<f64>, percentiles: Vec<f64>, centre: f64, span: Option<Span>) -> Self {
         let search = EdgeSearch::new(&edges, percentiles.first().copied(), percentiles.last().copied());
-        Self { edges, percentiles, centre, range: None, search }
+        Self { edges, percentiles, centre, range: None, span, search }
     }
 
     pub fn edges(&self) -> &[f64] {
@@ -102,6 +110,11 @@ impl NumericLayout {
     /// Percentiles 1 to 99 of the reference; empty for an empty one.
     pub fn percentiles(&self) -> &[f64] {
         &self.percentiles
+    }
+
+    /// Ends and numbers of the reference's values; `None` of an empty one.
+    pub fn span(&self) -> Option<&Span> {
+        self.span.as_ref()
     }
 
     /// The reference's median: squares are summed around it, so that a large mean does not drown the variance.
@@ -157,6 +170,7 @@ impl PartialEq for NumericLayout {
             && same_bits(&self.percentiles, &other.percentiles)
             && self.centre.to_bits() == other.centre.to_bits()
             && self.range == other.range
+            && self.span == other.span
     }
 }
 
@@ -349,12 +363,20 @@ mod tests {
 
     #[test]
     fn forged_layouts_are_refused() {
-        assert!(NumericLayout::from_parts(vec![2.0, 1.0], vec![], 0.0).is_none());
-        assert!(NumericLayout::from_parts(vec![1.0, f64::NAN], vec![], 0.0).is_none());
-        assert!(NumericLayout::from_parts(vec![1.0], vec![5.0; 99], 0.0).is_none());
-        assert!(CategoricalLayout::from_parts(vec!["b".into(), "a".into()], false).is_none());
+        assert!(NumericLayout::from_parts(vec![2.0, 1.0], vec![], 0.0, None).is_none());
+        assert!(NumericLayout::from_parts(vec![1.0, f64::NAN], vec![], 0.0, None).is_none());
         let layout = NumericLayout::of_sorted(&[1.0, 2.0, 3.0]);
-        let again = NumericLayout::from_parts(layout.edges.clone(), layout.percentiles.clone(), layout.centre).unwrap();
+        let span = layout.span().copied();
+        let of = |edges: &[f64], percentiles: &[f64], span| {
+            NumericLayout::from_parts(edges.to_vec(), percentiles.to_vec(), 0.0, span)
+        };
+        assert!(of(&[1.0], &[5.0; 99], span).is_none());
+        assert!(of(layout.edges(), layout.percentiles(), None).is_none());
+        let wider = span.map(|span| Span { max: 4.0, ..span });
+        assert!(of(layout.edges(), layout.percentiles(), wider).is_none());
+        assert!(CategoricalLayout::from_parts(vec!["b".into(), "a".into()], false).is_none());
+        let again =
+            NumericLayout::from_parts(layout.edges.clone(), layout.percentiles.clone(), layout.centre, span).unwrap();
         let range = ValueRange { min: 1.0, max: 3.0, configured: false };
         assert_eq!(again.clone().and_range(range).as_ref(), Some(&layout));
         for (min, max) in [(1.2345, 3.0), (1.0, 2.3456), (3.0, 1.0), (f64::NAN, 3.0), (1.0, f64::INFINITY)] {

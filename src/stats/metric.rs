@@ -27,9 +27,14 @@ impl MetricValue {
         Self { value: None, bound: None, p_value: None }
     }
 
-    /// Somewhere in [least, most], most likely `value`.
+    /// Somewhere in [least, most], most likely `value`. Undefined where any of them is not a number.
     pub fn within(value: f64, least: f64, most: f64) -> Self {
-        let value = value.clamp(least.min(most), most.max(least));
+        if value.is_nan() || least.is_nan() || most.is_nan() {
+            return Self::undefined();
+        }
+        // Rounding can leave the ends, or the value and an end, the wrong way round.
+        let (least, most) = (least.min(most), most.max(least));
+        let value = value.clamp(least, most);
         Self { value: Some(value), bound: Some((most - value).max(value - least)), p_value: None }
     }
 
@@ -38,7 +43,7 @@ impl MetricValue {
     }
 
     /// Numbers that JSON has: NaN and infinity are undefined, and so is a value whose bound is; a bound of 0 is none.
-    pub(super) fn tidy(self) -> Self {
+    pub fn tidy(self) -> Self {
         let bounded = self.bound.is_none_or(f64::is_finite);
         Self {
             value: self.value.filter(|value| value.is_finite() && bounded),

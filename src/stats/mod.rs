@@ -10,6 +10,7 @@
 //! `evaluate/categorical.rs`; a row in `rules/metrics.rs`; a row in the docs.
 
 pub mod aggregate;
+pub mod anderson_darling;
 pub mod categorical_profile;
 pub mod cells;
 pub mod change;
@@ -19,6 +20,7 @@ pub mod cramer_von_mises;
 pub mod edges;
 pub mod energy_distance;
 pub mod evaluate;
+pub mod evidently;
 pub mod exact_sum;
 pub mod hellinger;
 pub mod jensen_shannon;
@@ -26,6 +28,7 @@ pub mod kolmogorov_smirnov;
 pub mod kullback_leibler;
 pub mod labels;
 pub mod layout;
+pub mod mann_whitney;
 pub mod metric;
 pub mod multiple_testing;
 pub mod numeric_profile;
@@ -36,8 +39,10 @@ pub mod proportions;
 pub mod psi;
 pub mod quality;
 pub mod quantile;
+pub mod quantile_shift;
 pub mod rows;
 pub mod selection;
+pub mod span;
 pub mod total_variation;
 pub mod variance_ratio;
 pub mod varint;

@@ -4,6 +4,7 @@ use super::edges::positive_zero;
 use super::exact_sum::ExactSum;
 use super::layout::NumericLayout;
 use super::varint::{self, Reader};
+use super::welch::Moments;
 
 /// Mergeable by addition in any order, to the bit: integers, extremes and exact sums only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +151,13 @@ impl NumericProfile {
         let n = self.n() as f64;
         let from_centre = self.mean()? - layout.centre();
         Some((self.squares.value() / n - from_centre * from_centre).max(0.0).sqrt())
+    }
+
+    /// What Welch's test needs. `None` without values.
+    pub fn moments(&self, layout: &NumericLayout) -> Option<Moments> {
+        let (n, std) = (self.n(), self.std(layout)?);
+        // 0 / 0 for a single value: it has no sample variance.
+        Some(Moments { n, mean: self.mean()?, variance: std * std * (n as f64 / (n as f64 - 1.0)) })
     }
 
     /// Fourth central moment over the squared variance, 3 for a normal law, with the values of a bin taken to lie in

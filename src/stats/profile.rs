@@ -1,7 +1,11 @@
 //! A profile: what a pane keeps of a feature. Mergeable by addition, in any order, to the bit.
 
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
 use super::categorical_profile::CategoricalProfile;
-use super::layout::Layout;
+use super::layout::{CategoricalLayout, Layout, NumericLayout};
 use super::numeric_profile::NumericProfile;
 use super::varint::Reader;
 
@@ -38,6 +42,43 @@ impl FeatureReference {
     /// The same feature, cut the same way, with other rows.
     pub fn with_profile(&self, profile: Profile) -> Self {
         Self { name: self.name.clone(), layout: self.layout.clone(), profile }
+    }
+
+    /// From a numeric column; NaN is missing like `None`. `range` is where the model file says that values belong.
+    pub fn of_numbers(name: &str, values: &[Option<f64>], range: Option<(f64, f64)>) -> Self {
+        let mut sorted: Vec<f64> = values.iter().copied().flatten().filter(|value| !value.is_nan()).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let layout = NumericLayout::with_range(&sorted, range);
+        let mut profile = NumericProfile::new(&layout);
+        profile.add_nulls((values.len() - sorted.len()) as u64);
+        sorted.iter().for_each(|value| profile.add(*value, &layout));
+        Self {
+            name: name.to_string(),
+            layout: Layout::Numeric(Arc::new(layout)),
+            profile: Profile::Numeric(Box::new(profile)),
+        }
+    }
+
+    /// From a categorical column.
+    pub fn of_categories<Category: AsRef<str>>(name: &str, values: &[Option<Category>]) -> Self {
+        let mut counts: HashMap<&str, u64> = HashMap::new();
+        for category in values.iter().flatten() {
+            *counts.entry(category.as_ref()).or_default() += 1;
+        }
+        let counts = counts.into_iter().map(|(category, rows)| (category.to_string(), rows));
+        let layout = CategoricalLayout::of_counts(counts.collect());
+        let mut profile = CategoricalProfile::new(&layout);
+        for value in values {
+            match value {
+                Some(category) => profile.add(category.as_ref(), &layout),
+                None => profile.add_nulls(1),
+            }
+        }
+        Self {
+            name: name.to_string(),
+            layout: Layout::Categorical(Arc::new(layout)),
+            profile: Profile::Categorical(profile),
+        }
     }
 }
 

@@ -3,10 +3,15 @@
 //! Siddiqi, Credit Risk Scorecards (2006); null law: Yurdakul, Statistical properties of population stability
 //! index (2018): PSI / (1/N + 1/M) follows a chi-square law with B - 1 degrees of freedom.
 
+use super::cells::Cells;
 use super::chi_square;
+use super::metric::MetricValue;
 
 /// Smallest share a bin counts with, so that an empty one has a finite weight.
 pub const SHARE_FLOOR: f64 = 1e-4;
+
+/// Scouter's.
+pub const SCOUTER_FLOOR: f64 = 1e-10;
 
 /// Sum of (q - p) ln(q / p) over the bins, natural logarithm, with both shares raised to `floor` and not
 /// renormalised. Slices of equal length; shares, not counts.
@@ -30,6 +35,27 @@ pub fn with_half_counts(reference: &[u64], window: &[u64]) -> f64 {
 fn half_count_shares(counts: &[u64]) -> Vec<f64> {
     let total = counts.iter().sum::<u64>() as f64 + 0.5 * counts.len() as f64;
     counts.iter().map(|&count| (count as f64 + 0.5) / total).collect()
+}
+
+/// Every value a bin of its own, over a reference of few values: exact where each value of the window is one of the
+/// reference's, or alone between two of them. Several that lie between two of them are counted as one value, which is
+/// the most that they can add: what a value without reference rows adds is convex in its share. `None` where the
+/// reference has values in a bin with others.
+pub fn over_distinct_values(cells: &Cells) -> Option<MetricValue> {
+    let (n_reference, n) = (cells.n_reference as f64, cells.n as f64);
+    let (mut least, mut most, mut values) = (0.0, 0.0, 0);
+    for cell in cells.filled() {
+        let (p, q) = (cell.reference as f64 / n_reference, cell.window as f64 / n);
+        values += 1;
+        most += term(p, q, SHARE_FLOOR);
+        least += match (cell.single, cell.reference) {
+            (true, _) => term(p, q, SHARE_FLOOR),
+            (false, 0) => cell.window as f64 * term(0.0, 1.0 / n, SHARE_FLOOR),
+            (false, _) => return None,
+        };
+    }
+    let p_value = p_value(most, values, cells.n_reference, cells.n);
+    Some(MetricValue::within(most, least, most).with_p(p_value))
 }
 
 /// Probability of an index at least this large when both sides are samples of one distribution: `bins` bins,

@@ -5,16 +5,8 @@
 //! reference's function is the higher one and B where the window's is, A - B is the difference of the means, so that
 //! knowing the smaller of the two areas is enough.
 
+use super::cells::Cells;
 use super::kolmogorov_smirnov::BinnedDistance;
-
-/// One side: counts per bin, exact mean and extremes of the same rows.
-#[derive(Debug, Clone, Copy)]
-pub struct Side<'a> {
-    pub counts: &'a [u64],
-    pub mean: f64,
-    pub min: f64,
-    pub max: f64,
-}
 
 /// An estimate of an area with the least and most it can be.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,30 +26,20 @@ impl Area {
     }
 }
 
-/// The distance in the feature's unit; |value - distance of the rows| <= bound, but for rounding. `edges` are the
-/// inner edges of the bins. `None` where a side is empty.
-pub fn binned_distance(reference: Side<'_>, window: Side<'_>, edges: &[f64]) -> Option<BinnedDistance> {
-    let (n_reference, n) = (reference.counts.iter().sum::<u64>(), window.counts.iter().sum::<u64>());
-    if n_reference == 0 || n == 0 {
-        return None;
-    }
-    let (lowest, highest) = (reference.min.min(window.min), reference.max.max(window.max));
+/// The distance in the feature's unit; |value - distance of the rows| <= bound, but for rounding. The means are those
+/// of the rows.
+pub fn binned_distance(cells: &Cells, mean_reference: f64, mean_window: f64) -> BinnedDistance {
     let (mut reference_above, mut window_above) = (Area::default(), Area::default());
-    let (mut below_reference, mut below) = (0u64, 0u64);
-    for (bin, (&in_reference, &in_window)) in reference.counts.iter().zip(window.counts).enumerate() {
-        let from = if bin == 0 { lowest } else { edges[bin - 1].max(lowest) };
-        let to = edges.get(bin).map_or(highest, |edge| edge.min(highest));
-        let start = (below_reference as f64 / n_reference as f64, below as f64 / n as f64);
-        below_reference += in_reference;
-        below += in_window;
-        let end = (below_reference as f64 / n_reference as f64, below as f64 / n as f64);
-        if to > from {
-            reference_above = reference_above.plus(excess(start.0, end.0, start.1, end.1), to - from);
-            window_above = window_above.plus(excess(start.1, end.1, start.0, end.0), to - from);
+    for cell in cells.all() {
+        let (mut start, end) = cells.shares(cell);
+        if cell.single {
+            start = end;
         }
+        reference_above = reference_above.plus(excess(start.0, end.0, start.1, end.1), cell.width());
+        window_above = window_above.plus(excess(start.1, end.1, start.0, end.0), cell.width());
     }
     // Reference above: the window lies higher, its mean is the larger one.
-    let difference = window.mean - reference.mean;
+    let difference = mean_window - mean_reference;
     let least = (difference + 2.0 * window_above.least)
         .max(2.0 * reference_above.least - difference)
         .max(reference_above.least + window_above.least)
@@ -73,7 +55,7 @@ pub fn binned_distance(reference: Side<'_>, window: Side<'_>, edges: &[f64]) -> 
         2.0 * reference_above.estimate - difference
     };
     let value = if estimate.is_finite() { estimate.clamp(least, most) } else { least };
-    Some(BinnedDistance { value, bound: (most - value).max(value - least) })
+    BinnedDistance { value, bound: (most - value).max(value - least) }
 }
 
 /// Mean height by which F exceeds G within a bin where F rises from `f_start` to `f_end` and G likewise, at places
@@ -97,22 +79,40 @@ fn excess(f_start: f64, f_end: f64, g_start: f64, g_end: f64) -> Area {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::layout::NumericLayout;
+    use crate::stats::numeric_profile::NumericProfile;
+
+    fn distance(layout_of: &[f64], reference: &[f64], window: &[f64]) -> BinnedDistance {
+        let layout = NumericLayout::of_sorted(layout_of);
+        let profile_of = |values: &[f64]| {
+            let mut profile = NumericProfile::new(&layout);
+            values.iter().for_each(|value| profile.add(*value, &layout));
+            profile
+        };
+        let (reference, window) = (profile_of(reference), profile_of(window));
+        let cells = Cells::new(&layout, &reference, &window).unwrap();
+        binned_distance(&cells, reference.mean().unwrap(), window.mean().unwrap())
+    }
 
     #[test]
     fn a_shift_beyond_the_range_is_the_difference_of_the_means() {
-        // 0 and 1 against 1000 and 3001: every row moves up, whatever the last bin hides.
-        let reference = Side { counts: &[0, 1, 1, 0], mean: 0.5, min: 0.0, max: 1.0 };
-        let window = Side { counts: &[0, 0, 0, 2], mean: 2000.5, min: 1000.0, max: 3001.0 };
-        let distance = binned_distance(reference, window, &[0.0, 1.0, 1.0f64.next_up()]).unwrap();
-        assert_eq!(distance, BinnedDistance { value: 2000.0, bound: 0.0 });
+        // 0 and 1 against 1000 and 3001: every row moves up, whatever the tail's bins hide.
+        assert_eq!(distance(&[0.0, 1.0], &[0.0, 1.0], &[1000.0, 3001.0]), BinnedDistance { value: 2000.0, bound: 0.0 });
     }
 
     #[test]
     fn the_bound_covers_every_placement_inside_a_shared_bin() {
-        // One bin from 0 to 4, same means: {0, 4} against {2, 2} is 2 apart, {0, 4} against {0, 4} is 0.
-        let reference = Side { counts: &[2], mean: 2.0, min: 0.0, max: 4.0 };
-        let window = Side { counts: &[2], mean: 2.0, min: 0.0, max: 4.0 };
-        let distance = binned_distance(reference, window, &[]).unwrap();
-        assert!(distance.value - distance.bound <= 0.0 && distance.value + distance.bound >= 2.0, "{distance:?}");
+        // Layouts of other values leave both sides in few bins: {100, 104} against {102, 102} is 2 apart.
+        let found = distance(&[0.0], &[100.0, 104.0], &[102.0, 102.0]);
+        assert!(found.value - found.bound <= 2.0 && 2.0 <= found.value + found.bound, "{found:?}");
+        let same = distance(&[0.0], &[100.0, 104.0], &[100.0, 104.0]);
+        assert!(same.value - same.bound <= 0.0 && same.bound > 0.0, "{same:?}");
+    }
+
+    #[test]
+    fn values_with_bins_of_their_own_hide_nothing() {
+        let found = distance(&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0], &[1.0, 3.0, 3.0]);
+        assert_eq!(found.bound, 0.0);
+        assert!((found.value - 1.0 / 3.0).abs() < 1e-15, "{found:?}");
     }
 }

@@ -1,14 +1,18 @@
 //! Computes every feature in every window: one feature at a time on each core, so that memory holds a few columns.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ReportError;
 use super::plan::PlannedFeature;
+use super::profile;
 use super::windows::Cut;
 use crate::config::model::Kind;
 use crate::reference::table::{CategoryIndex, MISSING, TableError, TableFile};
+use crate::stats::layout::Layout;
 use crate::stats::metric::BinShare;
+use crate::stats::profile::{FeatureReference, Profile};
 use crate::stats::rows::categorical::{CategoryCounts, compare_categories};
 use crate::stats::rows::histogram::shares;
 use crate::stats::rows::numeric::{Depth, Metrics, NumericReference};
@@ -32,6 +36,8 @@ pub struct FeatureWindow {
     pub rows: u64,
     pub reference_rows: u64,
     pub metrics: Metrics,
+    /// Largest distance of a metric to that of the rows, of those that have one: from profiles only.
+    pub bounds: BTreeMap<&'static str, f64>,
     /// Shares of the deciles or the largest categories; empty where a side has no values.
     pub bins: Vec<BinShare>,
     /// Median of the reference; for numeric features with values.
@@ -56,8 +62,9 @@ pub fn compute(
     current: &TableFile,
     cut: &Cut,
     depth: Depth,
+    from_profiles: bool,
 ) -> Result<(Vec<FeatureReport>, Vec<String>), ReportError> {
-    let work = Work { reference, current, cut, depth };
+    let work = Work { reference, current, cut, depth, from_profiles };
     let next = AtomicUsize::new(0);
     let finished: Mutex<Vec<(usize, Result<Outcome, ReportError>)>> = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(planned.len());
@@ -100,6 +107,7 @@ struct Work<'a> {
     current: &'a TableFile,
     cut: &'a Cut,
     depth: Depth,
+    from_profiles: bool,
 }
 
 impl Work<'_> {
@@ -122,8 +130,14 @@ impl Work<'_> {
         let name = feature.name.as_str();
         let numbers = |file: &TableFile| file.columns(&[name])?.numeric(name);
         let reference = numbers(self.reference).map_err(|source| self.on_reference(source))?;
-        let reference = NumericReference::new(Sample::new(reference), self.depth);
         let current = self.cut.split(numbers(self.current).map_err(|source| self.on_current(source))?);
+        if self.from_profiles {
+            let reference: Vec<Option<f64>> = reference.into_iter().map(Some).collect();
+            let reference = FeatureReference::of_numbers(name, &reference, None);
+            let windows = current.iter().map(|values| from_profiles(&reference, numbers_profile(&reference, values)));
+            return Ok(FeatureReport { name: name.to_string(), kind: Kind::Numeric, windows: windows.collect() });
+        }
+        let reference = NumericReference::new(Sample::new(reference), self.depth);
         let reference_median = Some(reference.sample.quantile(1, 2)).filter(|median| !median.is_nan());
         let mut steps = Vec::new();
         let windows = current
@@ -140,6 +154,7 @@ impl Work<'_> {
                     rows: window.rows,
                     reference_rows: reference.sample.rows,
                     metrics,
+                    bounds: BTreeMap::new(),
                     bins,
                     reference_median,
                 }
@@ -163,6 +178,16 @@ impl Work<'_> {
         }
         let mut encode = |file: &TableFile| file.columns(&[name])?.encode(name, &mut categories);
         let current = self.cut.split(encode(self.current).map_err(|source| self.on_current(source))?);
+        if self.from_profiles {
+            let of = |codes: &[u32]| -> Vec<Option<&str>> {
+                codes.iter().map(|code| categories.names().get(*code as usize).map(String::as_str)).collect()
+            };
+            let reference = FeatureReference::of_categories(name, &of(&reference_codes));
+            let windows =
+                current.iter().map(|codes| from_profiles(&reference, categories_profile(&reference, &of(codes))));
+            let windows = windows.collect();
+            return Ok(Outcome::Computed(FeatureReport { name: name.to_string(), kind: Kind::Categorical, windows }));
+        }
         let reference = count(&reference_codes, categories.len());
         let windows = current
             .iter()
@@ -179,6 +204,7 @@ impl Work<'_> {
                     rows: codes.len() as u64,
                     reference_rows,
                     metrics,
+                    bounds: BTreeMap::new(),
                     bins: category_shares(&reference, &window, &categories),
                     reference_median: None,
                 }
@@ -186,6 +212,45 @@ impl Work<'_> {
             .collect();
         Ok(Outcome::Computed(FeatureReport { name: name.to_string(), kind: Kind::Categorical, windows }))
     }
+}
+
+/// One window of a feature, from its profile alone.
+fn from_profiles(reference: &FeatureReference, window: Profile) -> FeatureWindow {
+    let found = profile::compare(reference, &window);
+    let median = match (&reference.layout, &reference.profile) {
+        (Layout::Numeric(layout), Profile::Numeric(_)) => layout.percentiles().get(49).copied(),
+        _ => None,
+    };
+    let bins = found.stats.bins.into_iter().filter(|bin| bin.label != "(missing)").collect();
+    FeatureWindow {
+        rows: window.rows(),
+        reference_rows: reference.profile.rows(),
+        metrics: found.metrics,
+        bounds: found.bounds,
+        bins,
+        reference_median: median,
+    }
+}
+
+fn numbers_profile(reference: &FeatureReference, values: &[f64]) -> Profile {
+    let mut window = Profile::new(&reference.layout);
+    if let (Profile::Numeric(profile), Layout::Numeric(layout)) = (&mut window, &reference.layout) {
+        values.iter().for_each(|value| profile.add(*value, layout));
+    }
+    window
+}
+
+fn categories_profile(reference: &FeatureReference, values: &[Option<&str>]) -> Profile {
+    let mut window = Profile::new(&reference.layout);
+    if let (Profile::Categorical(profile), Layout::Categorical(layout)) = (&mut window, &reference.layout) {
+        for value in values {
+            match value {
+                Some(category) => profile.add(category, layout),
+                None => profile.add_nulls(1),
+            }
+        }
+    }
+    window
 }
 
 fn count(codes: &[u32], categories: usize) -> Vec<u64> {

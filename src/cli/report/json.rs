@@ -24,6 +24,9 @@ struct Line<'a> {
     feature: &'a str,
     metric: &'a str,
     value: Option<f64>,
+    /// Largest distance to the value of the rows; from profiles only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bound: Option<f64>,
 }
 
 /// A change: `value` is the row at which it was seen, `window` the one that the row is in.
@@ -40,15 +43,17 @@ struct ChangeLine<'a> {
 
 /// Window by window, feature by feature; then changes, signal by signal.
 pub fn write_lines(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let no_bounds = BTreeMap::new();
     for window in 0..report.windows.len() {
         for feature in &report.features {
-            write_metrics(out, window, &feature.name, &feature.windows[window].metrics)?;
+            let values = &feature.windows[window];
+            write_metrics(out, window, &feature.name, &values.metrics, &values.bounds)?;
         }
         if let Some(metrics) = report.joint.get(window) {
-            write_metrics(out, window, JOINT_FEATURE, metrics)?;
+            write_metrics(out, window, JOINT_FEATURE, metrics, &no_bounds)?;
         }
         if let Some(performance) = &report.performance {
-            write_metrics(out, window, PERFORMANCE_FEATURE, &performance.windows[window])?;
+            write_metrics(out, window, PERFORMANCE_FEATURE, &performance.windows[window], &no_bounds)?;
         }
     }
     for found in &report.changes {
@@ -70,9 +75,16 @@ pub fn write_lines(out: &mut impl Write, report: &Report) -> io::Result<()> {
     Ok(())
 }
 
-fn write_metrics(out: &mut impl Write, window: usize, feature: &str, metrics: &Metrics) -> io::Result<()> {
+fn write_metrics(
+    out: &mut impl Write,
+    window: usize,
+    feature: &str,
+    metrics: &Metrics,
+    bounds: &BTreeMap<&'static str, f64>,
+) -> io::Result<()> {
     for (metric, value) in metrics {
-        serde_json::to_writer(&mut *out, &Line { window, feature, metric, value: *value })?;
+        let bound = bounds.get(metric).copied();
+        serde_json::to_writer(&mut *out, &Line { window, feature, metric, value: *value, bound })?;
         out.write_all(b"\n")?;
     }
     Ok(())
@@ -175,6 +187,8 @@ struct FeatureOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     adjusted_p: Option<f64>,
     metrics: BTreeMap<&'a str, Option<f64>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    bounds: &'a BTreeMap<&'static str, f64>,
     bins: &'a [BinShare],
 }
 
@@ -230,7 +244,8 @@ fn window(report: &Report, index: usize) -> WindowOut<'_> {
     let features = report.features.iter().zip(&verdict.adjusted).map(|(feature, adjusted_p)| {
         let values = &feature.windows[index];
         let metrics = values.metrics.iter().copied().collect();
-        (feature.name.as_str(), FeatureOut { kind: feature.kind, adjusted_p: *adjusted_p, metrics, bins: &values.bins })
+        let (bounds, bins) = (&values.bounds, values.bins.as_slice());
+        (feature.name.as_str(), FeatureOut { kind: feature.kind, adjusted_p: *adjusted_p, metrics, bounds, bins })
     });
     WindowOut {
         index,

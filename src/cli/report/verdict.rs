@@ -124,7 +124,8 @@ mod tests {
     fn numeric(psi: f64, p: f64, n: u64, rows: u64) -> FeatureReport {
         let metrics =
             vec![("n_ref", Some(1000.0)), ("n", Some(n as f64)), ("psi_q10", Some(psi)), ("ks_p_stephens", Some(p))];
-        let window = FeatureWindow { rows, reference_rows: 1000, metrics, bins: Vec::new(), reference_median: None };
+        let (bounds, bins) = Default::default();
+        let window = FeatureWindow { rows, reference_rows: 1000, metrics, bounds, bins, reference_median: None };
         FeatureReport { name: "x".into(), kind: Kind::Numeric, windows: vec![window] }
     }
 

@@ -9,13 +9,14 @@ use std::cell::OnceCell;
 use super::{MetricValue, shares, with_missing};
 use crate::stats::categorical_profile::CategoricalProfile;
 use crate::stats::chi_square::{self, ChiSquare};
+use crate::stats::evidently;
 use crate::stats::hellinger;
 use crate::stats::jensen_shannon;
 use crate::stats::kullback_leibler;
 use crate::stats::layout::CategoricalLayout;
 use crate::stats::metric::BinShare;
 use crate::stats::proportions;
-use crate::stats::psi::{self, SHARE_FLOOR};
+use crate::stats::psi::{self, SCOUTER_FLOOR, SHARE_FLOOR};
 use crate::stats::total_variation;
 
 /// Categories shown with a bar of their own.
@@ -30,19 +31,15 @@ pub(super) const STATISTICS: &[(&str, Statistic)] = &[
     ("psi_missbin", |pair| pair.psi_missing()),
     ("js", |pair| {
         let distance = jensen_shannon::jensen_shannon_distance(&pair.p, &pair.q, 2.0);
-        // Apart, the rest would be at most as far as two disjoint sides: half its mass, in bits.
-        let most = (distance * distance + 0.5 * pair.both_sided_rest()).min(1.0).sqrt();
-        Some(MetricValue::within(distance, distance, most).with_p(pair.p_value()))
+        Some(pair.up_to_apart(distance, |distance, mass| (distance * distance + mass).sqrt()))
     }),
     ("hellinger", |pair| {
         let distance = hellinger::hellinger_distance(&pair.p, &pair.q);
-        let most = (distance * distance + 0.5 * pair.both_sided_rest()).min(1.0).sqrt();
-        Some(MetricValue::within(distance, distance, most).with_p(pair.p_value()))
+        Some(pair.up_to_apart(distance, |distance, mass| (distance * distance + mass).sqrt()))
     }),
     ("tv", |pair| {
         let distance = total_variation::total_variation_distance(&pair.p, &pair.q);
-        let most = (distance + 0.5 * pair.both_sided_rest()).min(1.0);
-        Some(MetricValue::within(distance, distance, most).with_p(pair.p_value()))
+        Some(pair.up_to_apart(distance, |distance, mass| distance + mass))
     }),
     ("linf", |pair| pair.largest_difference()),
     ("kl_cur_ref", |pair| pair.kl_window_by_reference()),
@@ -52,26 +49,30 @@ pub(super) const STATISTICS: &[(&str, Statistic)] = &[
         let statistic = test.statistic;
         Some(MetricValue::within(statistic, statistic, statistic + pair.hidden_chi_square()).with_p(test.p_value))
     }),
-    ("chi_square_yates", |pair| {
-        let test = pair.test()?;
-        if test.dof > 1 {
-            let most = test.statistic + pair.hidden_chi_square();
-            return Some(MetricValue::within(test.statistic, test.statistic, most).with_p(test.p_value));
-        }
-        let test = chi_square::contingency_yates(&pair.reference, &pair.window)?;
-        // With a rest on both sides the rows have more than two categories, and no correction.
-        pair.is_whole().then(|| MetricValue::exact(test.statistic).with_p(test.p_value))
-    }),
-    ("chi_square_gof", |pair| {
-        let test = chi_square::goodness_of_fit(&pair.reference, &pair.window)?;
-        // A rest without reference rows makes it infinite, listed or not; one with them hides how it is spread.
-        (pair.rest_reference() == 0.0).then(|| MetricValue::exact(test.statistic).with_p(test.p_value))
-    }),
+    ("chi_square_yates", |pair| pair.yates()),
+    ("chi_square_gof", |pair| pair.goodness_of_fit()),
     ("cramers_v", |pair| {
         let test = pair.test()?;
         let of = |statistic: f64| chi_square::cramers_v(statistic, pair.n_reference, pair.n);
         let (least, most) = (of(test.statistic), of(test.statistic + pair.hidden_chi_square()));
         Some(MetricValue::within(least, least, most).with_p(test.p_value))
+    }),
+    ("compat.evidently.psi", |pair| {
+        let (p, q) = (evidently::fill_zeros(&pair.p), evidently::fill_zeros(&pair.q));
+        pair.whole(psi::population_stability_index(&p, &q, 0.0))
+    }),
+    ("compat.evidently.js", |pair| {
+        pair.whole(jensen_shannon::jensen_shannon_distance(&pair.p, &pair.q, std::f64::consts::E))
+    }),
+    ("compat.evidently.chi_square", |pair| pair.goodness_of_fit()),
+    ("compat.nannyml.js", |pair| pair.whole(jensen_shannon::jensen_shannon_distance(&pair.p, &pair.q, 2.0))),
+    ("compat.nannyml.hellinger", |pair| pair.whole(hellinger::hellinger_distance(&pair.p, &pair.q))),
+    ("compat.nannyml.linf", |pair| pair.whole(total_variation::largest_share_difference(&pair.p, &pair.q))),
+    ("compat.nannyml.chi_square", |pair| pair.yates()),
+    ("compat.scouter.psi", |pair| {
+        let listed = pair.layout.categories().len();
+        let index = psi::population_stability_index(&pair.p[..listed], &pair.q[..listed], SCOUTER_FLOOR);
+        (!pair.layout.truncated()).then(|| MetricValue::exact(index).with_p(pair.p_value()))
     }),
     ("unseen_rate", |pair| {
         let unseen = (!pair.layout.truncated()).then(|| pair.of_window.unseen_mass())?;
@@ -169,6 +170,16 @@ impl<'a> CategoricalPair<'a> {
         if self.is_whole() { 0.0 } else { self.q.last().copied().unwrap_or(0.0) }
     }
 
+    /// A distance in [0, 1] that is least with the rest in one: with its categories apart it is at most `farther`, of
+    /// the distance and half the mass of the rest, which is what two disjoint sides of that mass add.
+    fn up_to_apart(&self, distance: f64, farther: impl Fn(f64, f64) -> f64) -> MetricValue {
+        let value = match self.both_sided_rest() {
+            0.0 => MetricValue::exact(distance),
+            rest => MetricValue::within(distance, distance, farther(distance, 0.5 * rest).min(1.0)),
+        };
+        value.with_p(self.p_value())
+    }
+
     /// Mass of a rest that both sides have a part of, added up: what is of one side only is as far from the other
     /// however it is spread. 0 where one of them has none.
     fn both_sided_rest(&self) -> f64 {
@@ -193,6 +204,29 @@ impl<'a> CategoricalPair<'a> {
     /// with rare categories, where the floor of the index breaks its own law.
     fn p_value(&self) -> Option<f64> {
         self.test().map(|test| test.p_value)
+    }
+
+    fn yates(&self) -> Option<MetricValue> {
+        let test = self.test()?;
+        if test.dof > 1 {
+            let most = test.statistic + self.hidden_chi_square();
+            return Some(MetricValue::within(test.statistic, test.statistic, most).with_p(test.p_value));
+        }
+        let test = chi_square::contingency_yates(&self.reference, &self.window)?;
+        // With a rest the rows may have more than two categories, and no correction.
+        self.is_whole().then(|| MetricValue::exact(test.statistic).with_p(test.p_value))
+    }
+
+    fn goodness_of_fit(&self) -> Option<MetricValue> {
+        let test = chi_square::goodness_of_fit(&self.reference, &self.window)?;
+        // A rest without reference rows makes it infinite, listed or not; one with them hides how it is spread.
+        (self.rest_reference() == 0.0).then(|| MetricValue::exact(test.statistic).with_p(test.p_value))
+    }
+
+    /// A value that is another tool's only where every category is known; undefined where not.
+    fn whole(&self, value: f64) -> Option<MetricValue> {
+        let value = if self.is_whole() { MetricValue::exact(value) } else { MetricValue::undefined() };
+        Some(value.with_p(self.p_value()))
     }
 
     /// How much larger chi-square would be if no category of the rest were on both sides.

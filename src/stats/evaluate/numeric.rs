@@ -3,7 +3,11 @@
 use std::cell::OnceCell;
 
 use super::{MetricValue, shares, with_missing};
-use crate::stats::edges::quantile_edges;
+use crate::stats::anderson_darling;
+use crate::stats::cells::Cells;
+use crate::stats::cramer_von_mises;
+use crate::stats::edges::{deciles_from_above, quantile_edges};
+use crate::stats::energy_distance;
 use crate::stats::hellinger;
 use crate::stats::jensen_shannon;
 use crate::stats::kolmogorov_smirnov::{self, BinnedDistance};
@@ -12,16 +16,20 @@ use crate::stats::labels::bin_labels;
 use crate::stats::layout::NumericLayout;
 use crate::stats::metric::BinShare;
 use crate::stats::numeric_profile::NumericProfile;
-use crate::stats::psi::{self, SHARE_FLOOR};
+use crate::stats::psi::{self, SCOUTER_FLOOR, SHARE_FLOOR};
+use crate::stats::quantile;
+use crate::stats::quantile_shift;
 use crate::stats::total_variation;
 use crate::stats::variance_ratio;
 use crate::stats::wasserstein;
-use crate::stats::welch::{self, Moments};
+use crate::stats::welch;
 
 /// Bins of `psi`, `js` and the other distances of shares, and of the bars people see.
 const BINS: usize = 10;
 /// Standard deviations below this count as this in `wasserstein_norm`, so that a constant reference stays finite.
 const LEAST_STD: f64 = 0.001;
+/// Up to this many distinct values in the reference, `psi_distinct` takes each for a bin.
+const MOST_DISTINCT_BINS: u64 = 20;
 
 type Statistic = for<'a, 'b> fn(&'a NumericPair<'b>) -> Option<MetricValue>;
 
@@ -31,6 +39,13 @@ pub(super) const STATISTICS: &[(&str, Statistic)] = &[
     ("psi_q20", |pair| pair.psi(&pair.quantile_bins(20), SHARE_FLOOR)),
     ("psi_q25", |pair| pair.psi(&pair.quantile_bins(25), SHARE_FLOOR)),
     ("psi_q50", |pair| pair.psi(&pair.quantile_bins(50), SHARE_FLOOR)),
+    ("psi_w10", |pair| {
+        let edges = pair.layout.span()?.width_edges();
+        if edges.is_empty() { Some(MetricValue::undefined()) } else { pair.psi(&pair.bins(&edges), SHARE_FLOOR) }
+    }),
+    ("psi_distinct", |pair| {
+        (pair.layout.span()?.distinct <= MOST_DISTINCT_BINS).then(|| psi::over_distinct_values(&pair.cells))?
+    }),
     ("psi_eps1e6", |pair| pair.psi(&pair.deciles, 1e-6)),
     ("psi_laplace05", |pair| pair.psi_laplace()),
     ("psi_missbin", |pair| pair.psi_missing()),
@@ -65,16 +80,33 @@ pub(super) const STATISTICS: &[(&str, Statistic)] = &[
         Some(bounded(ks, 1.0).with_p(p_value))
     }),
     ("wasserstein", |pair| pair.wasserstein().map(|distance| bounded(distance, 1.0))),
-    ("wasserstein_norm", |pair| {
-        let std = pair.reference.std(pair.layout)?;
-        pair.wasserstein().map(|distance| bounded(distance, std.max(LEAST_STD)))
-    }),
+    ("wasserstein_norm", |pair| pair.wasserstein_norm()),
+    ("energy_distance", |pair| Some(energy_distance::binned(&pair.cells))),
+    ("cvm", |pair| Some(cramer_von_mises::binned(&pair.cells).unwrap_or_else(MetricValue::undefined))),
+    ("anderson", |pair| anderson_darling::binned(&pair.cells)),
     ("mean_shift", |pair| pair.mean_shift()),
     ("variance_ratio", |pair| pair.variance_ratio()),
+    ("p50_shift", |pair| quantile_shift::shift(pair.layout, pair.reference, pair.window, 50)),
+    ("p95_shift", |pair| quantile_shift::shift(pair.layout, pair.reference, pair.window, 95)),
     ("mean", |pair| described(pair.window.mean())),
     ("std", |pair| described(pair.window.std(pair.layout))),
     ("min", |pair| described(pair.window.min())),
     ("max", |pair| described(pair.window.max())),
+    ("p25", |pair| pair.quantile(25)),
+    ("p50", |pair| pair.quantile(50)),
+    ("p75", |pair| pair.quantile(75)),
+    ("p95", |pair| pair.quantile(95)),
+    ("p99", |pair| pair.quantile(99)),
+    ("compat.evidently.wasserstein", |pair| pair.wasserstein_norm()),
+    ("compat.nannyml.js", |pair| {
+        let (p, q) = pair.doane()?;
+        Some(MetricValue::exact(jensen_shannon::jensen_shannon_distance(&p, &q, 2.0)))
+    }),
+    ("compat.nannyml.hellinger", |pair| {
+        let (p, q) = pair.doane()?;
+        Some(MetricValue::exact(hellinger::hellinger_distance(&p, &q)))
+    }),
+    ("compat.scouter.psi", |pair| pair.psi(&pair.bins(&deciles_from_above(pair.layout.percentiles())), SCOUTER_FLOOR)),
 ];
 
 /// Reference and window under one layout, neither empty, and what several statistics need of them.
@@ -84,6 +116,7 @@ pub struct NumericPair<'a> {
     pub window: &'a NumericProfile,
     pub n_reference: u64,
     pub n: u64,
+    pub cells: Cells,
     edges: Vec<f64>,
     deciles: Bins,
     wasserstein: OnceCell<Option<BinnedDistance>>,
@@ -116,12 +149,14 @@ impl Bins {
 }
 
 impl<'a> NumericPair<'a> {
-    /// The profiles are of this layout and not empty.
-    pub fn new(layout: &'a NumericLayout, reference: &'a NumericProfile, window: &'a NumericProfile) -> Self {
+    /// The profiles are of this layout.
+    /// `None` where a side is empty.
+    pub fn new(layout: &'a NumericLayout, reference: &'a NumericProfile, window: &'a NumericProfile) -> Option<Self> {
         let edges = quantile_edges(layout.percentiles(), BINS);
         let deciles = Bins::new(reference.regroup(layout, &edges), window.regroup(layout, &edges));
         let (n_reference, n) = (reference.n(), window.n());
-        Self { layout, reference, window, n_reference, n, edges, deciles, wasserstein: OnceCell::new() }
+        let cells = Cells::new(layout, reference, window)?;
+        Some(Self { layout, reference, window, n_reference, n, cells, edges, deciles, wasserstein: OnceCell::new() })
     }
 
     /// The deciles' bins, for people.
@@ -175,36 +210,46 @@ impl<'a> NumericPair<'a> {
 
     fn wasserstein(&self) -> Option<BinnedDistance> {
         *self.wasserstein.get_or_init(|| {
-            let (reference, window) = (side(self.reference)?, side(self.window)?);
-            wasserstein::binned_distance(reference, window, self.layout.edges())
+            Some(wasserstein::binned_distance(&self.cells, self.reference.mean()?, self.window.mean()?))
         })
+    }
+
+    fn wasserstein_norm(&self) -> Option<MetricValue> {
+        let std = self.reference.std(self.layout)?;
+        self.wasserstein().map(|distance| bounded(distance, std.max(LEAST_STD)))
+    }
+
+    fn quantile(&self, percent: u64) -> Option<MetricValue> {
+        let found = quantile::binned(self.layout, self.window, percent, 100)?;
+        Some(MetricValue::within(found.value, found.least, found.most))
+    }
+
+    /// Shares in Doane's bins of the reference; what lies outside of them in one bin more.
+    fn doane(&self) -> Option<(Vec<f64>, Vec<f64>)> {
+        let edges = self.layout.span()?.doane_edges();
+        let shares_of = |profile: &NumericProfile| {
+            let mut counts = profile.regroup(self.layout, &edges);
+            let outside = counts.pop()?;
+            *counts.first_mut()? += outside;
+            Some(shares(&counts))
+        };
+        shares_of(self.reference).zip(shares_of(self.window))
     }
 
     /// Difference of the means in standard deviations of the reference.
     fn mean_shift(&self) -> Option<MetricValue> {
-        let (before, now) = (self.moments(self.reference)?, self.moments(self.window)?);
+        let (before, now) = (self.reference.moments(self.layout)?, self.window.moments(self.layout)?);
         let p_value = welch::welch_t_test(before, now).map(|(_, p_value)| p_value);
         let shift = (now.mean - before.mean) / self.reference.std(self.layout)?;
         Some(MetricValue::exact(shift).with_p(p_value))
     }
 
     fn variance_ratio(&self) -> Option<MetricValue> {
-        let (before, now) = (self.moments(self.reference)?, self.moments(self.window)?);
+        let (before, now) = (self.reference.moments(self.layout)?, self.window.moments(self.layout)?);
         let ratio = now.variance / before.variance;
         let kurtosis = self.reference.kurtosis(self.layout).unwrap_or(f64::NAN);
         Some(MetricValue::exact(ratio).with_p(variance_ratio::p_value(ratio, kurtosis, self.n_reference, self.n)))
     }
-
-    fn moments(&self, profile: &NumericProfile) -> Option<Moments> {
-        let (n, std) = (profile.n(), profile.std(self.layout)?);
-        // 0 / 0 for a single value: it has no sample variance.
-        Some(Moments { n, mean: profile.mean()?, variance: std * std * (n as f64 / (n as f64 - 1.0)) })
-    }
-}
-
-fn side(profile: &NumericProfile) -> Option<wasserstein::Side<'_>> {
-    let (mean, min, max) = (profile.mean()?, profile.min()?, profile.max()?);
-    Some(wasserstein::Side { counts: profile.counts(), mean, min, max })
 }
 
 /// Of the window alone. A mean of sums beyond the largest double is undefined rather than infinite.

@@ -2,12 +2,13 @@
 //! docs/statistics.md.
 
 use super::histogram::shares;
-use super::numeric::{Depth, Metrics, fill_zeros, put};
+use super::numeric::{Depth, Metrics, put};
 use crate::stats::chi_square::{contingency, contingency_yates, cramers_v, goodness_of_fit};
+use crate::stats::evidently::fill_zeros;
 use crate::stats::hellinger::hellinger_distance;
 use crate::stats::jensen_shannon::jensen_shannon_distance;
 use crate::stats::kullback_leibler::kullback_leibler_divergence;
-use crate::stats::psi::{SHARE_FLOOR, population_stability_index};
+use crate::stats::psi::{SCOUTER_FLOOR, SHARE_FLOOR, population_stability_index};
 use crate::stats::total_variation::{largest_share_difference, total_variation_distance};
 
 /// Rows per category on both sides, over one list of categories; a category may be absent from either or both.
@@ -75,6 +76,11 @@ fn compare_further(reference: &[u64], window: &[u64], counts: CategoryCounts<'_>
     let p_rows = with_missing(reference, n_ref, counts.reference_rows);
     let q_rows = with_missing(window, n, counts.window_rows);
     put(metrics, "psi_missbin", population_stability_index(&p_rows, &q_rows, SHARE_FLOOR));
+    // Scouter has bins for the reference's categories only, as shares of all values.
+    let listed = p.iter().zip(&q).filter(|(before, _)| **before > 0.0).map(|(before, now)| (*before, *now));
+    let (p_listed, q_listed): (Vec<f64>, Vec<f64>) = listed.unzip();
+    let scouter = population_stability_index(&p_listed, &q_listed, SCOUTER_FLOOR);
+    put(metrics, "psi_scouter", scouter);
     put(metrics, "psi_evidently", population_stability_index(&fill_zeros(&p), &fill_zeros(&q), 0.0));
     put(metrics, "js_base_e", jensen_shannon_distance(&p, &q, std::f64::consts::E));
     put(metrics, "hellinger", hellinger_distance(&p, &q));

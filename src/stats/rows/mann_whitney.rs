@@ -1,26 +1,20 @@
-//! Mann-Whitney U: does one side tend to larger values?
-
-use statrs::function::erf::erfc;
+//! Mann-Whitney U of two samples.
 
 use super::ecdf::{Step, ties};
 use super::kolmogorov_smirnov::tie_term;
+use crate::stats::mann_whitney::p_value;
 
 /// U of the reference (pairs in which its value is the larger one, ties half), and the two-sided p-value of the
 /// normal approximation with tie and continuity correction.
 pub fn mann_whitney(steps: &[Step]) -> (f64, f64) {
     let Some(last) = steps.last() else { return (f64::NAN, f64::NAN) };
-    let (n_reference, n) = (last.reference as f64, last.window as f64);
-    let rows = n_reference + n;
     let mut below = 0;
     let mut u = 0.0;
     for (_, reference, window) in ties(steps) {
         u += reference as f64 * (below as f64 + window as f64 / 2.0);
         below += window;
     }
-    let larger = u.max(n_reference * n - u);
-    let variance = n_reference * n / 12.0 * ((rows + 1.0) - tie_term(steps) / (rows * (rows - 1.0)));
-    let z = (larger - n_reference * n / 2.0 - 0.5) / variance.sqrt();
-    (u, erfc(z / std::f64::consts::SQRT_2).clamp(0.0, 1.0))
+    (u, p_value(u, last.reference, last.window, tie_term(steps)))
 }
 
 #[cfg(test)]

@@ -13,11 +13,12 @@ use super::mann_whitney::mann_whitney;
 use super::sample::Sample;
 use super::wasserstein::{normed, wasserstein};
 use super::welch::welch_t_test;
+use crate::stats::evidently::fill_zeros;
 use crate::stats::hellinger::hellinger_distance;
 use crate::stats::jensen_shannon::jensen_shannon_distance;
 use crate::stats::kolmogorov_smirnov::{p_value_asymptotic, p_value_limit, p_value_stephens};
 use crate::stats::kullback_leibler::{kullback_leibler_divergence, relative_entropy};
-use crate::stats::psi::{SHARE_FLOOR, population_stability_index, with_half_counts};
+use crate::stats::psi::{SCOUTER_FLOOR, SHARE_FLOOR, population_stability_index, with_half_counts};
 use crate::stats::total_variation::{largest_share_difference, total_variation_distance};
 
 /// Metric keys with their values, in the order computed; `None`: undefined here.
@@ -113,6 +114,7 @@ impl NumericReference {
         self.compare_distributions(window, steps, &mut metrics);
         if self.depth >= Depth::Full {
             self.compare_other_bins(window, &mut metrics);
+            self.compare_shifts(window, &mut metrics);
             self.compare_peers_bins(window, steps, &mut metrics);
             self.test(window, steps, &mut metrics);
         }
@@ -164,7 +166,11 @@ impl NumericReference {
     }
 
     fn compare_other_bins(&self, window: &Sample, metrics: &mut Metrics) {
-        for (key, bins) in [("psi_q20", &self.twentieths), ("psi_w10", &self.widths)] {
+        let quantiles = |bins| OpenBins::new(quantile_edges(&self.sample, bins), &self.sample);
+        let (q25, q50) = (&quantiles(25), &quantiles(50));
+        for (key, bins) in
+            [("psi_q20", &self.twentieths), ("psi_q25", q25), ("psi_q50", q50), ("psi_w10", &self.widths)]
+        {
             let p = shares(&bins.counts, self.sample.n());
             let q = shares(&counts_open(window.sorted(), &bins.edges), window.n());
             put(metrics, key, population_stability_index(&p, &q, SHARE_FLOOR));
@@ -179,6 +185,17 @@ impl NumericReference {
         }
         put(metrics, "js_doane", jensen_shannon_distance(&p, &q, 2.0));
         put(metrics, "hellinger_doane", hellinger_distance(&p, &q));
+    }
+
+    /// In standard deviations of the reference; of a constant one undefined.
+    fn compare_shifts(&self, window: &Sample, metrics: &mut Metrics) {
+        let (reference, std) = (&self.sample, self.sample.std());
+        let quantile_shift = |percent| (window.quantile(percent, 100) - reference.quantile(percent, 100)) / std;
+        put(metrics, "p95", window.quantile(95, 100));
+        put(metrics, "mean_shift", (window.mean - reference.mean) / std);
+        put(metrics, "variance_ratio", window.sample_variance() / reference.sample_variance());
+        put(metrics, "p50_shift", quantile_shift(50));
+        put(metrics, "p95_shift", quantile_shift(95));
     }
 
     fn compare_peers_bins(&self, window: &Sample, steps: &[Step], metrics: &mut Metrics) {
@@ -198,6 +215,12 @@ impl NumericReference {
         put(metrics, "psi_evidently", population_stability_index(&p_filled, &q_filled, 0.0));
         put(metrics, "kl_evidently", relative_entropy(&p_filled, &q_filled));
         put(metrics, "js_evidently", jensen_shannon_distance(&p, &q, std::f64::consts::E));
+
+        // Bins (lo, hi]: a value on a decile belongs to the bin below.
+        let edges: Vec<f64> = self.deciles.edges.iter().map(|edge| edge.next_up()).collect();
+        let p = shares(&counts_open(self.sample.sorted(), &edges), n_ref);
+        let q = shares(&counts_open(window.sorted(), &edges), n);
+        put(metrics, "psi_scouter", population_stability_index(&p, &q, SCOUTER_FLOOR));
 
         let edges = common_width_edges(&self.sample, window, 10);
         let p = shares(&counts_closed(self.sample.sorted(), &edges), n_ref);
@@ -252,13 +275,6 @@ impl NumericReference {
 /// Adds a value; what is not finite is undefined.
 pub fn put(metrics: &mut Metrics, key: &'static str, value: f64) {
     metrics.push((key, value.is_finite().then_some(value)));
-}
-
-/// evidently's treatment of empty bins: a share of a millionth of the smallest one where that is tiny, else 1e-4.
-pub(super) fn fill_zeros(shares: &[f64]) -> Vec<f64> {
-    let smallest = shares.iter().copied().filter(|&share| share > 0.0).fold(f64::INFINITY, f64::min);
-    let fill = if smallest <= 1e-4 { smallest / 1e6 } else { 1e-4 };
-    shares.iter().map(|&share| if share == 0.0 { fill } else { share }).collect()
 }
 
 #[cfg(test)]
