@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use crate::config::diagnostic::{Diagnostics, Problem};
+use crate::config::diagnostic::{Diagnostics, Level, Problem};
 use crate::config::load::{Loaded, Outcome, open_model, open_rules, parse};
 use crate::config::model::Model;
 use crate::config::rules::RuleFile;
 use crate::config::service::Service;
 use crate::config::{layers, meaning};
+use crate::reference::{ReferenceStore, StoreError};
 use crate::rules::checks::model_problems;
-use crate::rules::compile::string_problems;
+use crate::rules::compile::{DEFAULT_REFERENCE, string_problems};
 use crate::rules::{RuleSet, Workspace};
 
 /// Exit codes of every subcommand.
@@ -92,10 +93,47 @@ fn service(config: Option<&Path>, variables: &BTreeMap<String, String>) -> (Diag
         Ok(workspace) => {
             let checked =
                 format!("{}, {}", count(workspace.models.len(), "model"), count(workspace.rules.rules().len(), "rule"));
-            (workspace.warnings, checked)
+            let in_force = references(&workspace);
+            let mut found = workspace.warnings;
+            found.extend(in_force);
+            (found, checked)
         }
         Err(found) => (found, "checked".into()),
     }
+}
+
+/// What is wrong with the references in force, and which of them are weak. One that is not built yet is no mistake of
+/// the files; `run` asks for it.
+fn references(workspace: &Workspace) -> Diagnostics {
+    let mut found = Diagnostics::default();
+    let directory = workspace.base_dir.join(&workspace.service.references);
+    if !directory.is_dir() {
+        return found;
+    }
+    let store = match ReferenceStore::open(&directory) {
+        Ok(store) => store,
+        Err(error) => return Diagnostics::file(&directory.display().to_string(), "unreadable", error.to_string()),
+    };
+    for model in &workspace.models {
+        let place = directory.join(&model.model).join(DEFAULT_REFERENCE).display().to_string();
+        match store.load(&model.model, DEFAULT_REFERENCE, "current") {
+            Ok(reference) => {
+                for warning in reference.warnings() {
+                    let mut weak = Diagnostics::file(&place, "weak-reference", warning);
+                    weak.items.iter_mut().for_each(|item| item.level = Level::Warning);
+                    found.extend(weak);
+                }
+            }
+            Err(StoreError::Missing { .. }) => {}
+            Err(error) => {
+                let mut damaged = Diagnostics::file(&place, "damaged-reference", error.to_string());
+                let help = format!("build it again: driftline reference build --model {}", model.model);
+                damaged.items.iter_mut().for_each(|item| item.help = Some(help.clone()));
+                found.extend(damaged);
+            }
+        }
+    }
+    found
 }
 
 /// What a file is, told by its keys.

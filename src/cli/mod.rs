@@ -41,7 +41,7 @@ enum Command {
     Check(check::CheckArgs),
     /// Compare a file with a reference file: what drifted, by windows; needs no Kafka
     Report(Box<report::ReportArgs>),
-    /// Build, list, show and promote references
+    /// Build, list, show, promote, roll back and compare references
     Reference(reference::ReferenceArgs),
     /// Print the JSON Schema of a configuration file
     Schema(schema::SchemaArgs),

@@ -89,6 +89,11 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
         .map_err(|failed| error(failed.to_string()))?;
     let references =
         current_references(&store, &workspace.models).map_err(|messages| error(messages.join("\nerror: ")))?;
+    for (model, reference) in &references {
+        for warning in reference.warnings() {
+            tracing::warn!(%model, reference = %reference.name, "a weak reference: {warning}");
+        }
+    }
     let rules = Arc::new(workspace.rules);
     let receivers = build_all(rules.receivers(), service.smtp.as_ref())
         .map_err(|errors| error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")))?;

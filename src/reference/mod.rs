@@ -2,10 +2,10 @@
 //!
 //! `build` turns rows into a [`Reference`], `column` says how a column of a file is read as numbers or categories,
 //! `store` keeps references as files, addressed by their content, `promotions` knows which one is in force and which
-//! were, `diff` compares two of them, `moving` says what references that follow the stream are the union of. To add
-//! another source of references, hand its rows to `Reference::build` as Arrow batches. `table` reads the files that
-//! references and reports are made from. To add a file format: one file in `table/` with a function from a path to a
-//! `Table`, and its extension in `table::Format`.
+//! were, `diff` compares two of them, `weakness` says which are too small, `moving` what references that follow the
+//! stream are the union of. `table` reads the files that references and reports are made from, `stream` a stretch of
+//! the model's topics; to add another source, hand its rows to `Reference::build` as Arrow batches. To add a file
+//! format: one file in `table/` with a function from a path to a `Table`, and its extension in `table::Format`.
 
 use std::collections::BTreeMap;
 
@@ -18,17 +18,15 @@ pub mod moving;
 pub mod promotions;
 pub mod segments;
 pub mod store;
+pub mod stream;
 pub mod table;
+pub mod weakness;
 
 pub use crate::stats::profile::FeatureReference;
 pub use build::ReferenceError;
 pub use moving::MovingReference;
 pub use segments::SegmentReferences;
 pub use store::{ReferenceStore, StoreError};
-
-/// Fewer values than this leave less than 50 in each of ten bins: their shares are then known to no better than 14%
-/// of themselves, and the index moves by chance as much as by drift.
-const FEWEST_VALUES: u64 = 500;
 
 /// What one model's signals looked like in one set of rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,35 +71,4 @@ pub struct Stretch {
     pub to_ms: i64,
     /// Offsets of the first event taken and after the last one, by topic and partition.
     pub offsets: BTreeMap<String, BTreeMap<i32, (i64, i64)>>,
-}
-
-impl Reference {
-    /// What makes this reference a weak yardstick, one sentence per finding, for people.
-    pub fn warnings(&self) -> Vec<String> {
-        self.features.values().filter_map(|feature| weakness(feature, self.rows)).collect()
-    }
-}
-
-fn weakness(feature: &FeatureReference, rows: u64) -> Option<String> {
-    use crate::stats::layout::{Layout, MOST_CATEGORIES};
-    let (name, n) = (&feature.name, feature.profile.n());
-    if n == 0 {
-        return Some(format!("`{name}`: all {rows} values are missing; only its null rate can be watched"));
-    }
-    if n < FEWEST_VALUES {
-        return Some(format!("`{name}`: {n} values are few for its bins; drift below chance variation is not seen"));
-    }
-    match &feature.layout {
-        Layout::Categorical(layout) if layout.truncated() => Some(format!(
-            "`{name}`: more than {MOST_CATEGORIES} categories; the rarer ones are counted together and unseen ones \
-             are not told apart: is it an identifier?"
-        )),
-        Layout::Numeric(layout) => match (layout.percentiles().first(), layout.percentiles().last()) {
-            (Some(low), Some(high)) if low == high => {
-                Some(format!("`{name}`: nearly all values are {low}; the stability index sees moves downward only"))
-            }
-            _ => None,
-        },
-        Layout::Categorical(_) => None,
-    }
 }

@@ -190,12 +190,14 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
         models.iter().flat_map(|model| model.references.keys()).map(String::as_str).collect();
     if let Some(moving) = &rule.moving {
         moving_reference(rule, moving, pointer, models, found);
-    } else if !rule.counts_rows_only && !references.contains(rule.reference.as_str()) {
+    } else if rule.counts_rows_only || rule.reference == DEFAULT_REFERENCE {
+        // It may be built from a file given on the command line, or from the stream: `run` asks for it.
+    } else if !references.contains(rule.reference.as_str()) {
         let message = format!("no model of this rule has a reference `{}`", rule.reference);
         let help = suggest(&rule.reference, references.iter().copied());
         let help = help.unwrap_or_else(|| "add it under `references:` in the model file".into());
         found.push(Problem::error("unknown-reference", format!("{pointer}/reference"), message).key().help(help));
-    } else if !rule.counts_rows_only && rule.reference != DEFAULT_REFERENCE {
+    } else {
         let message =
             format!("rules compare with `{DEFAULT_REFERENCE}` in this version, not with `{}`", rule.reference);
         let help = format!(

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::config::glob;
 use crate::ingest::partial::decode_flush;
 use crate::ingest::role::{Status, StatusSink};
 use crate::log::topics::Topics;
@@ -71,6 +72,8 @@ struct Running<'a> {
     complaints: Complaints,
     lag_told: Instant,
     last_checkpoint: Instant,
+    /// Model versions of which it was said that the reference belongs to another one.
+    foreign_versions: BTreeSet<(String, String)>,
 }
 
 impl WindowsRole {
@@ -96,6 +99,7 @@ impl WindowsRole {
             complaints: Complaints::default(),
             lag_told: Instant::now(),
             last_checkpoint: Instant::now(),
+            foreign_versions: BTreeSet::new(),
         };
         while !stop.is_cancelled() {
             match running.step() {
@@ -216,7 +220,31 @@ impl Running<'_> {
         self.producer.send_offsets(&offsets, &*group)?;
         self.producer.commit()?;
         self.count(&told);
+        told.iter().for_each(|effect| self.warn_of_foreign_version(effect));
         Ok(())
+    }
+
+    /// Once per version: its windows are compared with a reference that was built for another one.
+    fn warn_of_foreign_version(&mut self, effect: &Effect) {
+        let Effect::Result(result) = effect else { return };
+        let place = (result.model.clone(), result.version.clone());
+        if !result.segment.is_all() || result.baseline.is_some() || self.foreign_versions.contains(&place) {
+            return;
+        }
+        let Some(reference) = self.role.references.find(&result.model, &result.reference_id) else { return };
+        if let Some(belongs_to) = reference.source.version.as_ref()
+            && !glob::matches(belongs_to, &result.version)
+        {
+            tracing::warn!(
+                model = %result.model,
+                version = %result.version,
+                reference = %reference.name,
+                reference_version = %belongs_to,
+                "this version is compared with a reference that was built for another one; build one for it \
+                 (driftline reference build --for-version), or compare versions with `reference: {{version: ...}}`"
+            );
+            self.foreign_versions.insert(place);
+        }
     }
 
     /// Abort, forget everything, and start again from what is committed.
