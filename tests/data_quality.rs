@@ -10,7 +10,8 @@ use driftline::config::model::Model;
 use driftline::config::service::Ingest;
 use driftline::config::units::Span;
 use driftline::config::{parse_model_str, parse_rules_str};
-use driftline::event::Decoder;
+use driftline::event::{Decoder, QUALITY_FEATURE};
+use driftline::ingest::partial::{FlushHeader, PartialRow, SourceProgress};
 use driftline::ingest::role::{IngestModel, IngestRole};
 use driftline::log::embedded::EmbeddedLog;
 use driftline::log::topics::Topics;
@@ -18,10 +19,12 @@ use driftline::log::{Log, OutRecord, Records, StartOffset, TopicSpec};
 use driftline::reference::{Reference, Source};
 use driftline::rules::RuleSet;
 use driftline::rules::judge::RulesJudge;
+use driftline::stats::quality::QualityProfile;
 use driftline::telemetry::Metrics;
+use driftline::windows::judge::NoJudge;
 use driftline::windows::result::WindowResult;
 use driftline::windows::role::{WindowsRole, read_to_end};
-use driftline::windows::state::{References, pane_width_ms};
+use driftline::windows::state::{Effect, PartitionState, References, WatchedModel, WindowSpec, pane_width_ms};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -369,6 +372,83 @@ fn rates_have_exact_counts_behind_them() {
     assert_eq!(quality(14).schema_missing, ["age"]);
     assert_eq!((quality(2).expected_rows, quality(3).expected_rows), (None, Some(200.0)));
     assert_eq!(read(&log, "dead-letter").len(), 20 + 20 + 200 + 20, "what is kept is not in the dead letter");
+}
+
+/// A flush at second `at` with the events of these seconds, of which the newest also is the clock of the source.
+fn flush(world: &World, at: i64, offsets: (i64, i64), event_seconds: &[i64]) -> (FlushHeader, Vec<PartialRow>) {
+    let ms = |second: i64| START_MS + second * 1_000;
+    let source = SourceProgress {
+        topic: "loans".into(),
+        partition: 0,
+        from: offsets.0,
+        to: offsets.1,
+        clock_ms: event_seconds.iter().max().map(|second| ms(*second)),
+        quiet_since_ms: None,
+    };
+    let header = FlushHeader {
+        instance: "0".into(),
+        at_ms: ms(at),
+        next_by_ms: ms(at + 10),
+        sources: vec![source],
+        topics: BTreeMap::from([("loans".to_string(), 1)]),
+        rows: BTreeMap::new(),
+        part: 0,
+        parts: 1,
+    };
+    let mut panes: BTreeMap<i64, (u64, QualityProfile)> = BTreeMap::new();
+    for second in event_seconds {
+        let (rows, quality) = panes.entry(second.div_euclid(60)).or_default();
+        *rows += 1;
+        quality.add_event(ms(*second), ms(second + 2));
+    }
+    let rows = panes.into_iter().flat_map(|(minute, (rows, quality))| {
+        let row = |feature: &str, rows: u64, state: Vec<u8>| PartialRow {
+            model: "loans".into(),
+            version: "1".into(),
+            segment_column: String::new(),
+            segment_value: String::new(),
+            reference_id: world.reference.id.clone(),
+            pane_start_ms: ms(60 * minute),
+            pane_ms: 60_000,
+            feature: feature.into(),
+            rows,
+            state,
+        };
+        [row("", rows, Vec::new()), row(QUALITY_FEATURE, 0, quality.encode())]
+    });
+    (header, rows.collect())
+}
+
+#[test]
+fn freshness_is_that_of_the_first_close_whenever_a_window_is_revised() {
+    let mut world = world();
+    let lateness = MODEL.replace("allowed_lateness: 0s", "allowed_lateness: 1h");
+    world.model = Arc::new(parse_model_str("model.yaml", &lateness).unwrap().value);
+    let watched = Arc::new(vec![WatchedModel {
+        model: world.model.clone(),
+        specs: vec![WindowSpec::tumbling(60_000)],
+        selection: Default::default(),
+        comparisons: Vec::new(),
+    }]);
+    let references = Arc::new(OneReference(world.reference.clone()));
+    let mut state = PartitionState::new(watched, references, Box::new(NoJudge));
+    let mut closed = |at: i64, offsets: (i64, i64), event_seconds: &[i64]| {
+        let (header, rows) = flush(&world, at, offsets, event_seconds);
+        let effects = state.apply(&header, rows).into_iter();
+        let results = effects.filter_map(|effect| match effect {
+            Effect::Result(result) => Some(*result),
+            _ => None,
+        });
+        let told = results.map(|result| {
+            let quality = result.quality.unwrap();
+            (result.revision, result.rows, quality.freshness_seconds, quality.delay_seconds)
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(closed(50, (0, 2), &[10, 40]), []);
+    // The clock of the source reaches the next minute: the first one closes, at second 75 of the wall clock.
+    assert_eq!(closed(75, (2, 3), &[70]), [(0, 2, Some(35.0), Some(2.0))]);
+    assert_eq!(closed(500, (3, 4), &[55]), [(1, 3, Some(20.0), Some(2.0))], "a late event, 55 s old at second 75");
 }
 
 #[test]

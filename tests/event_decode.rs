@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Float64Type;
 use driftline::config::model::Model;
-use driftline::event::{Decoded, Decoder, MAX_PAYLOAD_BYTES, Reason, Rejected, dead_letter, schema};
+use driftline::event::{Decoded, Decoder, Flaw, MAX_PAYLOAD_BYTES, Reason, Rejected, dead_letter, schema};
 use driftline::log::Records;
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
@@ -293,6 +293,151 @@ fn unknown_features_follow_the_policy() {
     assert_eq!(decode(&model(strict), &slab([event])).rejected[0].reason, Reason::UnknownFeature);
     let lenient = model(json!({"unknown_features": "ignore"}));
     assert_eq!(decode(&lenient, &slab([with("\"age\":40", "\"age\":40,\"new\":[{}]")])).row_count(), 1);
+}
+
+/// What a row lacks, by the name of the feature.
+fn flaws(model: &Model, decoded: &Decoded) -> Vec<(u32, String, Flaw)> {
+    let signals = model.signals();
+    let named = |flaw: &driftline::event::RowFlaw| (flaw.row, signals[flaw.signal as usize].name.clone(), flaw.flaw);
+    decoded.batches.iter().flat_map(|batch| batch.flaws.iter().map(named)).collect()
+}
+
+#[test]
+fn an_invalid_value_costs_the_value_or_the_event_as_the_model_says() {
+    let invalid: [(&str, &str, Flaw); 11] = [
+        ("amount", "NaN", Flaw::NotANumber),
+        ("amount", "\"nan\"", Flaw::NotANumber),
+        ("amount", "Infinity", Flaw::Infinite),
+        ("amount", "-Infinity", Flaw::Infinite),
+        ("amount", "\"-inf\"", Flaw::Infinite),
+        ("amount", "1e999", Flaw::Infinite),
+        ("amount", "\"12.5\"", Flaw::TypeMismatch),
+        ("amount", "true", Flaw::TypeMismatch),
+        ("amount", "[1, {\"a\": NaN_}]", Flaw::TypeMismatch),
+        ("country", "{\"code\": \"DE\"}", Flaw::TypeMismatch),
+        ("country", "\"\\ud83d\"", Flaw::TypeMismatch),
+    ];
+    let keeping = model(json!({"on_invalid": "missing"}));
+    let strict = model(json!({}));
+    for (feature, value, flaw) in invalid {
+        let value = value.replace("NaN_", "2");
+        let payload = match feature {
+            "amount" => with("1.25", &value),
+            _ => with("\"DE\"", &value),
+        };
+        let kept = decode(&keeping, &slab([&payload]));
+        assert!(kept.rejected.is_empty(), "{value}: {:?}", kept.rejected);
+        assert_eq!(only_batch(&kept).column_by_name(feature).unwrap().null_count(), 1, "{value} is missing");
+        let found = flaws(&keeping, &kept);
+        // `device.os` is null in every event.
+        let expected = vec![(0, "device.os".to_string(), Flaw::Null), (0, feature.to_string(), flaw)];
+        assert_eq!(sorted(found), sorted(expected), "{value}");
+
+        let rejected = decode(&strict, &slab([&payload]));
+        assert_eq!((rejected.row_count(), rejected.rejected.len()), (0, 1), "{value}");
+        let place = rejected.rejected[0].place.as_deref().unwrap();
+        let names: Vec<(String, Flaw)> =
+            place.flaws.iter().map(|(signal, flaw)| (strict.signals()[*signal as usize].name.clone(), *flaw)).collect();
+        assert_eq!(
+            sorted(names),
+            sorted(vec![("device.os".into(), Flaw::Null), (feature.to_string(), flaw)]),
+            "{value}"
+        );
+        assert_eq!((place.event_time_ms, place.version.as_str()), (NOW_MS - 1, "7"));
+    }
+}
+
+fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort();
+    values
+}
+
+#[test]
+fn a_required_feature_and_the_standard_fields_are_never_kept_invalid() {
+    let keeping = model(json!({"on_invalid": "missing"}));
+    let time = (NOW_MS - 1).to_string();
+    for (payload, reason) in [
+        (with("\"age\":40", "\"age\":\"forty\""), Reason::WrongType),
+        (with("\"age\":40", "\"age\":NaN"), Reason::NonFinite),
+        (with(&time, "\"yesterday\""), Reason::BadTimestamp),
+        (with("\"version\":\"7\"", "\"version\":[7]"), Reason::WrongType),
+        (with("[\"x\"", "[NaN"), Reason::NonFinite),
+        (with(",\"label\"", ",\"label\":1,\"label\""), Reason::DuplicateKey),
+    ] {
+        let decoded = decode(&keeping, &slab([&payload]));
+        let found: Vec<Reason> = decoded.rejected.iter().map(|rejected| rejected.reason).collect();
+        assert_eq!(found, [reason], "{}", String::from_utf8_lossy(&payload));
+    }
+}
+
+#[test]
+fn the_pane_of_a_rejected_event_is_known_only_where_its_time_can_be_believed() {
+    let model = model(json!({}));
+    let time = (NOW_MS - 1).to_string();
+    let place = |payload: &[u8]| {
+        let decoded = decode(&model, &slab([payload]));
+        assert_eq!(decoded.rejected.len(), 1);
+        decoded.rejected[0].place.is_some()
+    };
+    assert!(place(&with("1.25", "\"x\"")));
+    assert!(!place(&with(&time, "null")), "no time");
+    assert!(!place(&with(&time, &(NOW_MS + 3_600_000).to_string())), "ahead of the clock");
+    let both = String::from_utf8(with("1.25", "\"x\"")).unwrap().replace(&time, &(NOW_MS + 3_600_000).to_string());
+    assert!(!place(both.as_bytes()), "a wrong type, ahead of the clock");
+    assert!(!place(&with("\"score\":0.5", "\"score\":0.5,,")), "a broken document");
+}
+
+#[test]
+fn a_key_that_is_not_there_is_told_from_a_null() {
+    let model = model(json!({}));
+    let absent = with("\"country\":\"DE\",", "");
+    let decoded = decode(&model, &slab([absent, with("\"DE\"", "null")]));
+    let found = flaws(&model, &decoded);
+    // A null that has no flaw has no key: the first event's country.
+    assert_eq!(
+        sorted(found),
+        [
+            (0, "device.os".to_string(), Flaw::Null),
+            (1, "country".to_string(), Flaw::Null),
+            (1, "device.os".to_string(), Flaw::Null)
+        ]
+    );
+    let rejected = decode(&model, &slab([with("\"country\":\"DE\",\"device.os\":null", "\"age\":41")]));
+    let place = rejected.rejected[0].place.as_deref().unwrap();
+    let absent: Vec<String> = place
+        .flaws
+        .iter()
+        .filter(|(_, flaw)| *flaw == Flaw::Absent)
+        .map(|(signal, _)| model.signals()[*signal as usize].name.clone())
+        .collect();
+    assert_eq!(absent, ["country", "device.os"]);
+}
+
+#[test]
+fn unlisted_keys_are_named_where_they_cost_the_event_and_where_they_are_reported() {
+    let event = with("\"age\":40", "\"age\":40,\"new\":[{}],\"other\":1");
+    let reporting = decode(&model(json!({"unknown_features": "report"})), &slab([good_event(0).as_bytes(), &event]));
+    assert_eq!(reporting.row_count(), 2);
+    assert_eq!(reporting.batches[0].unlisted, [(1, "new".to_string()), (1, "other".to_string())]);
+    let strict = decode(&model(json!({})), &slab([&event]));
+    assert_eq!(strict.rejected[0].place.as_deref().unwrap().unlisted, ["new", "other"]);
+    let ignoring = decode(&model(json!({"unknown_features": "ignore"})), &slab([&event]));
+    assert!(ignoring.batches[0].unlisted.is_empty());
+}
+
+#[test]
+fn a_bare_nan_before_the_name_of_the_model_costs_one_value_too() {
+    let changes = json!({"fields": {"timestamp": "ts", "model": "who"}, "features": {"x": "numeric"},
+        "prediction": null, "score": null, "on_invalid": "missing"});
+    let model = model(changes);
+    let payloads = [
+        r#"{"features":{"x":NaN},"ts":1735787045,"who":"fraud"}"#,
+        r#"{"features":{"x":NaN},"ts":1735787045,"who":"nobody"}"#,
+        r#"{"rest":NaN,"features":{"x":1},"ts":1735787045,"who":"fraud"}"#,
+    ];
+    let decoded = decode(&model, &slab(payloads));
+    assert_eq!((decoded.row_count(), decoded.unrouted, decoded.rejected.len()), (1, 1, 1));
+    assert_eq!(decoded.rejected[0].reason, Reason::NonFinite);
 }
 
 #[test]

@@ -77,6 +77,31 @@ fn a_model_page_shows_each_feature_and_segment() {
 }
 
 #[test]
+fn a_model_page_shows_what_is_wrong_with_the_data_worst_first() {
+    let address = start(state(view()));
+    let body = get(address, "/models/fraud?version=3&window=1h").body;
+    let (_, quality) = body.split_once("Data quality in the last window").unwrap();
+    let quality = quality.split("Features in the last window").next().unwrap();
+    for expected in [
+        "<code>wrong_type</code> 1\u{202f}204",
+        "<code>coupon</code>",
+        "Vanished features",
+        "3.4% ± 0.4%",
+        "one value only",
+        "Wrong type",
+        "10.2%",
+    ] {
+        assert!(quality.contains(expected), "`{expected}` is not in {quality}");
+    }
+    let table = quality.split_once("<tbody>").unwrap().1;
+    let row = |feature: &str| table.find(&format!("<code>{feature}</code>")).unwrap_or_else(|| panic!("{table}"));
+    assert!(row("device") < row("amount") && row("velocity_24h") < row("amount") && row("amount") < row("items"));
+    assert!(!table.contains("<code>account_age_days</code>"), "a feature in order is not listed: {table}");
+    let calm = get(address, "/models/fraud?version=2&window=1h").body;
+    assert!(calm.contains("Rejected events"), "{calm}");
+}
+
+#[test]
 fn names_from_outside_cannot_become_markup() {
     const EVIL: &str = "\"><script>alert(1)</script><p class='";
     let mut view = View::new(Limits::default());

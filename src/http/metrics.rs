@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::{GaugeVec, IntGauge, Opts, TextEncoder};
 
-use super::view::{View, drift, worst_features};
+use super::view::{View, drift, worst_features, worst_flaw};
 use crate::config::rules::Severity;
 use crate::config::units::Span;
 use crate::rules::episode::EpisodeStatus;
@@ -68,6 +68,10 @@ const FEATURE_GAUGES: [(&str, &str, &str); 10] = [
     ("feature_standard_deviation", "Standard deviation of the values.", "std"),
 ];
 const P_VALUE: (&str, &str) = ("feature_p_value", "Probability of such a drift by chance, uncorrected, by test.");
+const INVALID: (&str, &str) = (
+    "feature_invalid_ratio",
+    "The worst share of what is wrong with a feature: type, NaN, infinite, range, unseen, constant, more nulls.",
+);
 const FEATURE_ROWS: (&str, &str) = ("feature_rows", "Non-missing values in the window.");
 const FEATURE_LABELS: [&str; 4] = ["model", "version", "window", "feature"];
 const WINDOW_LABELS: [&str; 3] = ["model", "version", "window"];
@@ -126,6 +130,7 @@ fn derive(view: &View, watched: &Watched, series_budget: usize) -> Result<Famili
         gauges("window_complete", "0 if events of the last closed window are known to be missing.", &WINDOW_LABELS)?;
     let features =
         gauges("window_features", "Features in the last closed window, with or without series.", &WINDOW_LABELS)?;
+    let quality = QualityGauges::register(&families)?;
     let windows = last_windows(view, watched);
     for (result, size) in &windows {
         let labels = [result.model.as_str(), result.version.as_str(), size.as_str()];
@@ -133,6 +138,7 @@ fn derive(view: &View, watched: &Watched, series_budget: usize) -> Result<Famili
         end.with_label_values(&labels).set(result.window.end_ms as f64 / 1_000.0);
         complete.with_label_values(&labels).set(f64::from(u8::from(result.complete)));
         features.with_label_values(&labels).set(result.features.len() as f64);
+        quality.set(&labels, result);
     }
     derive_features(&families, &windows, series_budget)?;
     let firing = gauges("alerts_firing", "Firing episodes.", &["model", "rule", "severity"])?;
@@ -150,6 +156,62 @@ fn derive(view: &View, watched: &Watched, series_budget: usize) -> Result<Famili
     Ok(families)
 }
 
+/// Gauges of the quality of a window's events: family, help, metric in rules.
+const QUALITY_GAUGES: [(&str, &str, &str); 7] = [
+    ("window_rejected_ratio", "Share of the events of the last closed window in the dead letter.", "rejected_rate"),
+    ("window_duplicate_ratio", "Share of the events that repeat the prediction id of another.", "duplicate_rate"),
+    ("window_expected_rows", "Events that such a window usually has.", "expected_row_count"),
+    ("window_freshness_seconds", "Age of the newest event when the window closed.", "freshness_seconds"),
+    ("window_delay_seconds", "Mean time from an event to its record in the log.", "delay_seconds"),
+    ("window_new_features", "Keys beside the features that the model does not list.", "new_features"),
+    ("window_vanished_features", "Features of which no event has the key.", "vanished_features"),
+];
+
+/// What can be wrong with a feature: label and metric in rules.
+const FLAWS: [(&str, &str); 8] = [
+    ("null", "null_rate"),
+    ("absent", "absent_rate"),
+    ("nan", "nan_rate"),
+    ("infinite", "infinite_rate"),
+    ("type_mismatch", "type_mismatch_rate"),
+    ("out_of_range", "out_of_range_rate"),
+    ("unseen", "unseen_rate"),
+    ("constant", "constant"),
+];
+
+struct QualityGauges {
+    of_window: Vec<(GaugeVec, &'static str)>,
+    worst_feature: GaugeVec,
+}
+
+impl QualityGauges {
+    fn register(families: &Families) -> Result<Self, prometheus::Error> {
+        let mut of_window = Vec::new();
+        for (name, help, metric) in QUALITY_GAUGES {
+            let gauge = families.register(name, |name| GaugeVec::new(Opts::new(name, help), &WINDOW_LABELS))?;
+            of_window.push((gauge, metric));
+        }
+        let help = "Share of the worst feature of the last closed window, by what is wrong.";
+        let labels: Vec<&str> = WINDOW_LABELS.iter().copied().chain(["flaw"]).collect();
+        let worst_feature =
+            families.register("window_worst_feature_ratio", |name| GaugeVec::new(Opts::new(name, help), &labels))?;
+        Ok(Self { of_window, worst_feature })
+    }
+
+    fn set(&self, labels: &[&str; 3], result: &WindowResult) {
+        for (gauge, metric) in &self.of_window {
+            let value = result.window_metric(metric).and_then(|metric| metric.value);
+            if let Some(value) = value.filter(|value| value.is_finite()) {
+                gauge.with_label_values(labels).set(value);
+            }
+        }
+        for (flaw, metric) in FLAWS {
+            let worst = result.features.values().filter_map(|stats| finite(stats, metric)).fold(0.0, f64::max);
+            self.worst_feature.with_label_values(&[labels[0], labels[1], labels[2], flaw]).set(worst);
+        }
+    }
+}
+
 fn derive_features(
     families: &Families,
     windows: &[(&WindowResult, String)],
@@ -165,12 +227,14 @@ fn derive_features(
     }
     let p_values = family(P_VALUE.0, P_VALUE.1, &["test"])?;
     let counts = family(FEATURE_ROWS.0, FEATURE_ROWS.1, &[])?;
+    let invalid = family(INVALID.0, INVALID.1, &[])?;
     let (kept, dropped) = keep_worst(windows, series_budget);
     for (index, feature) in kept {
         let (result, size) = &windows[index];
         let Some(stats) = result.features.get(feature) else { continue };
         let labels = [result.model.as_str(), result.version.as_str(), size.as_str(), feature];
         counts.with_label_values(&labels).set(stats.n as f64);
+        invalid.with_label_values(&labels).set(worst_flaw(stats));
         for (gauges, key) in &by_key {
             if let Some(value) = finite(stats, key) {
                 gauges.with_label_values(&labels).set(value);
@@ -224,7 +288,7 @@ fn keep_worst<'a>(
 }
 
 fn series_of(stats: &FeatureStats) -> usize {
-    1 + FEATURE_GAUGES.iter().filter(|(_, _, key)| finite(stats, key).is_some()).count() + p_values_of(stats).count()
+    2 + FEATURE_GAUGES.iter().filter(|(_, _, key)| finite(stats, key).is_some()).count() + p_values_of(stats).count()
 }
 
 fn finite(stats: &FeatureStats, key: &str) -> Option<f64> {

@@ -50,8 +50,8 @@ fn the_series_budget_keeps_the_worst_features_of_every_model_and_counts_the_rest
         &[("a", Some(0.1)), ("b", Some(0.9)), ("c", Some(0.5)), ("d", Some(0.2))],
     ));
     view.apply_result(result("small", "1", 0, &[("x", Some(0.01))]));
-    // Two series a feature (psi, rows), one `_other` for each of the two windows.
-    let text = rendered(&view, &watched(&["wide", "small"]), 8);
+    // Three series a feature (psi, rows, invalid), one `_other` for each of the two windows.
+    let text = rendered(&view, &watched(&["wide", "small"]), 11);
     assert_eq!(
         lines(&text, "driftline_feature_psi{"),
         [
@@ -61,8 +61,8 @@ fn the_series_budget_keeps_the_worst_features_of_every_model_and_counts_the_rest
             r#"driftline_feature_psi{feature="x",model="small",version="1",window="1h"} 0.01"#,
         ]
     );
-    assert_eq!(lines(&text, "driftline_series_dropped "), ["driftline_series_dropped 4"]);
-    assert!(lines(&text, "driftline_feature_").len() <= 8, "{text}");
+    assert_eq!(lines(&text, "driftline_series_dropped "), ["driftline_series_dropped 6"]);
+    assert!(lines(&text, "driftline_feature_").len() <= 11, "{text}");
 }
 
 #[test]

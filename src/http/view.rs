@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::episode::{EpisodeStatus, Notification};
+use crate::stats::metric::FeatureStats;
 use crate::windows::result::{Segment, Window, WindowResult};
 
 /// What the view keeps at most.
@@ -329,6 +330,23 @@ pub fn slots(series: &Series, most: usize) -> Vec<Slot<'_>> {
 pub fn drift(result: &WindowResult, feature: &str) -> f64 {
     let psi = result.features.get(feature).and_then(|stats| stats.metrics.get("psi"));
     psi.and_then(|metric| metric.value).filter(|value| value.is_finite()).unwrap_or(0.0)
+}
+
+/// Rates that are wrong whatever the reference has, and the growth of the rate of missing values.
+const FLAWS: [&str; 7] = [
+    "type_mismatch_rate",
+    "nan_rate",
+    "infinite_rate",
+    "out_of_range_rate",
+    "unseen_rate",
+    "constant",
+    "null_rate_change",
+];
+
+/// The worst of what is wrong with the values of a feature, 0 to 1.
+pub fn worst_flaw(stats: &FeatureStats) -> f64 {
+    let values = FLAWS.iter().filter_map(|name| stats.metrics.get(*name)?.value);
+    values.filter(|value| value.is_finite()).fold(0.0, f64::max)
 }
 
 /// Below this PSI two features of the newest window are alike: noise must not decide which stands higher.

@@ -15,6 +15,7 @@ use driftline::http::server::{AppState, serve};
 use driftline::http::view::{Delivery, DeliveryStatus, Limits, View};
 use driftline::rules::episode::{EpisodeStatus, Finding, Notification};
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
+use driftline::stats::quality::WindowQuality;
 use driftline::telemetry::{KnownLabels, Metrics};
 use driftline::windows::result::{Segment, Window, WindowResult};
 
@@ -96,12 +97,49 @@ fn psi(feature: usize, hour: i64) -> f64 {
     }
 }
 
+fn add_flaws(feature: &str, stats: &mut FeatureStats) {
+    let flaws: &[(&str, f64)] = match feature {
+        "amount" => &[("type_mismatch_rate", 0.102), ("out_of_range_rate", 0.013)],
+        "velocity_24h" => &[("absent_rate", 1.0), ("null_rate", 1.0), ("null_rate_change", 0.997)],
+        "device" => &[("constant", 1.0)],
+        "items" => &[("nan_rate", 0.021), ("infinite_rate", 0.0004)],
+        _ => &[],
+    };
+    for (name, value) in flaws {
+        stats.metrics.insert(name.to_string(), MetricValue::exact(*value));
+    }
+}
+
+/// The fraud model's producers went wrong in the newest window.
+fn quality(calm: bool, hour: i64, start_ms: i64) -> WindowQuality {
+    let wrong = !calm && hour == WINDOWS - 1;
+    let counts = |counts: &[(&str, u64)]| counts.iter().map(|(name, count)| (name.to_string(), *count)).collect();
+    WindowQuality {
+        rejected: if wrong { counts(&[("unknown_feature", 310), ("wrong_type", 1_204)]) } else { counts(&[]) },
+        duplicate_rate: Some(MetricValue {
+            value: Some(if wrong { 0.034 } else { 0.0 }),
+            bound: Some(0.004),
+            p_value: None,
+        }),
+        expected_rows: (hour >= 3).then_some(10_600.0),
+        freshness_seconds: Some(12.5 + (start_ms % 7) as f64),
+        delay_seconds: Some(0.8),
+        schema_added: if wrong { counts(&[("coupon", 310)]) } else { counts(&[]) },
+        schema_added_rest: 0,
+        schema_missing: if wrong { vec!["velocity_24h".into()] } else { Vec::new() },
+    }
+}
+
 pub fn window(model: &str, version: &str, hour: i64, size_ms: i64) -> WindowResult {
     let start_ms = FIRST_MS + hour * size_ms;
     let calm = model != "fraud";
     let stats_of = |feature: usize| {
         let psi = if calm { 0.002 + 0.03 * noise(feature, hour) } else { psi(feature, hour) };
-        (FEATURES[feature].to_string(), stats(feature, hour, psi))
+        let mut stats = stats(feature, hour, psi);
+        if !calm && hour == WINDOWS - 1 {
+            add_flaws(FEATURES[feature], &mut stats);
+        }
+        (FEATURES[feature].to_string(), stats)
     };
     WindowResult {
         model: model.into(),
@@ -114,7 +152,7 @@ pub fn window(model: &str, version: &str, hour: i64, size_ms: i64) -> WindowResu
         rows: 10_240 + (noise(40, hour) * 900.0) as u64,
         complete: hour != 12,
         baseline: None,
-        quality: None,
+        quality: Some(quality(calm, hour, start_ms)),
         features: (0..FEATURES.len()).map(stats_of).collect(),
     }
 }

@@ -91,6 +91,14 @@ fn values() -> Vec<Panel> {
             None,
         )
         .unit("percentunit"),
+        measure(
+            "Invalid values",
+            "The worst share of: wrong type, NaN, infinite, out of range, unseen, one value only, more nulls than in the reference.",
+            "driftline_feature_invalid_ratio",
+            None,
+        )
+        .unit("percentunit")
+        .width(24),
         measure("Mean", "Numeric features.", "driftline_feature_mean", None),
         measure("Standard deviation", "Numeric features.", "driftline_feature_standard_deviation", None),
     ]

@@ -13,6 +13,7 @@ pub fn dashboard() -> Value {
         vec![
             Row { title: "Now", panels: now() },
             Row { title: "Drift", panels: drift() },
+            Row { title: "Data quality", panels: quality() },
             Row { title: "Windows", panels: windows() },
             Row { title: "Events", panels: events() },
             Row { title: "Rules and delivery", panels: delivery() },
@@ -56,6 +57,49 @@ fn drift() -> Vec<Panel> {
         Panel::lines("Features watched", "In the last window, by model; series left out by the series budget.")
             .query("{{model}}@{{version}}", r#"max by (model, version) (driftline_window_features{model=~"$model"})"#)
             .query("series left out", "max(driftline_series_dropped)"),
+    ]
+}
+
+fn quality() -> Vec<Panel> {
+    let by_window = |metric: &str| format!(r#"max by (model, version, window) ({metric}{{model=~"$model"}})"#);
+    let legend = "{{model}}@{{version}} {{window}}";
+    vec![
+        Panel::lines(
+            "Worst feature, by what is wrong",
+            "Largest share of any feature in the last closed windows; which one it is stands on the model's page.",
+        )
+        .unit("percentunit")
+        .query("{{model}} {{flaw}}", r#"max by (model, flaw) (driftline_window_worst_feature_ratio{model=~"$model"})"#),
+        Panel::lines(
+            "Rejected and repeated events",
+            "Shares of the last window: events in the dead letter, and events with the prediction id of another.",
+        )
+        .unit("percentunit")
+        .query("{{model}}@{{version}} {{window}} rejected", by_window("driftline_window_rejected_ratio"))
+        .query("{{model}}@{{version}} {{window}} repeated", by_window("driftline_window_duplicate_ratio")),
+        Panel::lines(
+            "Events against what is usual",
+            "Events of the last window divided by the mean of the windows before it; 1 is usual.",
+        )
+        .unit("percentunit")
+        .query(
+            legend,
+            format!("{} / {}", by_window("driftline_window_rows"), by_window("driftline_window_expected_rows")),
+        ),
+        Panel::lines(
+            "Age and delay of events",
+            "Age of the newest event when its window closed, and mean time from an event to its record in Kafka.",
+        )
+        .unit("s")
+        .query("{{model}}@{{version}} {{window}} age", by_window("driftline_window_freshness_seconds"))
+        .query("{{model}}@{{version}} {{window}} delay", by_window("driftline_window_delay_seconds")),
+        Panel::lines(
+            "Schema changes",
+            "Keys beside the features that the model does not list, and features that no event has any more.",
+        )
+        .width(24)
+        .query("{{model}}@{{version}} {{window}} new", by_window("driftline_window_new_features"))
+        .query("{{model}}@{{version}} {{window}} vanished", by_window("driftline_window_vanished_features")),
     ]
 }
 

@@ -9,6 +9,7 @@ pub mod heatmap;
 pub mod home;
 pub mod model;
 pub mod not_found;
+pub mod quality;
 
 use maud::{DOCTYPE, Markup, html};
 

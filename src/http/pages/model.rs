@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::heatmap::{self, Extent};
 use super::home::facts;
+use super::quality;
 use super::{Context, Refresh, encode, episode_table, layout, main_series};
 use crate::config::units::Span;
 use crate::http::chart::{self, Point};
@@ -51,6 +52,7 @@ pub fn render(view: &View, context: &Context<'_>, model: &str, choice: &Choice) 
                     h2 { "Drift by window" }
                     (heatmap::render(series, key.size_ms, EXTENT))
                     @if let Some(last) = series.values().next_back() {
+                        (quality::render(last))
                         h2 { "Features in the last window" }
                         (features(context, key, series, last))
                         (segments(view, last))
