@@ -70,7 +70,7 @@ const FEATURE_GAUGES: [(&str, &str, &str); 10] = [
 const P_VALUE: (&str, &str) = ("feature_p_value", "Probability of such a drift by chance, uncorrected, by test.");
 const INVALID: (&str, &str) = (
     "feature_invalid_ratio",
-    "The worst share of what is wrong with a feature: type, NaN, infinite, range, unseen, constant, more nulls.",
+    "The worst share of what is wrong with a feature: type, not a number, infinite, range, unseen, constant, more nulls.",
 );
 const FEATURE_ROWS: (&str, &str) = ("feature_rows", "Non-missing values in the window.");
 const FEATURE_LABELS: [&str; 4] = ["model", "version", "window", "feature"];
