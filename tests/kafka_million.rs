@@ -2,14 +2,18 @@
 //! in the data deserves. Needs a broker, the generated data and its expected values; `.ci/run` provides them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "default_rules/mod.rs"]
+mod default_rules;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use driftline::config::parse_model_str;
 use driftline::dispatch::hook_catcher::HookCatcher;
 use driftline::log::{ConsumerOptions, Log, StartOffset, TopicPartition};
 use driftline::rules::episode::{EpisodeStatus, Notification};
@@ -300,6 +304,8 @@ fn a_million_events_equal_the_oracle_and_kill_nine_changes_nothing() {
     eprintln!("undisturbed: {EVENTS} events in {:.1} s after ready", started.elapsed().as_secs_f64());
     let results = quiet.results(&*log);
     assert_equals_oracle(&results, &oracle);
+    let model = parse_model_str("model.yaml", &model_yaml(&topic, Path::new("reference.parquet"))).unwrap().value;
+    default_rules::assert_all_found(&Arc::new(model), &results, Path::new(&required("DRIFTLINE_SYNTH")));
     let notifications = quiet.outbox(&*log);
     assert_eq!(told(&notifications), deserved(&oracle), "the alerts that the drift deserves and no other");
     assert_within_the_plan(&notifications);

@@ -14,6 +14,7 @@ use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use driftline::config::model::Model;
 use driftline::reference::{FeatureReference, Reference, Source, column};
+use driftline::stats::calibration::Calibration;
 use driftline::stats::evaluate::evaluate;
 use driftline::stats::layout::Layout;
 use driftline::stats::metric::FeatureStats;
@@ -172,8 +173,11 @@ fn model_of(numeric: &[String], categorical: &[String]) -> Model {
     serde_json::from_value(json!({"version": 1, "model": "oracle", "topics": ["t"], "features": features})).unwrap()
 }
 
+/// Without what its own windows taught: the oracle knows no such thing.
 fn reference_of(model: &Model, rows: RecordBatch) -> Reference {
-    Reference::build(model, "training", &[rows], &BTreeMap::new(), Source::default(), 0).unwrap()
+    let mut reference = Reference::build(model, "training", &[rows], &BTreeMap::new(), Source::default(), 0).unwrap();
+    reference.features.values_mut().for_each(|feature| feature.calibration = Calibration::default());
+    reference
 }
 
 /// Rows of each window, in the oracle's order.

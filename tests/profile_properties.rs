@@ -16,6 +16,7 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use driftline::reference::FeatureReference;
 use driftline::stats::aggregate::profile_function;
+use driftline::stats::calibration::Calibration;
 use driftline::stats::categorical_profile::{CategoricalProfile, MOST_UNSEEN};
 use driftline::stats::evaluate::evaluate;
 use driftline::stats::layout::{CategoricalLayout, Layout, NumericLayout};
@@ -123,7 +124,7 @@ proptest! {
         let merged = split_and_merge(&values, &piece_of, &order, &layout, profile_numbers);
         prop_assert_eq!(whole.encode(), merged.encode());
         prop_assert_eq!(&whole, &merged);
-        let feature = FeatureReference { name: "x".into(), profile: profile_numbers(&reference, &layout), layout };
+        let feature = FeatureReference { name: "x".into(), profile: profile_numbers(&reference, &layout), layout, calibration: Calibration::default() };
         prop_assert_eq!(evaluate(&feature, &whole), evaluate(&feature, &merged));
     }
 
@@ -160,7 +161,7 @@ proptest! {
         let some = |values: &[f64]| values.iter().map(|value| Some(*value)).collect::<Vec<_>>();
         let profile = profile_numbers(&some(&reference), &layout);
         let stats = evaluate(
-            &FeatureReference { name: "x".into(), profile, layout: layout.clone() },
+            &FeatureReference { name: "x".into(), profile, layout: layout.clone(), calibration: Calibration::default() },
             &profile_numbers(&some(&window), &layout),
         );
         let (ks, wasserstein) = distances_of_rows(&reference, &window);
@@ -202,7 +203,7 @@ proptest! {
                     // What was accepted can be worked with.
                     let mut merged = read.clone();
                     merged.merge(&read).unwrap();
-                    let feature = FeatureReference { name: "x".into(), layout: layout.clone(), profile: read };
+                    let feature = FeatureReference { name: "x".into(), layout: layout.clone(), profile: read, calibration: Calibration::default() };
                     evaluate(&feature, &merged);
                 }
             }

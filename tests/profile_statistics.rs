@@ -76,7 +76,12 @@ fn from_profiles(layout_of: &[f64], reference: &[f64], window: &[f64]) -> BTreeM
     let layout = Arc::new(NumericLayout::of_sorted(&sorted));
     let of = |values: &[f64]| Profile::Numeric(Box::new(profile_of(values, &layout)));
     let profile = of(reference);
-    let reference = FeatureReference { name: "x".into(), layout: Layout::Numeric(layout.clone()), profile };
+    let reference = FeatureReference {
+        name: "x".into(),
+        layout: Layout::Numeric(layout.clone()),
+        profile,
+        calibration: Default::default(),
+    };
     evaluate_selected(&reference, &of(window), &Selection::all()).metrics
 }
 

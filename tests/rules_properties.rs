@@ -11,6 +11,7 @@ use driftline::rules::episode::{EpisodeStatus, Notification};
 use driftline::rules::expression::Expression;
 use driftline::rules::{Effect, ModelActivity, RuleSet, RuleState, RuleStates};
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
+use driftline::stats::null::{Inflation, NullLaw};
 use driftline::windows::result::{ClosedWindow, Segment, Window, WindowResult};
 use proptest::prelude::*;
 
@@ -50,6 +51,7 @@ fn feature(psi: f64, p_value: f64) -> FeatureStats {
             BinShare { label: ">= 10".into(), reference: 0.9, window: 0.5 },
             BinShare { label: "(missing)".into(), reference: 0.0, window: 0.4 },
         ],
+        ..FeatureStats::default()
     }
 }
 
@@ -513,4 +515,68 @@ proptest! {
         let _ = parse_rules_str("rules.yaml", &text);
         let _ = parse_model_str("model.yaml", &format!("version: 1\nmodel: m\nfeatures: {text}\n"));
     }
+}
+
+/// A feature with 10 bins whose test of shares has this statistic; PSI as 100 000 rows a side give it.
+fn tested(statistic: f64) -> FeatureStats {
+    let law = NullLaw::new(statistic, 9.0, Inflation::NONE);
+    let p = law.p_value();
+    let metric = |value| MetricValue { value: Some(value), bound: None, p_value: Some(p) };
+    let metrics = BTreeMap::from([
+        ("psi".to_string(), metric(statistic * 2e-5)),
+        ("drift".to_string(), metric(-p.log10())),
+        ("ks".to_string(), metric(0.01)),
+    ]);
+    FeatureStats { metrics, law: Some(law), inflation: Some(1.5), ..feature(0.0, 1.0) }
+}
+
+fn tested_window(statistics: &[f64]) -> ClosedWindow {
+    let features = statistics.iter().enumerate().map(|(index, statistic)| (format!("f{index}"), tested(*statistic)));
+    closed(vec![result("fraud", 0, Segment::default(), features.collect())], 0)
+}
+
+#[test]
+fn an_automatic_threshold_is_shown_as_the_number_it_stood_for() {
+    let rules = rule_set("  - {name: drift, model: fraud, when: {warn: psi > auto}}");
+    // Chi-square with 9 degrees of freedom: 100 has p = 1.6e-17, of which two questions allow 0.01 / 2: 23.59.
+    let told = run(&rules, &[tested_window(&[100.0, 15.0])]);
+    let finding = &told[0].findings[0];
+    assert_eq!(told[0].findings.len(), 1, "15 has p = 0.09");
+    let threshold = finding.threshold.unwrap();
+    assert!((threshold - 23.59 * 2e-5).abs() < 1e-7, "{threshold}");
+    assert!(
+        finding.reason.starts_with(
+            "`f0`: PSI 0.002 against training, threshold 4.7e-4 at a false-alarm rate of 1% a window, 1 of 1 window"
+        ),
+        "{}",
+        finding.reason
+    );
+    assert_eq!((finding.inflation, finding.n, finding.n_reference), (Some(1.5), 10_240, 100_000));
+    let (raw, adjusted) = (finding.p_value.unwrap(), finding.p_adjusted.unwrap());
+    assert!((adjusted / raw - 2.0).abs() < 1e-12, "{raw} adjusted for two questions is {adjusted}");
+}
+
+#[test]
+fn size_beside_auto_is_no_second_test() {
+    let of = |when: &str| {
+        let rules = rule_set(&format!("  - {{name: drift, model: fraud, when: {{warn: {when}}}}}"));
+        run(&rules, &[tested_window(&[30.0, 15.0])]).len()
+    };
+    assert_eq!(of("drift > auto"), 1);
+    assert_eq!(of("drift > auto and psi > 0.0001"), 1);
+    assert_eq!(of("drift > auto and psi > 0.01"), 0, "too small an effect");
+    assert_eq!(of("not drift > auto and psi > 0.0002"), 0, "what is within chance is significant of nothing");
+    assert_eq!(of("count(drift > auto) >= 1"), 1);
+    assert_eq!(of("count(drift > auto) >= 2"), 0);
+}
+
+#[test]
+fn a_budget_is_spent_evenly_on_the_windows_of_its_time() {
+    let alarms = |false_alarms: f64| {
+        let budget = format!("significance: {{budget: {{false_alarms: {false_alarms}, per: 30d}}}}");
+        let rules = rule_set(&format!("  - {{name: drift, model: fraud, when: {{warn: psi > auto}}, {budget}}}"));
+        // p = 7.0e-4 for each of 720 windows of an hour.
+        run(&rules, &[tested_window(&[28.8])]).len()
+    };
+    assert_eq!((alarms(1.0), alarms(0.5), alarms(0.4)), (1, 0, 0), "1 of 720 is 1.4e-3, half of it 6.9e-4");
 }

@@ -243,6 +243,10 @@ pub struct ReferenceSource {
     /// Columns whose name in the file differs from the feature's: feature name to column name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
+    /// Column with the time of each row, to learn from how much windows differ. Default: the column named as the last
+    /// part of `fields.timestamp`, if there is one; else rows are taken to be in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<String>,
 }
 
 /// How event time becomes windows.

@@ -163,14 +163,42 @@ pub struct When {
 #[serde(deny_unknown_fields, default)]
 pub struct Significance {
     pub test: SignificanceTest,
-    /// Highest adjusted p-value accepted.
-    pub alpha: f64,
+    /// Highest adjusted p-value accepted; default: 0.01. Excludes `budget`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
     pub correction: Correction,
+    /// False alarms that may be expected in a stretch of time, instead of a rate a window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 impl Default for Significance {
     fn default() -> Self {
-        Self { test: SignificanceTest::Auto, alpha: 0.01, correction: Correction::BenjaminiHochberg }
+        let (alpha, budget) = (None, None);
+        Self { test: SignificanceTest::Auto, alpha, correction: Correction::BenjaminiHochberg, budget }
+    }
+}
+
+/// A budget of false alarms, spent evenly on the windows of its time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Windows with a false alarm, of one rule and model version, that are expected at most; may be below 1.
+    pub false_alarms: f64,
+    /// In any stretch of this length.
+    pub per: Span,
+}
+
+/// `alpha` where a rule gives neither it nor a budget.
+const DEFAULT_ALPHA: f64 = 0.01;
+
+impl Significance {
+    /// Level of one window, where windows start every `slide_ms`: `alpha`, or the window's share of the budget.
+    pub fn alpha(&self, slide_ms: i64) -> f64 {
+        match self.budget {
+            Some(budget) => budget.false_alarms * slide_ms as f64 / budget.per.ms as f64,
+            None => self.alpha.unwrap_or(DEFAULT_ALPHA),
+        }
     }
 }
 
@@ -190,6 +218,8 @@ pub enum Correction {
     /// Over all features (and segments) the rule looks at in one window of one model version.
     #[default]
     BenjaminiHochberg,
+    /// The same, valid however the p-values depend on each other.
+    BenjaminiYekutieli,
     Bonferroni,
     None,
 }

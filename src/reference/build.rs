@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
+use super::calibrate;
 use super::column::{self, ColumnProblem};
 use super::segments;
 use super::{FeatureReference, Reference, Source};
@@ -25,6 +26,13 @@ pub enum ReferenceError {
     /// `row` counts from 1, over all batches.
     #[error("column `{column}` for `{signal}` holds an infinite value in row {row}; a distribution has none")]
     Infinite { signal: String, column: String, row: u64 },
+    #[error(
+        "the reference data has no column `{column}`, which the model file names as their `timestamp`; it has: {}",
+        available.join(", ")
+    )]
+    MissingTimestamp { column: String, available: Vec<String> },
+    #[error("the `timestamp` of the reference: {reason}")]
+    Timestamp { reason: String },
     #[error("`columns` names `{signal}`, which is no feature of model `{model}`")]
     UnknownSignal { signal: String, model: String },
 }
@@ -58,6 +66,8 @@ impl Reference {
             };
             features.insert(signal.name.clone(), feature);
         }
+        let timestamp = model.references.get(name).and_then(|source| source.timestamp.as_deref());
+        calibrate::calibrate(model, &mut features, columns, timestamp, batches)?;
         let segments = segments::build(model, &features, columns, batches)?;
         let mut reference = Reference {
             id: String::new(),
@@ -104,7 +114,7 @@ pub(super) fn column_of(
 }
 
 /// What follows the last dot without a backslash before it, unescaped.
-fn last_segment(path: &str) -> String {
+pub(super) fn last_segment(path: &str) -> String {
     let cut = path
         .char_indices()
         .rev()

@@ -1,17 +1,19 @@
 //! References: what a model's features looked like when all was well.
 //!
-//! `build` turns rows into a [`Reference`], `column` says how a column of a file is read as numbers or categories,
-//! `store` keeps references as files, addressed by their content, `promotions` knows which one is in force and which
-//! were, `diff` compares two of them, `weakness` says which are too small, `moving` what references that follow the
-//! stream are the union of. `table` reads the files that references and reports are made from, `stream` a stretch of
-//! the model's topics; to add another source, hand its rows to `Reference::build` as Arrow batches. To add a file
-//! format: one file in `table/` with a function from a path to a `Table`, and its extension in `table::Format`.
+//! `build` turns rows into a [`Reference`], `calibrate` learns from its own windows how far windows differ, `column`
+//! says how a column of a file is read as numbers or categories, `store` keeps references as files, addressed by
+//! their content, `promotions` knows which one is in force and which were, `diff` compares two of them, `weakness`
+//! says which are too small, `moving` what references that follow the stream are the union of. `table` reads the
+//! files that references and reports are made from, `stream` a stretch of the model's topics; to add another source,
+//! hand its rows to `Reference::build` as Arrow batches. To add a file format: one file in `table/` with a function
+//! from a path to a `Table`, and its extension in `table::Format`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub mod build;
+mod calibrate;
 pub mod column;
 pub mod diff;
 pub mod moving;

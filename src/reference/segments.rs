@@ -94,6 +94,7 @@ fn empty(features: &BTreeMap<String, FeatureReference>, segment: &str) -> BTreeM
         name: feature.name.clone(),
         layout: feature.layout.clone(),
         profile: Profile::new(&feature.layout),
+        calibration: feature.calibration.clone(),
     };
     others.map(|feature| (feature.name.clone(), empty(feature))).collect()
 }

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::promotions::Promotions;
 use super::segments::{SegmentKey, SegmentReferences};
 use super::{FeatureReference, Reference, Source};
+use crate::stats::calibration::Calibration;
 use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout, ValueRange};
 use crate::stats::profile::Profile;
 use crate::stats::span::Span;
@@ -120,6 +121,8 @@ struct StoredFeature {
     layout: StoredLayout,
     /// The encoded profile, base64.
     profile: String,
+    #[serde(default, skip_serializing_if = "Calibration::is_empty")]
+    calibration: Calibration,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,7 +171,8 @@ impl From<&FeatureReference> for StoredFeature {
                 StoredLayout::Categorical { truncated: layout.truncated(), categories: layout.categories().to_vec() }
             }
         };
-        Self { layout, profile: STANDARD.encode(feature.profile.encode()) }
+        let profile = STANDARD.encode(feature.profile.encode());
+        Self { layout, profile, calibration: feature.calibration.clone() }
     }
 }
 
@@ -192,7 +196,9 @@ impl StoredFeature {
         let profile = Profile::decode(&bytes, &layout).map_err(|error| format!("the profile of `{name}`: {error}"))?;
         let layout = with_range(layout, configured, &profile)
             .ok_or_else(|| format!("the layout of `{name}` has no edges at the ends of its range"))?;
-        Ok(FeatureReference { name: name.to_string(), layout, profile })
+        let calibration =
+            self.calibration.checked().ok_or_else(|| format!("the calibration of `{name}` is not in order"))?;
+        Ok(FeatureReference { name: name.to_string(), layout, profile, calibration })
     }
 }
 
@@ -223,11 +229,11 @@ impl StoredSegment {
         let mut features = BTreeMap::new();
         for (name, profile) in self.profiles {
             let place = format!("the profile of `{name}` in {}={}", self.column, self.value);
-            let layout = whole.get(&name).map(|feature| feature.layout.clone());
-            let layout = layout.ok_or_else(|| format!("{place}: no such feature"))?;
+            let of_whole = whole.get(&name).ok_or_else(|| format!("{place}: no such feature"))?;
+            let (layout, calibration) = (of_whole.layout.clone(), of_whole.calibration.clone());
             let bytes = STANDARD.decode(&profile).map_err(|error| format!("{place}: {error}"))?;
             let profile = Profile::decode(&bytes, &layout).map_err(|error| format!("{place}: {error}"))?;
-            features.insert(name.clone(), FeatureReference { name, layout, profile });
+            features.insert(name.clone(), FeatureReference { name, layout, profile, calibration });
         }
         Ok(((self.column, self.value), features))
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
+pub(super) use columns::append_times;
 pub use columns::{CategoryIndex, MISSING, category_text, epoch_ms_of_number, parse_epoch_ms};
 
 /// A file's rows, in file order.

@@ -10,7 +10,7 @@ use crate::config::diagnostic::Problem;
 use crate::config::glob;
 use crate::config::model::{ALL_METRICS, Kind, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use crate::config::nearest::suggest;
-use crate::config::rules::{Include, Receiver, Route, RuleFile, Severity};
+use crate::config::rules::{Include, Receiver, Route, RuleFile, Severity, SignificanceTest};
 use crate::config::units::Span;
 use crate::config::yaml::child;
 use crate::reference::moving::MovingReference;
@@ -103,12 +103,49 @@ fn conditions(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
         }
         _ => {}
     }
-    let alpha = rule.significance.alpha;
-    if !(alpha > 0.0 && alpha < 1.0) {
-        let message = format!("alpha is a probability between 0 and 1, not {alpha}");
-        found.push(Problem::error("out-of-range", format!("{pointer}/significance/alpha"), message).help("write 0.01"));
-    }
+    significance(rule, pointer, found);
     thresholds(rule, pointer, found);
+}
+
+fn significance(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
+    let pointer = format!("{pointer}/significance");
+    let significance = &rule.significance;
+    if let Some(alpha) = significance.alpha.filter(|alpha| !(*alpha > 0.0 && *alpha < 1.0)) {
+        let message = format!("alpha is a probability between 0 and 1, not {alpha}");
+        found.push(Problem::error("out-of-range", format!("{pointer}/alpha"), message).help("write 0.01"));
+    }
+    if let Some(budget) = significance.budget {
+        let place = format!("{pointer}/budget");
+        if significance.alpha.is_some() {
+            let message = "`alpha` and `budget` both say how many false alarms there may be";
+            found.push(Problem::error("two-levels", &place, message).key().help("keep one of them"));
+        }
+        if !(budget.false_alarms > 0.0 && budget.false_alarms.is_finite()) {
+            let message = format!("a budget of {} false alarms can never be kept", budget.false_alarms);
+            found.push(Problem::error("out-of-range", format!("{place}/false_alarms"), message).help("write 1"));
+        } else if budget.per.ms == 0 {
+            let message = "a budget is for a stretch of time longer than nothing";
+            found.push(Problem::error("out-of-range", format!("{place}/per"), message).help("write 30d"));
+        } else if let Some(slide) = rule.slide.or(rule.window).filter(|slide| significance.alpha(slide.ms) >= 1.0) {
+            let message = format!("this budget is a false alarm in every window of {slide}");
+            found.push(Problem::error("out-of-range", &place, message).help("lengthen `per`"));
+        }
+    }
+    for (expression, key) in [(&rule.warn, "when/warn"), (&rule.critical, "when/critical"), (&rule.recover, "recover")]
+    {
+        let Some(expression) = expression.as_ref().filter(|expression| expression.condition.has_auto()) else {
+            continue;
+        };
+        let place = pointer.replace("/significance", &format!("/{key}"));
+        if key == "recover" {
+            let message = "`auto` is a threshold of `when`: without `recover`, an alert ends once it is passed no more";
+            found.push(Problem::error("auto-threshold", place, message).help("leave `recover` out"));
+        } else if significance.test == SignificanceTest::None {
+            let message =
+                format!("`{}` needs a test, and this rule has `significance: {{test: none}}`", expression.text);
+            found.push(Problem::error("auto-threshold", place, message).help("leave `test` out, or name a threshold"));
+        }
+    }
 }
 
 /// `warn` must be reached before `critical`, and `recover` must lie on the healthy side of both.

@@ -74,6 +74,12 @@ impl Rule {
         glob::matches(&self.model_glob, model)
     }
 
+    /// Chance of a false alarm that this rule allows itself in the result's window.
+    pub fn false_alarm_rate(&self, result: &WindowResult) -> f64 {
+        let size_ms = result.window.end_ms - result.window.start_ms;
+        self.significance.alpha(self.slide.map_or(size_ms, |slide| slide.ms))
+    }
+
     pub fn window_spec(&self, model_size_ms: i64) -> WindowSpec {
         let size_ms = self.window.map_or(model_size_ms, |window| window.ms);
         WindowSpec { size_ms, slide_ms: self.slide.map_or(size_ms, |slide| slide.ms) }

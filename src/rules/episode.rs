@@ -29,8 +29,20 @@ pub struct Finding {
     pub value: MetricValue,
     /// The expression that held: `psi > 0.25`.
     pub condition: String,
+    /// What `auto` stood for in this window, in the metric's unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// PSI where another metric of the distribution decided: how large the change is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect_psi: Option<f64>,
+    /// Probability of this under no drift, before and after the correction for the number of questions asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p_adjusted: Option<f64>,
+    /// Variance of windows over that of independent draws, learned from the reference's own windows; absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inflation: Option<f64>,
     /// Non-missing values in the window and in the reference.
     pub n: u64,
     pub n_reference: u64,

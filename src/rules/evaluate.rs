@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::compile::Rule;
 use super::expression::{Comparison, Condition, Expression, Quantifier, Quantity};
 use super::metrics::{Metric, Subject};
-use super::significance::adjust;
+use super::significance::{adjust, cut};
 use super::state::{Mute, Pair};
+use super::threshold;
 use crate::config::rules::{Severity, SignificanceTest};
 use crate::stats::metric::{FeatureStats, MetricValue};
 use crate::windows::result::{Segment, WindowResult};
@@ -36,7 +37,8 @@ pub struct Breach {
     pub decider: Decider,
     /// The condition as written.
     pub condition: String,
-    /// `None`: no test applies.
+    /// Raw and adjusted; `None`: no test applies.
+    pub p_value: Option<f64>,
     pub p_adjusted: Option<f64>,
 }
 
@@ -47,6 +49,37 @@ pub struct Decider {
     pub name: String,
     pub metric: Option<&'static Metric>,
     pub value: MetricValue,
+    pub threshold: Option<Automatic>,
+}
+
+/// What `auto` stood for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Automatic {
+    /// In the metric's unit.
+    pub value: f64,
+    /// Chance of a false alarm of the whole family in one window.
+    pub rate: f64,
+}
+
+impl Decider {
+    fn new(name: impl Into<String>, metric: Option<&'static Metric>, value: MetricValue) -> Self {
+        Self { name: name.into(), metric, value, threshold: None }
+    }
+}
+
+/// The rate that a rule promises for a window, and the largest p-value that is significant at it.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    rate: f64,
+    cut: f64,
+}
+
+impl Level {
+    fn of(rule: &Rule, rate: f64, p_values: &[Option<f64>]) -> Self {
+        let present: Vec<f64> = p_values.iter().flatten().copied().collect();
+        // So that rounding does not part what is equal: 0.03 * 4 / 3 against 0.04 * 3 / 4.
+        Self { rate, cut: cut(rule.significance.correction, rate, &present) * (1.0 + 1e-12) }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -93,10 +126,11 @@ fn judge<'a>(
     expression: &Expression,
     judgements: &mut BTreeMap<(usize, Option<&'a str>), Judgement<'a>>,
 ) {
-    let significant = QuantifiedSignificance::new(rule, scopes, &expression.condition);
+    let Some(rate) = scopes.first().map(|scope| rule.false_alarm_rate(scope.result)) else { return };
+    let significant = QuantifiedSignificance::new(rule, scopes, &expression.condition, rate);
     let mut asked = Vec::new();
     for (index, scope) in scopes.iter().enumerate() {
-        let view = |stats| View { scope, index, stats, significant: Some(&significant) };
+        let view = |stats| View { scope, index, stats, significant: Some(&significant), level: None };
         if expression.is_about_window() {
             asked.push((None, view(None)));
         } else {
@@ -106,9 +140,11 @@ fn judge<'a>(
     let p_values: Vec<Option<f64>> =
         asked.iter().map(|(_, view)| test(rule, &expression.condition, view.stats)).collect();
     let adjusted = adjust_present(rule, &p_values);
-    for ((feature, view), p_adjusted) in asked.into_iter().zip(adjusted) {
+    let level = Level::of(rule, rate, &p_values);
+    for (((feature, view), p_value), p_adjusted) in asked.into_iter().zip(p_values).zip(adjusted) {
+        let view = View { level: Some(level), ..view };
         let holds = view.truth(&expression.condition) == Some(true);
-        let convincing = p_adjusted.is_none_or(|p| p <= rule.significance.alpha);
+        let convincing = p_adjusted.is_none_or(|p| p <= rate);
         let pair = Pair { segment: view.scope.result.segment.clone(), feature: feature.map(str::to_string) };
         let judgement = judgements.entry((view.index, feature)).or_insert_with(|| Judgement {
             pair,
@@ -121,7 +157,8 @@ fn judge<'a>(
         judgement.insignificant |= holds && !convincing;
         if holds && convincing {
             let decider = view.decider(&expression.condition);
-            judgement.breach = Some(Breach { severity, decider, condition: expression.text.clone(), p_adjusted });
+            let condition = expression.text.clone();
+            judgement.breach = Some(Breach { severity, decider, condition, p_value, p_adjusted });
         }
     }
 }
@@ -130,7 +167,7 @@ fn judge<'a>(
 pub fn decider<'a>(rule: &Rule, judgement: &Judgement<'a>) -> Option<Decider> {
     let expression = rule.warn.as_ref().or(rule.critical.as_ref())?;
     let scope = Scope { result: judgement.result, selected: rule.selected(judgement.result) };
-    let view = View { scope: &scope, index: 0, stats: judgement.stats, significant: None };
+    let view = View { scope: &scope, index: 0, stats: judgement.stats, significant: None, level: None };
     Some(view.decider(&expression.condition))
 }
 
@@ -143,8 +180,10 @@ fn adjust_present(rule: &Rule, p_values: &[Option<f64>]) -> Vec<Option<f64>> {
 
 /// p-value of a condition on one feature; `None` where no part of it has a test (a null rate, a row count).
 ///
-/// `and` needs every part, so its p is the largest (intersection-union); `or` takes the smallest, doubled
-/// (Bonferroni). It does not depend on which part held: a family's values must not be picked by outcome.
+/// `and` needs every part, so its p is the largest (intersection-union); beside a part with `auto`, which is there to
+/// be the test, parts that compare with a number only ask for size, and its p is that of the test. `or` takes the
+/// smallest, doubled (Bonferroni). It does not depend on which part held: a family's values must not be picked by
+/// outcome.
 fn test(rule: &Rule, condition: &Condition, stats: Option<&FeatureStats>) -> Option<f64> {
     if rule.significance.test == SignificanceTest::None {
         return None;
@@ -155,12 +194,17 @@ fn test(rule: &Rule, condition: &Condition, stats: Option<&FeatureStats>) -> Opt
         Condition::Between { value, low, high } => {
             largest([metric_p(value, stats), metric_p(low, stats), metric_p(high, stats)])
         }
-        Condition::And(left, right) => largest([test(rule, left, Some(stats)), test(rule, right, Some(stats))]),
+        Condition::And(left, right) => match (left.has_auto(), right.has_auto()) {
+            (true, false) => test(rule, left, Some(stats)),
+            (false, true) => test(rule, right, Some(stats)),
+            _ => largest([test(rule, left, Some(stats)), test(rule, right, Some(stats))]),
+        },
         Condition::Or(left, right) => match (test(rule, left, Some(stats)), test(rule, right, Some(stats))) {
             (Some(left), Some(right)) => Some((2.0 * left.min(right)).min(1.0)),
             (one, other) => one.or(other),
         },
         Condition::Not(inner) => test(rule, inner, Some(stats)),
+        Condition::BeyondChance(metric) => metric_law(metric, stats),
         Condition::Any(_) => None,
     }
 }
@@ -171,31 +215,39 @@ fn largest<const N: usize>(p_values: [Option<f64>; N]) -> Option<f64> {
 
 fn metric_p(quantity: &Quantity, stats: &FeatureStats) -> Option<f64> {
     match quantity {
-        Quantity::Metric(metric) => {
-            let own = metric.of_feature(stats).and_then(|value| value.p_value);
-            if own.is_some() || !metric.distribution {
-                return own;
-            }
-            // Kolmogorov-Smirnov stands beside numeric features, chi-square beside categorical ones. A distance
-            // that nothing can test is not evidence.
-            let of = |name: &str| stats.metrics.get(name).and_then(|value| value.p_value);
-            Some(of("ks").or_else(|| of("chi_square")).unwrap_or(1.0))
-        }
+        Quantity::Metric(metric) => metric_law(metric, stats),
         Quantity::Negative(inner) => metric_p(inner, stats),
         Quantity::Arithmetic(_, left, right) => largest([metric_p(left, stats), metric_p(right, stats)]),
         Quantity::Number(_) | Quantity::Share(_) | Quantity::Count(_) => None,
     }
 }
 
+/// p-value by which a metric is judged.
+fn metric_law(metric: &Metric, stats: &FeatureStats) -> Option<f64> {
+    let of = |name: &str| stats.metrics.get(name).and_then(|value| value.p_value);
+    // Their textbook law is too sure of rare categories; `psi` asks the same and is tested for them.
+    let own = match metric.name {
+        "chi_square" | "chi_square_yates" | "chi_square_gof" | "cramers_v" => of("psi").or_else(|| of(metric.name)),
+        _ => metric.of_feature(stats).and_then(|value| value.p_value),
+    };
+    if own.is_some() || !metric.distribution {
+        return own;
+    }
+    // A distance that nothing can test is not evidence.
+    Some(["drift", "ks", "chi_square"].iter().find_map(|name| of(name)).unwrap_or(1.0))
+}
+
 /// Which features count inside `any`, `share` and `count`: those that are significant, over the family of all
 /// segments and features that the quantifier looks at.
 struct QuantifiedSignificance<'a> {
     insignificant: BTreeSet<(String, usize, &'a str)>,
+    /// By quantifier, as written.
+    levels: BTreeMap<String, Level>,
 }
 
 impl<'a> QuantifiedSignificance<'a> {
-    fn new(rule: &Rule, scopes: &[Scope<'a>], condition: &Condition) -> Self {
-        let mut insignificant = BTreeSet::new();
+    fn new(rule: &Rule, scopes: &[Scope<'a>], condition: &Condition, rate: f64) -> Self {
+        let (mut insignificant, mut levels) = (BTreeSet::new(), BTreeMap::new());
         for quantifier in condition.quantifiers() {
             let asked: Vec<(usize, &'a str, &'a FeatureStats)> = scopes
                 .iter()
@@ -204,13 +256,14 @@ impl<'a> QuantifiedSignificance<'a> {
                 .collect();
             let p_values: Vec<Option<f64>> =
                 asked.iter().map(|(_, _, stats)| test(rule, &quantifier.condition, Some(stats))).collect();
+            levels.insert(quantifier.text.clone(), Level::of(rule, rate, &p_values));
             for ((index, name, _), p_adjusted) in asked.iter().zip(adjust_present(rule, &p_values)) {
-                if p_adjusted.is_some_and(|p| p > rule.significance.alpha) {
+                if p_adjusted.is_some_and(|p| p > rate) {
                     insignificant.insert((quantifier.text.clone(), *index, *name));
                 }
             }
         }
-        Self { insignificant }
+        Self { insignificant, levels }
     }
 }
 
@@ -227,6 +280,8 @@ struct View<'a, 'b> {
     index: usize,
     stats: Option<&'a FeatureStats>,
     significant: Option<&'b QuantifiedSignificance<'a>>,
+    /// Of the family at hand; `None`: nothing is beyond chance.
+    level: Option<Level>,
 }
 
 impl<'a> View<'a, '_> {
@@ -250,8 +305,20 @@ impl<'a> View<'a, '_> {
                 _ => None,
             },
             Condition::Not(inner) => self.truth(inner).map(|truth| !truth),
+            Condition::BeyondChance(metric) => {
+                let (value, p) = (self.metric(metric)?.value?, metric_law(metric, self.stats?)?);
+                Some(value > 0.0 && self.level.is_some_and(|level| p <= level.cut))
+            }
             Condition::Any(quantifier) => Some(self.holding(quantifier) > 0),
         }
+    }
+
+    /// `auto` as a number, for the sentence about this metric.
+    fn automatic(&self, metric: &Metric) -> Option<Automatic> {
+        let (level, stats) = (self.level?, self.stats?);
+        let (value, p) = (self.metric(metric)?.value?, metric_law(metric, stats)?);
+        let value = threshold::automatic(metric.name, value, p, level.cut, stats)?;
+        Some(Automatic { value, rate: level.rate })
     }
 
     fn number(&self, quantity: &Quantity) -> Option<Measured> {
@@ -293,14 +360,15 @@ impl<'a> View<'a, '_> {
         }
     }
 
-    fn of_feature(&self, stats: &'a FeatureStats) -> View<'a, '_> {
-        View { scope: self.scope, index: self.index, stats: Some(stats), significant: None }
+    fn of_feature(&self, stats: &'a FeatureStats, quantifier: &Quantifier) -> View<'a, '_> {
+        let level = self.significant.and_then(|significant| significant.levels.get(&quantifier.text).copied());
+        View { scope: self.scope, index: self.index, stats: Some(stats), significant: None, level }
     }
 
     /// Selected features that the quantifier's condition can be asked of: its metrics are defined there.
     fn asked(&self, quantifier: &Quantifier) -> usize {
         let selected = self.scope.selected.iter();
-        selected.filter(|(_, stats)| self.of_feature(stats).truth(&quantifier.condition).is_some()).count()
+        selected.filter(|(_, stats)| self.of_feature(stats, quantifier).truth(&quantifier.condition).is_some()).count()
     }
 
     fn holding(&self, quantifier: &Quantifier) -> usize {
@@ -310,17 +378,17 @@ impl<'a> View<'a, '_> {
         };
         let selected = self.scope.selected.iter();
         selected
-            .filter(|(name, stats)| self.of_feature(stats).truth(&quantifier.condition) == Some(true) && counts(name))
+            .filter(|(name, stats)| {
+                self.of_feature(stats, quantifier).truth(&quantifier.condition) == Some(true) && counts(name)
+            })
             .count()
     }
 
     /// The first comparison that holds names the metric; the first at all where none does.
     fn decider(&self, condition: &Condition) -> Decider {
-        self.named(condition, true).or_else(|| self.named(condition, false)).unwrap_or_else(|| Decider {
-            name: "condition".into(),
-            metric: None,
-            value: MetricValue::undefined(),
-        })
+        self.named(condition, true)
+            .or_else(|| self.named(condition, false))
+            .unwrap_or_else(|| Decider::new("condition", None, MetricValue::undefined()))
     }
 
     fn named(&self, condition: &Condition, holding: bool) -> Option<Decider> {
@@ -329,9 +397,15 @@ impl<'a> View<'a, '_> {
                 self.named(left, holding).or_else(|| self.named(right, holding))
             }
             Condition::Not(inner) => self.named(inner, false),
+            Condition::BeyondChance(metric) => {
+                let wanted = !holding || self.truth(condition) == Some(true);
+                let value = self.metric(metric).unwrap_or_else(MetricValue::undefined);
+                let threshold = self.automatic(metric);
+                wanted.then(|| Decider { threshold, ..Decider::new(metric.name, Some(metric), value) })
+            }
             Condition::Any(quantifier) => {
                 let count = MetricValue::exact(self.holding(quantifier) as f64);
-                Some(Decider { name: quantifier.text.clone(), metric: None, value: count })
+                Some(Decider::new(quantifier.text.clone(), None, count))
             }
             Condition::Compare { left, right, .. } => {
                 let wanted = !holding || self.truth(condition) == Some(true);
@@ -349,7 +423,7 @@ impl<'a> View<'a, '_> {
             Quantity::Number(_) => None,
             Quantity::Metric(metric) => {
                 let value = self.metric(metric).unwrap_or_else(MetricValue::undefined);
-                Some(Decider { name: metric.name.to_string(), metric: Some(metric), value })
+                Some(Decider::new(metric.name, Some(metric), value))
             }
             Quantity::Negative(inner) => self.measured(inner),
             Quantity::Arithmetic(_, left, right) => self.measured(left).or_else(|| self.measured(right)),
@@ -357,7 +431,7 @@ impl<'a> View<'a, '_> {
                 let value = self
                     .number(quantity)
                     .map_or_else(MetricValue::undefined, |number| MetricValue::exact(number.value));
-                Some(Decider { name: quantifier.text.clone(), metric: None, value })
+                Some(Decider::new(quantifier.text.clone(), None, value))
             }
         }
     }

@@ -4,7 +4,8 @@
 //! condition  = conjunction { "or" conjunction }
 //! conjunction = negation { "and" negation }
 //! negation   = "not" negation | comparison
-//! comparison = sum ( (">" | ">=" | "<" | "<=" | "==" | "!=") sum | ["not"] "between" sum "and" sum )
+//! comparison = metric (">" | ">=") "auto"
+//!            | sum ( (">" | ">=" | "<" | "<=" | "==" | "!=") sum | ["not"] "between" sum "and" sum )
 //! sum        = product { ("+" | "-") product }
 //! product    = signed { ("*" | "/") signed }
 //! signed     = "-" signed | metric | number ["%"] ["of" "expected"] | "expected" | "(" condition ")" | quantifier
@@ -36,6 +37,8 @@ pub enum Condition {
     And(Box<Condition>, Box<Condition>),
     Or(Box<Condition>, Box<Condition>),
     Not(Box<Condition>),
+    /// `psi > auto`: larger than chance explains at the rule's false-alarm rate.
+    BeyondChance(&'static Metric),
     /// Holds for at least one selected feature.
     Any(Box<Quantifier>),
 }
@@ -123,7 +126,21 @@ impl Condition {
                 left.names_feature_metric() || right.names_feature_metric()
             }
             Condition::Not(inner) => inner.names_feature_metric(),
+            Condition::BeyondChance(metric) => metric.subject != Subject::Window,
             Condition::Any(_) => false,
+        }
+    }
+
+    /// Whether `auto` stands anywhere in it.
+    pub fn has_auto(&self) -> bool {
+        match self {
+            Condition::BeyondChance(_) => true,
+            Condition::And(left, right) | Condition::Or(left, right) => left.has_auto() || right.has_auto(),
+            Condition::Not(inner) => inner.has_auto(),
+            Condition::Compare { .. } | Condition::Between { .. } => {
+                self.quantifiers().iter().any(|quantifier| quantifier.condition.has_auto())
+            }
+            Condition::Any(quantifier) => quantifier.condition.has_auto(),
         }
     }
 
@@ -138,6 +155,7 @@ impl Condition {
                 [left.quantifiers(), right.quantifiers()].concat()
             }
             Condition::Not(inner) => inner.quantifiers(),
+            Condition::BeyondChance(_) => Vec::new(),
             Condition::Any(quantifier) => vec![quantifier],
         }
     }
@@ -315,6 +333,9 @@ impl Parser<'_> {
         if let Some(Token { kind: Kind::Compare(comparison), .. }) = self.peek() {
             let comparison = *comparison;
             self.next += 1;
+            if matches!(self.peek(), Some(token) if is_word(token, &["auto"])) {
+                return self.auto(left, comparison);
+            }
             let right = self.sum()?;
             let at = left.at.start..right.at.end;
             let (left, right) = (self.quantity(left)?.0, self.quantity(right)?.0);
@@ -327,6 +348,24 @@ impl Parser<'_> {
         );
         self.next += usize::from(negated);
         if self.take_word("between") { self.between(left, negated) } else { Ok(left) }
+    }
+
+    /// `metric > auto`, up to `auto` itself.
+    fn auto(&mut self, left: Parsed, comparison: Comparison) -> Result<Parsed, ExpressionError> {
+        let auto_at = self.here();
+        self.next += 1;
+        let at = left.at.start..auto_at.end;
+        if !matches!(comparison, Comparison::Greater | Comparison::GreaterOrEqual) {
+            return Err(error(at, "`auto` is an upper limit").help("write `psi > auto`"));
+        }
+        let Value::Quantity(Quantity::Metric(metric)) = left.value else {
+            return Err(error(left.at, "`auto` is the threshold of one metric").help("write `psi > auto`"));
+        };
+        if !metric.has_law() {
+            let message = format!("`{}` has no `auto`: nothing says how it varies without drift", metric.name);
+            return Err(error(left.at, message).help("compare it with a number; `drift`, `psi` and `ks` have one"));
+        }
+        Ok(Parsed { value: Value::Condition(Condition::BeyondChance(metric)), at })
     }
 
     fn between(&mut self, value: Parsed, negated: bool) -> Result<Parsed, ExpressionError> {
@@ -463,6 +502,9 @@ impl Parser<'_> {
 
     fn word(&mut self, word: &str, at: Range<usize>) -> Result<Parsed, ExpressionError> {
         match word {
+            "auto" => {
+                return Err(error(at, "`auto` stands alone to the right of `>`").help("write `psi > auto`"));
+            }
             "baseline" => return Err(unsupported(at, word)),
             "any" | "share" | "count" => return self.quantifier(word, at),
             "and" | "or" | "between" | "of" | "with" => {
@@ -541,6 +583,9 @@ mod tests {
             "row_count < 50% of expected",
             "row_count not between 10% and 500% of expected",
             "row_count < expected / 2 or rejected_rate > 1%",
+            "psi > auto and psi > 0.02",
+            "share(drift >= auto) > 30%",
+            "null_rate_change > auto or (ks > auto)",
         ] {
             assert!(Expression::parse(text).is_ok(), "{text}: {:?}", Expression::parse(text));
         }
@@ -572,6 +617,12 @@ mod tests {
             ("mean between 3 and 1", 13..20, "above the upper"),
             ("psi / 0 > 1", 6..7, "division by zero"),
             ("1 < psi < 2", 8..9, "not expected"),
+            ("psi < auto", 0..10, "upper limit"),
+            ("auto < psi", 0..4, "stands alone"),
+            ("2 * psi > auto", 0..7, "one metric"),
+            ("psi > auto + 1", 11..12, "not expected"),
+            ("mean > auto", 0..4, "no `auto`"),
+            ("row_count > auto", 0..9, "no `auto`"),
         ] {
             let found = parse_error(text);
             assert_eq!(found.at, at, "{text}: {found}");

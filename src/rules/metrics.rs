@@ -41,6 +41,7 @@ const fn share(name: &'static str, label: &'static str, subject: Subject) -> Met
 
 /// To add one: a row here and in docs/rules.md; what computes it is in `stats/evaluate`.
 pub const METRICS: &[Metric] = &[
+    distance("drift", "drift", Subject::Feature),
     distance("psi", "PSI", Subject::Feature),
     distance("psi_q20", "PSI over 20 bins", Subject::Numeric),
     distance("psi_q25", "PSI over 25 bins", Subject::Numeric),
@@ -168,6 +169,12 @@ impl Metric {
     /// Whether a window of any size can be judged by it.
     pub fn suits_few_rows(&self) -> bool {
         OF_FEW_ROWS.contains(&self.name)
+    }
+
+    /// Whether something is known of its values without drift, so that a threshold can be `auto`. Rates of missing
+    /// values are judged by their change: a rate alone is as large as it always was.
+    pub fn has_law(&self) -> bool {
+        self.distribution || matches!(self.name, "null_rate_change" | "unseen_rate")
     }
 
     /// Whether features of this kind have the metric.

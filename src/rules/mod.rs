@@ -2,7 +2,8 @@
 //!
 //! In the order of one closed window's way: `expression` (the language of `when` and `recover`; its words come from
 //! `token`, its names from `metrics`) is compiled by `compile`, with `checks`, into a `RuleSet`; `evaluate` asks it
-//! about a window, with `significance`; `state` moves each group's machine; `engine` turns what changed into
+//! about a window, with `significance`; `threshold` puts `auto` into numbers; `state` moves each group's
+//! machine; `engine` turns what changed into
 //! notifications, worded by `reason`; `absence` does the same for models from which nothing arrives. `episode` is
 //! what rules tell people: one record of the `outbox` topic each. `workspace` loads and checks a whole service.
 //!
@@ -20,6 +21,7 @@ pub mod metrics;
 pub mod reason;
 pub mod significance;
 pub mod state;
+pub mod threshold;
 pub mod token;
 pub mod workspace;
 

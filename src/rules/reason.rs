@@ -40,7 +40,8 @@ pub fn breaches(rule: &Rule, judgements: &[&Judgement<'_>], persisted: Persisted
             if let Some(p) = breach.p_adjusted {
                 reason.push_str(&format!(", adjusted p {}", probability(p)));
             }
-            Some(finding(judgement, breach.severity, &breach.decider, &breach.condition, breach.p_adjusted, reason))
+            let found = finding(judgement, breach.severity, &breach.decider, &breach.condition, reason);
+            Some(Finding { p_value: breach.p_value, p_adjusted: breach.p_adjusted, ..found })
         })
         .collect();
     findings.sort_by(graver);
@@ -67,7 +68,7 @@ pub fn recoveries<'p>(
             let decider = decider(rule, judgement)?;
             let mut reason = opening(rule, judgement, &decider);
             reason.push_str(&events(judgement, &decider));
-            Some(finding(judgement, severity, &decider, &condition, None, reason))
+            Some(finding(judgement, severity, &decider, &condition, reason))
         })
         .take(MAX_FINDINGS)
         .collect()
@@ -78,7 +79,6 @@ fn finding(
     severity: Severity,
     decider: &Decider,
     condition: &str,
-    p_adjusted: Option<f64>,
     reason: String,
 ) -> Finding {
     let stats = judgement.stats;
@@ -89,12 +89,23 @@ fn finding(
         metric: decider.name.clone(),
         value: decider.value,
         condition: condition.to_string(),
-        p_adjusted,
+        threshold: decider.threshold.map(|threshold| threshold.value),
+        effect_psi: effect_psi(decider, stats),
+        p_value: None,
+        p_adjusted: None,
+        inflation: stats.and_then(|stats| stats.inflation),
         n: stats.map_or(judgement.result.rows, |stats| stats.n),
         n_reference: stats.map_or(0, |stats| stats.n_reference),
         moved: stats.map(moved).unwrap_or_default(),
         reason,
     }
+}
+
+/// PSI, where another metric of the distribution decided.
+fn effect_psi(decider: &Decider, stats: Option<&FeatureStats>) -> Option<f64> {
+    let decided = decider.metric.filter(|metric| metric.distribution && metric.name != "psi")?;
+    let psi = stats?.metrics.get("psi").and_then(|psi| psi.value);
+    psi.filter(|_| !decided.name.starts_with("psi_"))
 }
 
 fn graver(left: &Finding, right: &Finding) -> Ordering {
@@ -163,8 +174,13 @@ fn measured(decider: &Decider, stats: Option<&FeatureStats>, reference: &str) ->
         return if value > 0.0 { "one value in every event".into() } else { "more than one value".into() };
     }
     let value = optional(decider.value, if metric.share { percent } else { number });
+    let threshold = decider.threshold.map_or_else(String::new, |threshold| {
+        let limit = if metric.share { percent(threshold.value) } else { number(threshold.value) };
+        format!(", threshold {limit} at a false-alarm rate of {} a window", percent(threshold.rate))
+    });
     if metric.distribution {
-        return format!("{} {value} against {reference}", metric.label);
+        let effect = effect_psi(decider, stats).map_or_else(String::new, |psi| format!(" (PSI {})", number(psi)));
+        return format!("{} {value}{effect} against {reference}{threshold}", metric.label);
     }
     let in_reference = match (metric.name, stats) {
         ("null_rate", Some(stats)) => {
@@ -175,7 +191,7 @@ fn measured(decider: &Decider, stats: Option<&FeatureStats>, reference: &str) ->
     };
     match in_reference {
         Some(before) => format!("{} {value} ({reference} {})", metric.label, percent(before)),
-        None => format!("{} {value}", metric.label),
+        None => format!("{} {value}{threshold}", metric.label),
     }
 }
 

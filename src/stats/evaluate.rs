@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use super::layout::Layout;
 use super::metric::{BinShare, FeatureStats, MetricValue};
+use super::null::Inflation;
 use super::profile::{FeatureReference, Profile};
 use super::proportions;
 use super::quality;
@@ -43,7 +44,8 @@ pub fn evaluate_selected(reference: &FeatureReference, window: &Profile, selecti
         n_reference: reference.profile.n(),
         ..FeatureStats::default()
     };
-    null_rates(&reference.profile, window, selection, &mut stats.metrics);
+    let inflations = reference.calibration.inflations(stats.n_reference, stats.n);
+    null_rates(&reference.profile, window, inflations.missing, selection, &mut stats.metrics);
     let countable = window.rows().max(reference.profile.rows()) <= MOST_ROWS;
     if countable {
         quality::from_profiles(reference, window, &mut stats.metrics);
@@ -54,8 +56,11 @@ pub fn evaluate_selected(reference: &FeatureReference, window: &Profile, selecti
             if comparable && window.counts().len() == layout.bins() && of_reference.counts().len() == layout.bins() =>
         {
             if let Some(pair) = NumericPair::new(layout, of_reference, window) {
+                let pair = pair.widened(inflations);
                 compute(numeric::STATISTICS, &pair, selection, &mut stats.metrics);
                 stats.bins = pair.bars();
+                stats.law = pair.shape().map(|test| test.law);
+                stats.inflation = inflation_shown(pair.widest());
             }
         }
         (Layout::Categorical(layout), Profile::Categorical(of_reference), Profile::Categorical(window))
@@ -63,14 +68,20 @@ pub fn evaluate_selected(reference: &FeatureReference, window: &Profile, selecti
                 && window.counts().len() == layout.categories().len()
                 && of_reference.counts().len() == layout.categories().len() =>
         {
-            let pair = categorical::CategoricalPair::new(layout, of_reference, window);
+            let pair = categorical::CategoricalPair::new(layout, of_reference, window, inflations);
             compute(categorical::STATISTICS, &pair, selection, &mut stats.metrics);
             stats.bins = pair.bars();
+            stats.law = pair.shape().map(|test| test.law);
+            stats.inflation = inflation_shown(pair.widest());
         }
         _ => {}
     }
     push_missing(&reference.profile, window, &mut stats.bins);
     stats
+}
+
+fn inflation_shown(widest: Inflation) -> Option<f64> {
+    Some(widest.factor).filter(|factor| *factor > 1.0)
 }
 
 /// Each statistic of a table; `None` from one that does not apply to these profiles at all.
@@ -90,6 +101,7 @@ fn compute<Pair, Statistic: Fn(&Pair) -> Option<MetricValue>>(
 fn null_rates(
     reference: &Profile,
     window: &Profile,
+    inflation: Inflation,
     selection: &Selection,
     metrics: &mut BTreeMap<String, MetricValue>,
 ) {
@@ -98,6 +110,7 @@ fn null_rates(
         (rows > 0).then(|| profile.missing() as f64 / rows as f64)
     };
     let p_value = proportions::two_sided_p(reference.missing(), reference.rows(), window.missing(), window.rows());
+    let p_value = p_value.map(|p| inflation.widen(p));
     let change = rate(window).zip(rate(reference)).map(|(window, reference)| window - reference);
     for (name, value) in [("null_rate", rate(window)), ("null_rate_change", change)] {
         if selection.has(name) {
@@ -132,6 +145,7 @@ fn with_missing(shares: &[f64], n: u64, missing: u64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::calibration::Calibration;
     use crate::stats::categorical_profile::CategoricalProfile;
     use crate::stats::layout::{CategoricalLayout, NumericLayout};
     use crate::stats::numeric_profile::NumericProfile;
@@ -150,6 +164,7 @@ mod tests {
             name: "amount".into(),
             layout: Layout::Numeric(layout.clone()),
             profile: profile_of(reference),
+            calibration: Calibration::default(),
         };
         evaluate(&reference, &profile_of(window))
     }
@@ -164,7 +179,9 @@ mod tests {
         window.iter().for_each(|category| of_window.add(category, &layout));
         let layout = Layout::Categorical(Arc::new(layout));
         let profile = Profile::Categorical(of_reference);
-        evaluate(&FeatureReference { name: "city".into(), layout, profile }, &Profile::Categorical(of_window))
+        let calibration = Calibration::default();
+        let reference = FeatureReference { name: "city".into(), layout, profile, calibration };
+        evaluate(&reference, &Profile::Categorical(of_window))
     }
 
     #[test]
@@ -217,7 +234,8 @@ mod tests {
         let forged = Profile::decode(&forged, &layout).unwrap();
         let honest = Profile::decode(&honest, &layout).unwrap();
         for (reference, window) in [(&forged, &forged), (&honest, &forged), (&forged, &honest)] {
-            let reference = FeatureReference { name: "x".into(), layout: layout.clone(), profile: reference.clone() };
+            let (layout, profile) = (layout.clone(), reference.clone());
+            let reference = FeatureReference { name: "x".into(), layout, profile, calibration: Calibration::default() };
             let stats = evaluate(&reference, window);
             assert_eq!(stats.metrics.keys().collect::<Vec<_>>(), ["null_rate", "null_rate_change"]);
             assert_eq!(stats.metrics["null_rate"].p_value, None);

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::null::NullLaw;
+
 /// One statistic of one feature in one window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MetricValue {
@@ -73,6 +75,13 @@ pub struct FeatureStats {
     /// Non-missing values in the reference.
     pub n_reference: u64,
     pub metrics: BTreeMap<String, MetricValue>,
+    /// The test of all bins or categories, for thresholds; absent where nothing could be tested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub law: Option<NullLaw>,
+    /// Variance of windows over that of independent draws, as the reference's own windows show it, where they differ
+    /// most; absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inflation: Option<f64>,
     /// Ten bins or the largest categories, as shares of the non-missing values, and `(missing)` last, where there are
     /// any, as a share of all rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

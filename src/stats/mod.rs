@@ -11,6 +11,7 @@
 
 pub mod aggregate;
 pub mod anderson_darling;
+pub mod calibration;
 pub mod categorical_profile;
 pub mod cells;
 pub mod change;
@@ -31,6 +32,7 @@ pub mod layout;
 pub mod mann_whitney;
 pub mod metric;
 pub mod multiple_testing;
+pub mod null;
 pub mod numeric_profile;
 pub mod out_of_range;
 pub mod performance;

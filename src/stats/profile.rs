@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::calibration::Calibration;
 use super::categorical_profile::CategoricalProfile;
 use super::layout::{CategoricalLayout, Layout, NumericLayout};
 use super::numeric_profile::NumericProfile;
@@ -36,12 +37,15 @@ pub struct FeatureReference {
     pub name: String,
     pub layout: Layout,
     pub profile: Profile,
+    /// How much the reference's own windows differ beyond chance.
+    pub calibration: Calibration,
 }
 
 impl FeatureReference {
-    /// The same feature, cut the same way, with other rows.
+    /// The same feature, cut the same way, with other rows; windows differ by as much as they did before.
     pub fn with_profile(&self, profile: Profile) -> Self {
-        Self { name: self.name.clone(), layout: self.layout.clone(), profile }
+        let calibration = self.calibration.clone();
+        Self { name: self.name.clone(), layout: self.layout.clone(), profile, calibration }
     }
 
     /// From a numeric column; NaN is missing like `None`. `range` is where the model file says that values belong.
@@ -56,6 +60,7 @@ impl FeatureReference {
             name: name.to_string(),
             layout: Layout::Numeric(Arc::new(layout)),
             profile: Profile::Numeric(Box::new(profile)),
+            calibration: Calibration::default(),
         }
     }
 
@@ -78,6 +83,7 @@ impl FeatureReference {
             name: name.to_string(),
             layout: Layout::Categorical(Arc::new(layout)),
             profile: Profile::Categorical(profile),
+            calibration: Calibration::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 pub const DEFAULT_METRICS: &[&str] = &[
     "null_rate",
     "null_rate_change",
+    "drift",
     "psi",
     "psi_q20",
     "psi_missbin",

@@ -48,7 +48,11 @@ pub fn finding(feature: &str, metric: &str, value: f64) -> Finding {
         metric: metric.into(),
         value: MetricValue { value: Some(value), bound: None, p_value: Some(1e-12) },
         condition: format!("{metric} > 0.25"),
+        threshold: None,
+        effect_psi: None,
+        p_value: None,
         p_adjusted: Some(3e-11),
+        inflation: None,
         n: 10_200,
         n_reference: 100_000,
         moved: vec![

@@ -83,6 +83,7 @@ fn stats(feature: usize, hour: i64, psi: f64) -> FeatureStats {
         bins: bins
             .map(|(index, (label, share))| BinShare { label, reference: share, window: share * tilt(index) })
             .collect(),
+        ..FeatureStats::default()
     }
 }
 
@@ -165,7 +166,11 @@ pub fn finding(feature: &str, value: f64, severity: Severity) -> Finding {
         metric: "psi".into(),
         value: MetricValue { value: Some(value), bound: None, p_value: Some(1e-12) },
         condition: "psi > 0.25".into(),
+        threshold: None,
+        effect_psi: None,
+        p_value: None,
         p_adjusted: Some(1.2e-11),
+        inflation: None,
         n: 10_180,
         n_reference: 100_000,
         moved: vec![BinShare { label: "225 to 250".into(), reference: 0.1, window: 0.21 }],

@@ -7,6 +7,7 @@ use crate::cli::sample::rfc3339;
 use crate::reference::promotions::Promotion;
 use crate::reference::store::Summary;
 use crate::reference::{Reference, ReferenceStore, Source};
+use crate::stats::calibration::{Cut, OwnWindows};
 use crate::stats::layout::Layout;
 
 use super::{Outcome, failed};
@@ -97,10 +98,24 @@ fn text(reference: &Reference, promotions: &[Promotion]) {
     for (name, feature) in &reference.features {
         let (shape, profile) = (shape(&feature.layout), &feature.profile);
         println!("  {name:<24} {shape}, {} values, {} missing", profile.n(), profile.missing());
+        feature.calibration.own_windows().iter().for_each(print_own_windows);
     }
     for warning in reference.warnings() {
         println!("warning: {warning}");
     }
+}
+
+fn print_own_windows(own: &OwnWindows) {
+    let cut = match own.cut {
+        Cut::Time => "windows by time",
+        Cut::Rows => "blocks of rows",
+    };
+    let (windows, size) = (own.windows, own.size);
+    println!(
+        "  {:<24} {windows} {cut} of {size:.0} values differ beyond chance: variance x {:.1} of level, {:.1} of spread, {:.1} \
+         of shape, {:.1} of missing values",
+        "", own.level, own.spread, own.shape, own.missing
+    );
 }
 
 fn as_json(reference: &Reference, promotions: &[Promotion]) -> serde_json::Value {

@@ -15,6 +15,9 @@ use crate::stats::jensen_shannon;
 use crate::stats::kullback_leibler;
 use crate::stats::layout::CategoricalLayout;
 use crate::stats::metric::BinShare;
+use crate::stats::null::Inflation;
+use crate::stats::null::drift::{self, Inflations};
+use crate::stats::null::homogeneity::{self, Homogeneity};
 use crate::stats::proportions;
 use crate::stats::psi::{self, SCOUTER_FLOOR, SHARE_FLOOR};
 use crate::stats::total_variation;
@@ -26,8 +29,9 @@ type Statistic = for<'a, 'b> fn(&'a CategoricalPair<'b>) -> Option<MetricValue>;
 
 /// One row a statistic; see [`super`].
 pub(super) const STATISTICS: &[(&str, Statistic)] = &[
-    ("psi", |pair| Some(pair.psi(&pair.p, &pair.q, SHARE_FLOOR).with_p(pair.p_value()))),
-    ("psi_eps1e6", |pair| Some(pair.psi(&pair.p, &pair.q, 1e-6).with_p(pair.p_value()))),
+    ("drift", |pair| pair.shape_p().map(|p| MetricValue::exact(drift::strength(p)).with_p(p))),
+    ("psi", |pair| Some(pair.psi(&pair.p, &pair.q, SHARE_FLOOR).with_p(pair.shape_p()))),
+    ("psi_eps1e6", |pair| Some(pair.psi(&pair.p, &pair.q, 1e-6).with_p(pair.shape_p()))),
     ("psi_missbin", |pair| pair.psi_missing()),
     ("js", |pair| {
         let distance = jensen_shannon::jensen_shannon_distance(&pair.p, &pair.q, 2.0);
@@ -47,7 +51,10 @@ pub(super) const STATISTICS: &[(&str, Statistic)] = &[
     ("chi_square", |pair| {
         let test = pair.test()?;
         let statistic = test.statistic;
-        Some(MetricValue::within(statistic, statistic, statistic + pair.hidden_chi_square()).with_p(test.p_value))
+        Some(
+            MetricValue::within(statistic, statistic, statistic + pair.hidden_chi_square())
+                .with_p(pair.widest().widen(test.p_value)),
+        )
     }),
     ("chi_square_yates", |pair| pair.yates()),
     ("chi_square_gof", |pair| pair.goodness_of_fit()),
@@ -55,7 +62,7 @@ pub(super) const STATISTICS: &[(&str, Statistic)] = &[
         let test = pair.test()?;
         let of = |statistic: f64| chi_square::cramers_v(statistic, pair.n_reference, pair.n);
         let (least, most) = (of(test.statistic), of(test.statistic + pair.hidden_chi_square()));
-        Some(MetricValue::within(least, least, most).with_p(test.p_value))
+        Some(MetricValue::within(least, least, most).with_p(pair.widest().widen(test.p_value)))
     }),
     ("compat.evidently.psi", |pair| {
         let (p, q) = (evidently::fill_zeros(&pair.p), evidently::fill_zeros(&pair.q));
@@ -72,7 +79,7 @@ pub(super) const STATISTICS: &[(&str, Statistic)] = &[
     ("compat.scouter.psi", |pair| {
         let listed = pair.layout.categories().len();
         let index = psi::population_stability_index(&pair.p[..listed], &pair.q[..listed], SCOUTER_FLOOR);
-        (!pair.layout.truncated()).then(|| MetricValue::exact(index).with_p(pair.p_value()))
+        (!pair.layout.truncated()).then(|| MetricValue::exact(index).with_p(pair.shape_p()))
     }),
     ("unseen_rate", |pair| {
         let unseen = (!pair.layout.truncated()).then(|| pair.of_window.unseen_mass())?;
@@ -112,6 +119,8 @@ pub(super) struct CategoricalPair<'a> {
     /// Unseen categories that share the last entry, beyond the first of them; 0 where all are listed.
     merged: u64,
     test: OnceCell<Option<ChiSquare>>,
+    inflations: Inflations,
+    shape: OnceCell<Option<Homogeneity>>,
 }
 
 impl<'a> CategoricalPair<'a> {
@@ -119,6 +128,7 @@ impl<'a> CategoricalPair<'a> {
         layout: &'a CategoricalLayout,
         of_reference: &'a CategoricalProfile,
         of_window: &'a CategoricalProfile,
+        inflations: Inflations,
     ) -> Self {
         let mut pair = Self {
             layout,
@@ -133,6 +143,8 @@ impl<'a> CategoricalPair<'a> {
             q: Vec::new(),
             merged: 0,
             test: OnceCell::new(),
+            inflations,
+            shape: OnceCell::new(),
         };
         if layout.truncated() {
             pair.push("(not listed)", of_reference.unseen_mass(), of_window.unseen_mass());
@@ -177,7 +189,7 @@ impl<'a> CategoricalPair<'a> {
             0.0 => MetricValue::exact(distance),
             rest => MetricValue::within(distance, distance, farther(distance, 0.5 * rest).min(1.0)),
         };
-        value.with_p(self.p_value())
+        value.with_p(self.shape_p())
     }
 
     /// Mass of a rest that both sides have a part of, added up: what is of one side only is as far from the other
@@ -200,10 +212,17 @@ impl<'a> CategoricalPair<'a> {
         })
     }
 
-    /// All of these ask whether the shares are the same; of the answers known, the contingency table's holds up best
-    /// with rare categories, where the floor of the index breaks its own law.
-    fn p_value(&self) -> Option<f64> {
-        self.test().map(|test| test.p_value)
+    /// Whether the shares are the same: what all distances over them ask.
+    pub(super) fn shape(&self) -> Option<Homogeneity> {
+        *self.shape.get_or_init(|| homogeneity::test(&self.reference, &self.window, true, self.inflations.shape))
+    }
+
+    fn shape_p(&self) -> Option<f64> {
+        self.shape().map(|test| test.p_value)
+    }
+
+    pub(super) fn widest(&self) -> Inflation {
+        self.inflations.widest(self.p.len())
     }
 
     fn yates(&self) -> Option<MetricValue> {
@@ -226,7 +245,7 @@ impl<'a> CategoricalPair<'a> {
     /// A value that is another tool's only where every category is known; undefined where not.
     fn whole(&self, value: f64) -> Option<MetricValue> {
         let value = if self.is_whole() { MetricValue::exact(value) } else { MetricValue::undefined() };
-        Some(value.with_p(self.p_value()))
+        Some(value.with_p(self.shape_p()))
     }
 
     /// How much larger chi-square would be if no category of the rest were on both sides.
@@ -269,10 +288,9 @@ impl<'a> CategoricalPair<'a> {
         let p = rows(&self.p, self.n_reference, missing_reference);
         let q = rows(&self.q, self.n, missing);
         let with_missing = |counts: &[u64], missing: u64| [counts, &[missing]].concat();
-        let test = chi_square::contingency(
-            &with_missing(&self.reference, missing_reference),
-            &with_missing(&self.window, missing),
-        );
+        let reference = with_missing(&self.reference, missing_reference);
+        let window = with_missing(&self.window, missing);
+        let test = homogeneity::test(&reference, &window, true, self.inflations.shape.or(self.inflations.missing));
         Some(self.psi(&p, &q, SHARE_FLOOR).with_p(test.map(|test| test.p_value)))
     }
 
@@ -281,7 +299,7 @@ impl<'a> CategoricalPair<'a> {
         let largest = total_variation::largest_share_difference(&self.p[..listed], &self.q[..listed]);
         let value = total_variation::largest_share_difference(&self.p, &self.q);
         let most = largest.max(self.rest_reference()).max(self.rest_window());
-        Some(MetricValue::within(value, largest, most).with_p(self.p_value()))
+        Some(MetricValue::within(value, largest, most).with_p(self.shape_p()))
     }
 
     /// Σ q ln(q / p): each category of a rest adds between `-p ln(1 / floor)` and `q ln(1 / floor)`; one without
@@ -296,7 +314,7 @@ impl<'a> CategoricalPair<'a> {
             (false, true) => MetricValue::within(divergence, listed - p * steepest, listed + q * steepest),
             (false, false) => MetricValue::within(divergence, listed, divergence),
         };
-        Some(value.with_p(self.p_value()))
+        Some(value.with_p(self.shape_p()))
     }
 
     /// Σ p ln(p / q): the same with the sides exchanged; a category without reference rows adds
@@ -312,7 +330,7 @@ impl<'a> CategoricalPair<'a> {
             (false, true) => MetricValue::within(divergence, listed - q * steepest, listed + p * steepest),
             (false, false) => MetricValue::within(divergence, listed - q / std::f64::consts::E, listed),
         };
-        Some(value.with_p(self.p_value()))
+        Some(value.with_p(self.shape_p()))
     }
 
     /// What the last entry adds to a sum over categories.

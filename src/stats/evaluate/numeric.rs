@@ -15,6 +15,9 @@ use crate::stats::kullback_leibler;
 use crate::stats::labels::bin_labels;
 use crate::stats::layout::NumericLayout;
 use crate::stats::metric::BinShare;
+use crate::stats::null::drift::{self, Inflations};
+use crate::stats::null::homogeneity::{self, Homogeneity};
+use crate::stats::null::{Inflation, scores};
 use crate::stats::numeric_profile::NumericProfile;
 use crate::stats::psi::{self, SCOUTER_FLOOR, SHARE_FLOOR};
 use crate::stats::quantile;
@@ -35,7 +38,12 @@ type Statistic = for<'a, 'b> fn(&'a NumericPair<'b>) -> Option<MetricValue>;
 
 /// One row a statistic; see [`super`].
 pub(super) const STATISTICS: &[(&str, Statistic)] = &[
-    ("psi", |pair| pair.psi(&pair.deciles, SHARE_FLOOR)),
+    ("drift", |pair| pair.drift()),
+    ("psi", |pair| {
+        let bins = &pair.deciles;
+        let index = psi::population_stability_index(&bins.p, &bins.q, SHARE_FLOOR);
+        Some(MetricValue::exact(index).with_p(pair.shape_p()))
+    }),
     ("psi_q20", |pair| pair.psi(&pair.quantile_bins(20), SHARE_FLOOR)),
     ("psi_q25", |pair| pair.psi(&pair.quantile_bins(25), SHARE_FLOOR)),
     ("psi_q50", |pair| pair.psi(&pair.quantile_bins(50), SHARE_FLOOR)),
@@ -52,32 +60,30 @@ pub(super) const STATISTICS: &[(&str, Statistic)] = &[
     ("js", |pair| {
         let bins = &pair.deciles;
         let distance = jensen_shannon::jensen_shannon_distance(&bins.p, &bins.q, 2.0);
-        let p_value = jensen_shannon::p_value(distance, bins.p.len(), pair.n_reference, pair.n);
-        Some(MetricValue::exact(distance).with_p(p_value))
+        Some(MetricValue::exact(distance).with_p(pair.shape_p()))
     }),
     ("hellinger", |pair| {
         let bins = &pair.deciles;
         let distance = hellinger::hellinger_distance(&bins.p, &bins.q);
-        let p_value = hellinger::p_value(distance, bins.p.len(), pair.n_reference, pair.n);
-        Some(MetricValue::exact(distance).with_p(p_value))
+        Some(MetricValue::exact(distance).with_p(pair.shape_p()))
     }),
     ("tv", |pair| {
         let bins = &pair.deciles;
         let distance = total_variation::total_variation_distance(&bins.p, &bins.q);
-        Some(MetricValue::exact(distance).with_p(bins.homogeneity()))
+        Some(MetricValue::exact(distance).with_p(pair.shape_p()))
     }),
     ("linf", |pair| {
         let bins = &pair.deciles;
         let difference = total_variation::largest_share_difference(&bins.p, &bins.q);
         let p_value = total_variation::largest_difference_p(difference, &bins.pooled(), pair.n_reference, pair.n);
-        Some(MetricValue::exact(difference).with_p(p_value))
+        Some(MetricValue::exact(difference).with_p(p_value.map(|p| pair.widest().widen(p))))
     }),
     ("kl_cur_ref", |pair| pair.kl(&pair.deciles.p, &pair.deciles.q)),
     ("kl_ref_cur", |pair| pair.kl(&pair.deciles.q, &pair.deciles.p)),
     ("ks", |pair| {
         let ks = pair.ks()?;
         let p_value = kolmogorov_smirnov::p_value_stephens(ks.value, pair.n_reference, pair.n);
-        Some(bounded(ks, 1.0).with_p(p_value))
+        Some(bounded(ks, 1.0).with_p(pair.widest().widen(p_value)))
     }),
     ("wasserstein", |pair| pair.wasserstein().map(|distance| bounded(distance, 1.0))),
     ("wasserstein_norm", |pair| pair.wasserstein_norm()),
@@ -120,6 +126,8 @@ pub struct NumericPair<'a> {
     edges: Vec<f64>,
     deciles: Bins,
     wasserstein: OnceCell<Option<BinnedDistance>>,
+    inflations: Inflations,
+    shape: OnceCell<Option<Homogeneity>>,
 }
 
 /// Counts and shares of both sides in the same bins.
@@ -142,9 +150,9 @@ impl Bins {
         shares(&both.collect::<Vec<u64>>())
     }
 
-    /// Whether both sides have the same shares, by the contingency table.
-    fn homogeneity(&self) -> Option<f64> {
-        crate::stats::chi_square::contingency(&self.reference, &self.window).map(|test| test.p_value)
+    /// Whether both sides have the same shares.
+    fn test(&self, inflation: Inflation) -> Option<Homogeneity> {
+        homogeneity::test(&self.reference, &self.window, false, inflation)
     }
 }
 
@@ -156,7 +164,33 @@ impl<'a> NumericPair<'a> {
         let deciles = Bins::new(reference.regroup(layout, &edges), window.regroup(layout, &edges));
         let (n_reference, n) = (reference.n(), window.n());
         let cells = Cells::new(layout, reference, window)?;
-        Some(Self { layout, reference, window, n_reference, n, cells, edges, deciles, wasserstein: OnceCell::new() })
+        let (wasserstein, shape, inflations) = (OnceCell::new(), OnceCell::new(), Inflations::default());
+        Some(Self { layout, reference, window, n_reference, n, cells, edges, deciles, wasserstein, inflations, shape })
+    }
+
+    /// With what the reference's own windows differ beyond chance.
+    pub(super) fn widened(self, inflations: Inflations) -> Self {
+        Self { inflations, ..self }
+    }
+
+    /// Of statistics that may see a difference of any kind.
+    pub(super) fn widest(&self) -> Inflation {
+        self.inflations.widest(self.deciles.p.len())
+    }
+
+    /// Whether the deciles' bins have the same shares: what all distances over them ask.
+    pub(super) fn shape(&self) -> Option<Homogeneity> {
+        *self.shape.get_or_init(|| self.deciles.test(self.inflations.shape))
+    }
+
+    fn shape_p(&self) -> Option<f64> {
+        self.shape().map(|test| test.p_value)
+    }
+
+    fn drift(&self) -> Option<MetricValue> {
+        let scores = scores::test(self.reference.counts(), self.window.counts());
+        let p_value = drift::numeric_p(scores, self.shape(), &self.inflations);
+        Some(MetricValue::exact(drift::strength(p_value)).with_p(p_value))
     }
 
     /// The deciles' bins, for people.
@@ -178,13 +212,13 @@ impl<'a> NumericPair<'a> {
 
     fn psi(&self, bins: &Bins, floor: f64) -> Option<MetricValue> {
         let index = psi::population_stability_index(&bins.p, &bins.q, floor);
-        Some(MetricValue::exact(index).with_p(psi::p_value(index, bins.p.len(), self.n_reference, self.n)))
+        Some(MetricValue::exact(index).with_p(bins.test(self.inflations.shape).map(|test| test.p_value)))
     }
 
     fn psi_laplace(&self) -> Option<MetricValue> {
         let bins = &self.deciles;
         let index = psi::with_half_counts(&bins.reference, &bins.window);
-        Some(MetricValue::exact(index).with_p(psi::p_value(index, bins.p.len(), self.n_reference, self.n)))
+        Some(MetricValue::exact(index).with_p(self.shape_p()))
     }
 
     fn psi_missing(&self) -> Option<MetricValue> {
@@ -192,16 +226,16 @@ impl<'a> NumericPair<'a> {
         let p = with_missing(&self.deciles.p, self.n_reference, missing_reference);
         let q = with_missing(&self.deciles.q, self.n, missing);
         let index = psi::population_stability_index(&p, &q, SHARE_FLOOR);
-        // A bin that is empty on both sides takes no degree of freedom.
-        let bins = self.deciles.p.len() + usize::from(missing_reference + missing > 0);
-        let p_value = psi::p_value(index, bins, self.n_reference + missing_reference, self.n + missing);
-        Some(MetricValue::exact(index).with_p(p_value))
+        let with_missing = |counts: &[u64], missing: u64| [counts, &[missing]].concat();
+        let reference = with_missing(&self.deciles.reference, missing_reference);
+        let window = with_missing(&self.deciles.window, missing);
+        let test = homogeneity::test(&reference, &window, false, self.inflations.shape.or(self.inflations.missing));
+        Some(MetricValue::exact(index).with_p(test.map(|test| test.p_value)))
     }
 
     fn kl(&self, coded_by: &[f64], of: &[f64]) -> Option<MetricValue> {
         let divergence = kullback_leibler::kullback_leibler_divergence(coded_by, of, SHARE_FLOOR);
-        let p_value = kullback_leibler::p_value(divergence, of.len(), self.n_reference, self.n);
-        Some(MetricValue::exact(divergence).with_p(p_value))
+        Some(MetricValue::exact(divergence).with_p(self.shape_p()))
     }
 
     fn ks(&self) -> Option<BinnedDistance> {
@@ -239,7 +273,7 @@ impl<'a> NumericPair<'a> {
     /// Difference of the means in standard deviations of the reference.
     fn mean_shift(&self) -> Option<MetricValue> {
         let (before, now) = (self.reference.moments(self.layout)?, self.window.moments(self.layout)?);
-        let p_value = welch::welch_t_test(before, now).map(|(_, p_value)| p_value);
+        let p_value = welch::welch_t_test(before, now).map(|(_, p_value)| self.inflations.level.widen(p_value));
         let shift = (now.mean - before.mean) / self.reference.std(self.layout)?;
         Some(MetricValue::exact(shift).with_p(p_value))
     }
@@ -248,7 +282,8 @@ impl<'a> NumericPair<'a> {
         let (before, now) = (self.reference.moments(self.layout)?, self.window.moments(self.layout)?);
         let ratio = now.variance / before.variance;
         let kurtosis = self.reference.kurtosis(self.layout).unwrap_or(f64::NAN);
-        Some(MetricValue::exact(ratio).with_p(variance_ratio::p_value(ratio, kurtosis, self.n_reference, self.n)))
+        let p_value = variance_ratio::p_value(ratio, kurtosis, self.n_reference, self.n);
+        Some(MetricValue::exact(ratio).with_p(p_value.map(|p| self.inflations.spread.widen(p))))
     }
 }
 

@@ -101,6 +101,7 @@ pub fn from_flaws(stats: &mut FeatureStats, window: &Profile, quality: &QualityP
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::calibration::Calibration;
     use crate::stats::layout::CategoricalLayout;
     use std::sync::Arc;
 
@@ -114,7 +115,12 @@ mod tests {
             Profile::Numeric(Box::new(profile))
         };
         let profile = profile_of(reference);
-        let reference = FeatureReference { name: "x".into(), layout: Layout::Numeric(layout.clone()), profile };
+        let reference = FeatureReference {
+            name: "x".into(),
+            layout: Layout::Numeric(layout.clone()),
+            profile,
+            calibration: Calibration::default(),
+        };
         let mut metrics = BTreeMap::new();
         from_profiles(&reference, &profile_of(window), &mut metrics);
         metrics
@@ -163,7 +169,7 @@ mod tests {
         let of = |reference: &[&str], window: &[&str]| {
             let profile = Profile::Categorical(profile_of(reference));
             let layout = Layout::Categorical(Arc::new(layout.clone()));
-            let reference = FeatureReference { name: "x".into(), layout, profile };
+            let reference = FeatureReference { name: "x".into(), layout, profile, calibration: Calibration::default() };
             let mut metrics = BTreeMap::new();
             from_profiles(&reference, &Profile::Categorical(profile_of(window)), &mut metrics);
             metrics.get("constant").copied()
