@@ -93,6 +93,7 @@ fn the_shipped_rules_find_every_drift_and_nothing_else() {
                 features: BTreeMap::new(),
                 baseline: None,
                 quality: None,
+                changes: Vec::new(),
             });
             result.features.insert(signal.name.clone(), evaluate(feature, &profile));
         }

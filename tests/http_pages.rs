@@ -69,7 +69,16 @@ fn a_model_page_shows_each_feature_and_segment() {
     let address = start(state(view()));
     let page = get(address, "/models/fraud?version=3&window=1h");
     assert_eq!(page.status, 200);
-    for expected in ["Segments in the last window", "country=BR", "<details", "<svg", "p of PSI", "version=2"] {
+    for expected in [
+        "Segments in the last window",
+        "country=BR",
+        "<details",
+        "<svg",
+        "p of PSI",
+        "version=2",
+        "adwin(delta=0.01)",
+        "offset 48211",
+    ] {
         assert!(page.body.contains(expected), "`{expected}` is not in {}", page.body);
     }
     assert_eq!(get(address, "/models/pricing").status, 200, "configured, though without a window");

@@ -68,6 +68,7 @@ fn result(model: &str, index: i64, segment: Segment, features: BTreeMap<String, 
         complete: true,
         baseline: None,
         quality: None,
+        changes: Vec::new(),
         features,
     }
 }

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::datatypes::Float64Type;
 use driftline::cli::sample::Sampler;
 use driftline::config::model::Model;
 use driftline::config::service::Ingest;
@@ -19,7 +21,9 @@ use driftline::log::{Log, OutRecord, Records, StartOffset, TopicSpec};
 use driftline::reference::{Reference, Source};
 use driftline::rules::RuleSet;
 use driftline::rules::judge::RulesJudge;
+use driftline::stats::change::{Detector, Method};
 use driftline::telemetry::Metrics;
+use driftline::windows::result::WindowResult;
 use driftline::windows::role::{WindowsRole, read_to_end};
 use driftline::windows::state::{References, pane_width_ms};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +36,9 @@ fields: {timestamp: timestamp, model: model, version: version, prediction_id: id
 features: {amount: numeric, age_days: numeric, merchant_category: categorical, country: categorical}
 score: {path: score, type: numeric}
 segments: [country]
+change_detectors:
+  - {signal: amount, method: adwin, clock: 1}
+  - {signal: prediction.score, method: page_hinkley, delta: 0.001, threshold: 1}
 references: {training: {path: training.jsonl}}
 windows: {size: 1m, watermark_delay: 0s, allowed_lateness: 5m, idle_after: 100ms}
 ";
@@ -61,6 +68,10 @@ rules:
     signal: prediction.score
     reference: previous
     when: {warn: psi > 0.10}
+  - name: amount-changed
+    model: fraud@*
+    signal: amount
+    when: {warn: change_points > 0}
 routes: [{match: {}, to: [hook]}]
 receivers: {hook: {webhook: {url: 'http://127.0.0.1:1/', allow_private: true}}}
 ";
@@ -252,6 +263,74 @@ fn told(log: &EmbeddedLog) -> BTreeMap<String, serde_json::Value> {
     let told: BTreeMap<_, _> = records.into_iter().map(parse).collect();
     assert_eq!(told.len(), count, "no notification is in the outbox twice");
     told
+}
+
+/// Changes as a detector sees them that reads one partition from its start: signal, partition and offset.
+fn changes_of_each_partition(world: &World) -> BTreeSet<(String, i32, i64)> {
+    let mut decoder = Decoder::new(std::slice::from_ref(&world.model)).unwrap();
+    let mut changes = BTreeSet::new();
+    for partition in 0..PARTITIONS {
+        let mut records = Records::default();
+        let mine = world.payloads.iter().skip(partition as usize).step_by(PARTITIONS as usize);
+        for (offset, payload) in mine.enumerate() {
+            records.push("predictions", partition, offset as i64, 0, None, Some(payload));
+        }
+        let decoded = decoder.decode(&records, START_MS + 60_000 * MINUTES).unwrap();
+        for configured in &world.model.change_detectors {
+            // One for each version.
+            let mut detectors: BTreeMap<String, Detector> = BTreeMap::new();
+            for batch in &decoded.batches {
+                let versions = batch.batch.column_by_name("version").unwrap().as_string::<i32>();
+                let values = batch.batch.column_by_name(&configured.signal).unwrap().as_primitive::<Float64Type>();
+                for (row, record) in batch.record_indices.iter().enumerate() {
+                    let method = Method::configured(configured).unwrap();
+                    let version = versions.value(row).to_string();
+                    let detector = detectors.entry(version).or_insert_with(|| Detector::new(&method));
+                    let verdict = values.is_valid(row).then(|| detector.observe(values.value(row))).flatten();
+                    if verdict.is_some_and(|verdict| verdict.change) {
+                        let offset = records.get(*record as usize).unwrap().offset;
+                        changes.insert((configured.signal.clone(), partition, offset));
+                    }
+                }
+            }
+        }
+    }
+    changes
+}
+
+#[test]
+fn changes_are_those_of_each_partition_read_by_itself() {
+    let world = world();
+    let expected = changes_of_each_partition(&world);
+    let signals: BTreeSet<&str> = expected.iter().map(|(signal, ..)| signal.as_str()).collect();
+    assert!(signals.len() == 2, "both signals change: {expected:?}");
+    let (log, _) = run(&world, || None);
+    let mut told = BTreeSet::new();
+    let mut counted = 0;
+    for (key, value) in read(&log, "results") {
+        let result: WindowResult = serde_json::from_str(&value).unwrap();
+        if result.window.end_ms - result.window.start_ms != 60_000 {
+            continue;
+        }
+        let of_all = result.segment.is_all() && result.baseline.is_none();
+        assert!(of_all || result.changes.is_empty(), "{key} is not of all events against the stored reference");
+        for change in result.changes {
+            assert!(
+                (result.window.start_ms..result.window.end_ms).contains(&change.event_time_ms),
+                "{key}: {change:?}"
+            );
+            told.insert((change.signal, change.partition, change.offset));
+        }
+        let count = |signal: &str| result.features[signal].metrics.get("change_points").and_then(|count| count.value);
+        if of_all {
+            counted += (count("amount").unwrap() + count("prediction.score").unwrap()) as usize;
+        }
+    }
+    assert_eq!(told, expected);
+    assert_eq!(counted, expected.len(), "the metric counts what the field lists");
+    let rules: BTreeSet<String> =
+        self::told(&log).into_values().map(|told| told["rule"].as_str().unwrap().to_string()).collect();
+    assert!(rules.contains("amount-changed"), "{rules:?}");
 }
 
 #[test]

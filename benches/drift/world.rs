@@ -102,6 +102,7 @@ impl World {
             features,
             baseline: None,
             quality: None,
+            changes: Vec::new(),
         };
         let rule = self.rules.rules().iter().find(|known| known.name == rule).ok_or("no such rule")?;
         let evaluation = judge(rule, &[&result]);

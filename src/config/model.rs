@@ -50,6 +50,9 @@ pub struct Model {
     /// Events further ahead of the wall clock than this are quarantined in the dead-letter topic.
     #[serde(default = "default_max_future")]
     pub max_future: Span,
+    /// Detectors that read a signal value by value, in the order of each source partition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub change_detectors: Vec<ChangeDetector>,
     /// Reference data by name; rules compare with `training` unless they say otherwise.
     #[serde(default)]
     pub references: BTreeMap<String, ReferenceSource>,
@@ -232,6 +235,30 @@ pub enum OnInvalid {
     DeadLetter,
     /// The event counts, the value is missing, and what was wrong with it is counted.
     Missing,
+}
+
+/// Watches one signal for changes; what each method takes and sees is in docs/statistics.md.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangeDetector {
+    /// A numeric feature, `prediction.value` or `prediction.score`.
+    pub signal: String,
+    pub method: ChangeMethod,
+    /// Parameters of the method by name, such as `delta`; what is not given has its default.
+    #[serde(flatten)]
+    pub parameters: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeMethod {
+    Adwin,
+    PageHinkley,
+    Ddm,
+    Eddm,
+    HddmA,
+    HddmW,
+    Fhddm,
+    Kswin,
 }
 
 /// Where a reference comes from.

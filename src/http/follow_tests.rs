@@ -95,6 +95,7 @@ fn result(rows: u64) -> Vec<u8> {
         complete: true,
         baseline: None,
         quality: None,
+        changes: Vec::new(),
         features: BTreeMap::new(),
     };
     serde_json::to_vec(&result).unwrap()

@@ -23,6 +23,7 @@ fn result(model: &str, version: &str, hour: i64, psi: &[(&str, Option<f64>)]) ->
         complete: true,
         baseline: None,
         quality: None,
+        changes: Vec::new(),
         features: features.collect(),
     }
 }

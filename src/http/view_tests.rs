@@ -23,6 +23,7 @@ fn result(version: &str, hour: i64, psi: &[(&str, f64)]) -> WindowResult {
         complete: true,
         baseline: None,
         quality: None,
+        changes: Vec::new(),
         features: features.collect(),
     }
 }

@@ -8,3 +8,4 @@ pub mod aggregate;
 pub mod partial;
 pub mod quality;
 pub mod role;
+pub mod signals;

@@ -6,7 +6,10 @@
 //!
 //! ```text
 //! "DLP1" | header length, u32 little endian | header, JSON | Arrow IPC stream (absent: no aggregates)
+//! "DLS1" | header length, u32 little endian | header, JSON | runs of signal values (`signals`)
 //! ```
+//!
+//! Parts with the values of signals, of models that ask for change detectors, come before those with aggregates.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -17,7 +20,11 @@ use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, Recor
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use serde::{Deserialize, Serialize};
 
+use super::signals::SignalRun;
+use crate::stats::varint::Reader;
+
 const MAGIC: &[u8; 4] = b"DLP1";
+const SIGNALS_MAGIC: &[u8; 4] = b"DLS1";
 
 /// A part is closed at about this many bytes of state, well below Kafka's default limit of 1 MiB a message.
 const PART_BYTES: usize = 512 * 1024;
@@ -104,17 +111,42 @@ static LONG_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// Encodes one flush for one partition: at least one part, so that progress reaches every partition.
-pub fn encode_flush(header: &FlushHeader, rows: &[PartialRow]) -> Result<Vec<Vec<u8>>, PartialError> {
+pub fn encode_flush(
+    header: &FlushHeader,
+    rows: &[PartialRow],
+    signals: impl Iterator<Item = SignalRun>,
+) -> Result<Vec<Vec<u8>>, PartialError> {
     let slices = slice_by_size(rows);
-    let parts = slices.len().max(1) as u32;
+    let signals = pack_by_size(signals);
+    let parts = (signals.len() + slices.len().max(1)) as u32;
     let mut records = Vec::with_capacity(parts as usize);
-    for part in 0..parts {
-        let mut header = header.clone();
-        header.part = part;
-        header.parts = parts;
-        records.push(encode_part(&header, slices.get(part as usize).copied().unwrap_or_default())?);
+    let header_of = |part: usize| FlushHeader { part: part as u32, parts, ..header.clone() };
+    for runs in &signals {
+        let mut record = begin_part(SIGNALS_MAGIC, &header_of(records.len()))?;
+        record.extend_from_slice(runs);
+        records.push(record);
+    }
+    for index in 0..slices.len().max(1) {
+        let rows = slices.get(index).copied().unwrap_or_default();
+        records.push(encode_part(&header_of(records.len()), rows)?);
     }
     Ok(records)
+}
+
+/// Encoded runs, put together up to the size of a part.
+fn pack_by_size(signals: impl Iterator<Item = SignalRun>) -> Vec<Vec<u8>> {
+    let mut packed: Vec<Vec<u8>> = Vec::new();
+    for run in signals {
+        match packed.last_mut() {
+            Some(bytes) if bytes.len() < PART_BYTES / 2 => run.encode(bytes),
+            _ => {
+                let mut bytes = Vec::new();
+                run.encode(&mut bytes);
+                packed.push(bytes);
+            }
+        }
+    }
+    packed
 }
 
 fn slice_by_size(rows: &[PartialRow]) -> Vec<&[PartialRow]> {
@@ -133,12 +165,17 @@ fn slice_by_size(rows: &[PartialRow]) -> Vec<&[PartialRow]> {
     slices
 }
 
-fn encode_part(header: &FlushHeader, rows: &[PartialRow]) -> Result<Vec<u8>, PartialError> {
+fn begin_part(magic: &[u8; 4], header: &FlushHeader) -> Result<Vec<u8>, PartialError> {
     let header_json = serde_json::to_vec(header)?;
     let mut record = Vec::with_capacity(header_json.len() + 1024);
-    record.extend_from_slice(MAGIC);
+    record.extend_from_slice(magic);
     record.extend_from_slice(&(header_json.len() as u32).to_le_bytes());
     record.extend_from_slice(&header_json);
+    Ok(record)
+}
+
+fn encode_part(header: &FlushHeader, rows: &[PartialRow]) -> Result<Vec<u8>, PartialError> {
+    let mut record = begin_part(MAGIC, header)?;
     if !rows.is_empty() {
         let mut writer = StreamWriter::try_new(&mut record, &LONG_SCHEMA)?;
         writer.write(&to_batch(rows)?)?;
@@ -166,20 +203,38 @@ fn to_batch(rows: &[PartialRow]) -> Result<RecordBatch, PartialError> {
     Ok(RecordBatch::try_new(LONG_SCHEMA.clone(), columns)?)
 }
 
+/// One record of the `partials` topic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlushPart {
+    pub header: FlushHeader,
+    pub rows: Vec<PartialRow>,
+    pub signals: Vec<SignalRun>,
+}
+
 /// Decodes one record of the `partials` topic.
-pub fn decode_flush(record: &[u8]) -> Result<(FlushHeader, Vec<PartialRow>), PartialError> {
-    let rest = record.strip_prefix(MAGIC).ok_or(PartialError::Malformed("wrong magic"))?;
+pub fn decode_flush(record: &[u8]) -> Result<FlushPart, PartialError> {
+    let (has_rows, rest) = match (record.strip_prefix(MAGIC), record.strip_prefix(SIGNALS_MAGIC)) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return Err(PartialError::Malformed("wrong magic")),
+    };
     let (length, rest) = rest.split_at_checked(4).ok_or(PartialError::Malformed("truncated"))?;
     let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
     let (header, body) = rest.split_at_checked(length).ok_or(PartialError::Malformed("truncated header"))?;
     let header: FlushHeader = serde_json::from_slice(header)?;
-    let mut rows = Vec::new();
-    if !body.is_empty() {
+    let (mut rows, mut signals) = (Vec::new(), Vec::new());
+    if has_rows && !body.is_empty() {
         for batch in StreamReader::try_new(body, None)? {
             from_batch(&batch?, &mut rows)?;
         }
     }
-    Ok((header, rows))
+    if !has_rows {
+        let mut reader = Reader::new(body);
+        while reader.remaining() > 0 {
+            signals.push(SignalRun::decode(&mut reader).ok_or(PartialError::Malformed("values of a signal"))?);
+        }
+    }
+    Ok(FlushPart { header, rows, signals })
 }
 
 fn from_batch(batch: &RecordBatch, rows: &mut Vec<PartialRow>) -> Result<(), PartialError> {
@@ -221,6 +276,7 @@ pub fn partition_of(model: &str, partitions: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::signals::SignalValue;
     use super::*;
 
     fn header() -> FlushHeader {
@@ -261,25 +317,25 @@ mod tests {
     #[test]
     fn a_flush_reads_back_as_written() {
         let rows = vec![row(0, vec![1, 2, 3]), row(1, vec![])];
-        let records = encode_flush(&header(), &rows).unwrap();
+        let records = encode_flush(&header(), &rows, std::iter::empty()).unwrap();
         assert_eq!(records.len(), 1);
-        assert_eq!(decode_flush(&records[0]).unwrap(), (header(), rows));
+        assert_eq!(decode_flush(&records[0]).unwrap(), FlushPart { header: header(), rows, signals: vec![] });
     }
 
     #[test]
     fn progress_without_aggregates_is_one_part() {
-        let records = encode_flush(&header(), &[]).unwrap();
-        assert_eq!(decode_flush(&records[0]).unwrap(), (header(), vec![]));
+        let records = encode_flush(&header(), &[], std::iter::empty()).unwrap();
+        assert_eq!(decode_flush(&records[0]).unwrap(), FlushPart { header: header(), rows: vec![], signals: vec![] });
     }
 
     #[test]
     fn a_large_flush_is_split_below_the_message_limit() {
         let rows: Vec<PartialRow> = (0..40).map(|feature| row(feature, vec![7; 100_000])).collect();
-        let records = encode_flush(&header(), &rows).unwrap();
+        let records = encode_flush(&header(), &rows, std::iter::empty()).unwrap();
         assert!(records.iter().all(|record| record.len() < 1_000_000));
         let mut read = Vec::new();
         for (index, record) in records.iter().enumerate() {
-            let (header, rows) = decode_flush(record).unwrap();
+            let FlushPart { header, rows, .. } = decode_flush(record).unwrap();
             assert_eq!((header.part, header.parts), (index as u32, records.len() as u32));
             read.extend(rows);
         }
@@ -287,12 +343,35 @@ mod tests {
     }
 
     #[test]
+    fn values_of_signals_come_in_parts_before_the_aggregates() {
+        let run = |partition: i32| SignalRun {
+            model: "fraud".into(),
+            version: "3".into(),
+            topic: "predictions".into(),
+            partition,
+            signal: "prediction.score".into(),
+            values: (0..16_000).map(|offset| SignalValue { offset, event_time_ms: offset * 10, value: 0.5 }).collect(),
+        };
+        let (runs, rows) = ([run(0), run(1), run(2), run(3)], vec![row(0, vec![1])]);
+        let records = encode_flush(&header(), &rows, runs.iter().cloned()).unwrap();
+        assert!(records.len() > 2 && records.iter().all(|record| record.len() < 1_000_000));
+        let parts: Vec<FlushPart> = records.iter().map(|record| decode_flush(record).unwrap()).collect();
+        let read: Vec<SignalRun> = parts.iter().flat_map(|part| part.signals.clone()).collect();
+        assert_eq!(read, runs);
+        let numbers: Vec<(u32, u32)> = parts.iter().map(|part| (part.header.part, part.header.parts)).collect();
+        let count = records.len() as u32;
+        assert_eq!(numbers, (0..count).map(|part| (part, count)).collect::<Vec<_>>());
+        assert_eq!(parts.last().unwrap().rows, rows, "aggregates come last");
+        assert!(decode_flush(&records[0][..records[0].len() - 1]).is_err());
+    }
+
+    #[test]
     fn damaged_records_are_errors() {
         let written = vec![row(0, vec![1; 50])];
-        let record = &encode_flush(&header(), &written).unwrap()[0];
+        let record = &encode_flush(&header(), &written, std::iter::empty()).unwrap()[0];
         for length in 0..record.len() {
             // Any cut fails, reads as progress alone (between header and body), or lost only the end-of-stream mark.
-            if let Ok((_, rows)) = decode_flush(&record[..length]) {
+            if let Ok(FlushPart { rows, .. }) = decode_flush(&record[..length]) {
                 assert!(rows.is_empty() || rows == written, "cut at {length} gave {rows:?}");
             }
         }

@@ -23,6 +23,7 @@ use crate::telemetry::{Complaints, Metrics};
 use super::aggregate::ModelPlan;
 use super::partial::{FlushHeader, SourceProgress, encode_flush, partition_of};
 use super::quality::QualityTally;
+use super::signals::SignalCollector;
 
 /// Most records of one poll: a slab.
 const SLAB_RECORDS: usize = 8192;
@@ -85,6 +86,8 @@ struct Running<'a> {
     sources: BTreeMap<TopicPartition, Source>,
     /// By model.
     batches: Vec<Vec<RecordBatch>>,
+    /// By model.
+    signals: Vec<SignalCollector>,
     rows: usize,
     dead_letters: Vec<OutRecord>,
     counts: Counts,
@@ -141,6 +144,7 @@ impl IngestRole {
             topic_partitions: topics.into_iter().map(|topic| (topic, 0)).collect(),
             sources: BTreeMap::new(),
             batches: models.iter().map(|_| Vec::new()).collect(),
+            signals: models.iter().map(SignalCollector::new).collect(),
             rows: 0,
             dead_letters: Vec::new(),
             counts: Counts::default(),
@@ -280,6 +284,7 @@ impl Running<'_> {
     fn clear(&mut self) {
         self.batches.iter_mut().for_each(Vec::clear);
         self.quality.iter_mut().for_each(QualityTally::clear);
+        self.signals.iter_mut().for_each(SignalCollector::clear);
         self.rows = 0;
         self.dead_letters.clear();
         self.counts = Counts::default();
@@ -310,6 +315,7 @@ impl Running<'_> {
             }
             self.rows += decoded.batch.num_rows();
             self.quality[decoded.model_index].add_batch(&decoded, records);
+            self.signals[decoded.model_index].add_batch(&decoded, records);
             self.batches[decoded.model_index].push(decoded.batch);
         }
         for rejected in &decoded.rejected {
@@ -381,7 +387,10 @@ impl Running<'_> {
         }
         let mut records = Vec::new();
         for (partition, rows) in by_partition {
-            for value in encode_flush(header, &rows).map_err(|error| fatal(&error))? {
+            let here = |watched: &IngestModel| partition_of(&watched.model.model, self.partial_partitions) == partition;
+            let collectors = self.role.models.iter().zip(&self.signals).filter(|(watched, _)| here(watched));
+            let signals = collectors.flat_map(|(_, collector)| collector.runs());
+            for value in encode_flush(header, &rows, signals).map_err(|error| fatal(&error))? {
                 records.push(OutRecord {
                     topic: self.role.topics.partials.as_str().into(),
                     partition: Some(partition),

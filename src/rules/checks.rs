@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::change_detectors;
 use super::compile::{DEFAULT_REFERENCE, FileProblem, Rule};
 use super::expression::{Comparison, Condition, Expression, Quantity};
 use super::metrics::{self, METRICS};
@@ -38,13 +39,14 @@ pub fn rules(placed: &[Placed], models: &[Arc<Model>]) -> Vec<FileProblem> {
             found.push(Problem::error("unknown-model", format!("{pointer}/model"), message).help_if(help));
         } else if rule.absent.is_none() {
             subjects(rule, pointer, &matching, &mut found);
+            change_detectors::rule_problems(rule, pointer, &matching, &mut found);
         }
         problems.extend(found.into_iter().map(|problem| FileProblem { file: *file, problem }));
     }
     problems
 }
 
-/// What a model file gets wrong about metrics.
+/// What a model file gets wrong about metrics and change detectors.
 pub fn model_problems(model: &Model) -> Vec<Problem> {
     let names: Vec<(String, &String)> = match &model.metrics {
         None => Vec::new(),
@@ -75,6 +77,7 @@ pub fn model_problems(model: &Model) -> Vec<Problem> {
             Some(_) => {}
         }
     }
+    found.extend(change_detectors::model_problems(model));
     found
 }
 

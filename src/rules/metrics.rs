@@ -1,6 +1,7 @@
 //! The metrics that rules may name: the keys of `FeatureStats::metrics`, and those of `WindowResult::window_metric`.
 
 use crate::config::model::Kind;
+use crate::stats::change::CHANGE_POINTS;
 use crate::stats::metric::{FeatureStats, MetricValue};
 
 /// What a metric is about.
@@ -100,6 +101,7 @@ pub const METRICS: &[Metric] = &[
     distance("compat.nannyml.linf", "NannyML's L-infinity distance", Subject::Categorical),
     distance("compat.nannyml.chi_square", "NannyML's chi-square", Subject::Categorical),
     distance("compat.scouter.psi", "Scouter's PSI", Subject::Feature),
+    metric(CHANGE_POINTS, "change points", Subject::Numeric),
     metric("row_count", "row count", Subject::Window),
     metric("expected_row_count", "expected row count", Subject::Window),
     share("row_count_ratio", "row count to the expected one", Subject::Window),
@@ -126,8 +128,6 @@ const OF_ALL_EVENTS: [&str; 7] = [
     "new_features",
     "vanished_features",
 ];
-/// Metrics that few rows do not make uncertain: too few rows are what they are about.
-const OF_FEW_ROWS: [&str; 4] = ["row_count", "expected_row_count", "row_count_ratio", "freshness_seconds"];
 /// Numbers of other tools whose bins depend on the window's own values, or are too many for a profile: name, the key of
 /// `driftline report` that gives them. Of categorical features some of them are metrics.
 const NEEDS_ROWS: &[(&str, &str)] = &[
@@ -143,6 +143,10 @@ pub fn needs_rows(name: &str) -> Option<String> {
     let (_, key) = NEEDS_ROWS.iter().find(|(known, _)| *known == name)?;
     Some(format!("profiles do not have its bins: use `driftline report`, which gives it as `{key}`"))
 }
+/// Metrics that few rows do not make uncertain: too few rows are what they are about, or a detector read more than
+/// those of the window.
+const OF_FEW_ROWS: [&str; 5] =
+    ["row_count", "expected_row_count", "row_count_ratio", "freshness_seconds", CHANGE_POINTS];
 
 pub fn find(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.name == name)

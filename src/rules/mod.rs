@@ -10,6 +10,7 @@
 //! To add a metric: a row in `metrics`. To add a key to rules: `config::rules`, then `compile`.
 
 pub mod absence;
+mod change_detectors;
 pub mod checks;
 pub mod compile;
 pub mod engine;

@@ -2,13 +2,16 @@
 
 use std::cmp::Ordering;
 
+use chrono::{DateTime, SecondsFormat};
+
 use super::compile::Rule;
 use super::episode::{EpisodeStatus, Finding};
 use super::evaluate::{Decider, Judgement, decider};
 use super::state::Pair;
 use crate::config::rules::Severity;
+use crate::stats::change::CHANGE_POINTS;
 use crate::stats::metric::{BinShare, FeatureStats, MetricValue};
-use crate::windows::result::{Window, WindowResult};
+use crate::windows::result::{Change, Window, WindowResult};
 
 /// Narrow no-break space: groups of thousands stay on one line.
 const THIN_SPACE: char = '\u{202f}';
@@ -207,8 +210,21 @@ fn windows(persisted: Persisted) -> String {
 fn events(judgement: &Judgement<'_>, decider: &Decider) -> String {
     match decider.name.as_str() {
         "row_count" | "row_count_ratio" => String::new(),
+        CHANGE_POINTS => format!("{}, {} events", first_change(judgement), grouped(judgement.result.rows)),
         _ => format!(", {} events", grouped(judgement.result.rows)),
     }
+}
+
+/// ", the first seen by adwin at 2026-01-31T08:00:00Z (predictions[2] offset 4711)".
+fn first_change(judgement: &Judgement<'_>) -> String {
+    let of_signal = |change: &&Change| Some(&change.signal) == judgement.pair.feature.as_ref();
+    let Some(change) = judgement.result.changes.iter().find(of_signal) else { return String::new() };
+    let Change { detector, topic, partition, offset, .. } = change;
+    let time = DateTime::from_timestamp_millis(change.event_time_ms).map_or_else(
+        || format!("{} ms", change.event_time_ms),
+        |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+    );
+    format!(", the first seen by {detector} at {time} ({topic}[{partition}] offset {offset})")
 }
 
 /// One line: "feature-drift critical: fraud@3, `amount` PSI 0.41".

@@ -2,12 +2,13 @@
 //!
 //! `progress` holds the clocks of the source partitions and derives watermarks; `pane` the panes; `state` is the
 //! pure machine around them: `(state, flush) -> effects`; `baseline` puts moving references together from panes, of
-//! which `history` keeps those past revision; `judge` is the seam to the rules; `role` the loop around a log.
+//! which `history` keeps those past revision; `changes` holds the change detectors; `judge` is the seam to the rules; `role` the loop around a log.
 //!
 //! A new kind of window is a `WindowSpec` that says which windows cover an instant; a new kind of moving reference is a
 //! `ReferenceTime` of `reference::moving` that says which stretches of time a window is compared with.
 
 pub mod baseline;
+pub mod changes;
 pub mod history;
 pub mod judge;
 pub mod pane;

@@ -44,7 +44,25 @@ pub struct WindowResult {
     /// Of all events; absent for segments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<WindowQuality>,
+    /// Of all events, against a stored reference: the changes that detectors saw in this window, in order of event
+    /// time; at most 100. The metric `change_points` of each watched signal counts all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
     pub features: BTreeMap<String, FeatureStats>,
+}
+
+/// A signal had changed: seen at this event, begun before it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Change {
+    /// Of the event, epoch milliseconds.
+    pub event_time_ms: i64,
+    pub signal: String,
+    /// Method and parameters, `adwin(delta=0.05)`.
+    pub detector: String,
+    /// Source of the event.
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
 }
 
 impl WindowResult {

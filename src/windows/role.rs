@@ -19,6 +19,7 @@ use crate::log::{
 };
 use crate::telemetry::{Complaints, Metrics};
 
+use super::changes::ChangesKey;
 use super::history::History;
 use super::judge::{Judge, Verdict};
 use super::pane::PaneKey;
@@ -180,7 +181,10 @@ impl Running<'_> {
             partition.next_offset = record.offset + 1;
             partition.dirty = true;
             match decode_flush(record.value.unwrap_or_default()) {
-                Ok((header, rows)) => partition.effects.extend(partition.state.apply(&header, rows)),
+                Ok(part) => {
+                    partition.state.observe(&part.header, &part.signals);
+                    partition.effects.extend(partition.state.apply(&part.header, part.rows));
+                }
                 Err(error) => partition.effects.push(Effect::Damaged(format!(
                     "{}[{}] offset {}: {error}",
                     record.topic, record.partition, record.offset
@@ -276,7 +280,8 @@ impl Running<'_> {
         let index = partition.partition;
         let role = self.role;
         let mut state = PartitionState::new(role.watched.clone(), role.references.clone(), (role.judge)());
-        let mut panes: BTreeMap<PaneKey, Vec<u8>> = BTreeMap::new();
+        let mut panes: BTreeMap<PaneKey, Option<Vec<u8>>> = BTreeMap::new();
+        let mut changes: BTreeMap<ChangesKey, Option<Vec<u8>>> = BTreeMap::new();
         let mut damaged = 0_u64;
         read_to_end(self.log, &role.topics.panes, index, |key, value| {
             if key == PROGRESS_KEY {
@@ -285,15 +290,18 @@ impl Running<'_> {
                     Some(Err(_)) => damaged += 1,
                     None => {}
                 }
+            } else if let Ok(key) = serde_json::from_slice::<PaneKey>(key) {
+                drop(panes.insert(key, value.map(<[u8]>::to_vec)));
+            } else if let Ok(key) = serde_json::from_slice::<ChangesKey>(key) {
+                drop(changes.insert(key, value.map(<[u8]>::to_vec)));
             } else {
-                match (serde_json::from_slice::<PaneKey>(key), value) {
-                    (Ok(key), Some(value)) => drop(panes.insert(key, value.to_vec())),
-                    (Ok(key), None) => drop(panes.remove(&key)),
-                    (Err(_), _) => damaged += 1,
-                }
+                damaged += 1;
             }
         })?;
-        for (key, value) in panes {
+        for (key, value) in changes.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+            damaged += u64::from(!state.restore_changes(key, &value));
+        }
+        for (key, value) in panes.into_iter().filter_map(|(key, value)| Some((key, value?))) {
             if let Err(error) = state.restore_pane(key, &value) {
                 tracing::error!(partition = index, %error, "windows: a pane could not be restored");
                 damaged += 1;
@@ -312,7 +320,8 @@ impl Running<'_> {
         let (earliest, _) = self.consumer.offsets(partition)?;
         let committed = self.consumer.committed(partition)?;
         let next_offset = committed.unwrap_or(earliest);
-        tracing::info!(partition = index, next_offset, panes = state.pane_count(), "windows: partition restored");
+        let (panes, detectors) = (state.pane_count(), state.detector_count());
+        tracing::info!(partition = index, next_offset, panes, detectors, "windows: partition restored");
         Ok(Partition { state, next_offset, effects: Vec::new(), dirty: false })
     }
 
@@ -400,6 +409,10 @@ fn partition_records(
     for change in state.take_pane_changes() {
         let key = serde_json::to_vec(&change.key).map_err(unwritable)?;
         records.push(record(&topics.panes, key, change.value));
+    }
+    for stored in state.take_unstored_changes().map_err(unwritable)? {
+        let key = serde_json::to_vec(&stored.key).map_err(unwritable)?;
+        records.push(record(&topics.panes, key, stored.value));
     }
     let progress = serde_json::to_vec(state.progress()).map_err(unwritable)?;
     records.push(record(&topics.panes, PROGRESS_KEY.to_vec(), Some(progress)));

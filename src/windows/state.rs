@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::config::model::Model;
 use crate::ingest::partial::{FlushHeader, PartialRow};
+use crate::ingest::signals::SignalRun;
 use crate::reference::Reference;
 use crate::stats::evaluate::evaluate_selected;
 use crate::stats::profile::{FeatureReference, Profile};
@@ -19,6 +20,7 @@ use crate::stats::quality::{self, QualityProfile, WindowQuality};
 use crate::stats::selection::Selection;
 
 use super::baseline::{Comparison, Held, Merged, kept_features, needed_until_ms, outlived};
+use super::changes::{Changes, ChangesKey, Placing, StoredChange};
 use super::history::History;
 use super::judge::{Judge, ModelActivity, Verdict};
 use super::pane::{Pane, PaneError, PaneKey};
@@ -131,6 +133,7 @@ pub struct PartitionState {
     watched: Arc<Vec<WatchedModel>>,
     references: Arc<dyn References>,
     judge: Box<dyn Judge>,
+    changes: Changes,
     progress: Progress,
     panes: BTreeMap<PaneKey, Pane>,
     /// Past revision, kept for moving references.
@@ -148,6 +151,7 @@ pub struct PartitionState {
 impl PartitionState {
     pub fn new(watched: Arc<Vec<WatchedModel>>, references: Arc<dyn References>, judge: Box<dyn Judge>) -> Self {
         Self {
+            changes: Changes::new(&watched),
             watched,
             references,
             judge,
@@ -192,6 +196,20 @@ impl PartitionState {
         self.judge.restore(key, value);
     }
 
+    /// False: it cannot be read.
+    pub fn restore_changes(&mut self, key: ChangesKey, value: &[u8]) -> bool {
+        self.changes.restore(key, value)
+    }
+
+    /// Detectors and their changes that are not stored yet.
+    pub fn take_unstored_changes(&mut self) -> Result<Vec<StoredChange>, serde_json::Error> {
+        self.changes.take_stored()
+    }
+
+    pub fn detector_count(&self) -> usize {
+        self.changes.detector_count()
+    }
+
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -229,6 +247,22 @@ impl PartitionState {
             }
         }
         changes
+    }
+
+    /// Feeds the change detectors with one part of a flush; before `apply`, which closes windows.
+    pub fn observe(&mut self, header: &FlushHeader, signals: &[SignalRun]) {
+        if self.progress.continuity(header) == Continuity::Duplicate {
+            return;
+        }
+        let watched = self.watched.clone();
+        for run in signals {
+            let Some(watched) = watched.iter().find(|watched| watched.model.model == run.model) else { continue };
+            let watermark_ms = self.progress.models.get(&run.model).and_then(|progress| progress.watermark_ms);
+            let expired =
+                |pane: Window| watermark_ms.is_some_and(|watermark_ms| expiry_ms(watched, pane) <= watermark_ms);
+            let placing = Placing { pane_ms: pane_width_ms(&watched.specs), watermark_ms, expired: &expired };
+            self.changes.observe(run, &placing);
+        }
     }
 
     /// Takes in one part of a flush.
@@ -410,6 +444,7 @@ impl PartitionState {
                 complete,
                 baseline: None,
                 quality,
+                changes: Vec::new(),
                 features,
             });
         }
@@ -421,6 +456,7 @@ impl PartitionState {
         if results.is_empty() {
             return;
         }
+        self.changes.tell(&mut results);
         let closed = ClosedWindow { model: name.clone(), version: version.to_string(), window, revision, results };
         let verdicts = self.judge.on_window(&closed, self.progress.at_ms);
         effects.extend(closed.results.into_iter().map(|result| Effect::Result(Box::new(result))));
@@ -516,6 +552,9 @@ impl PartitionState {
         for key in expired {
             self.settle(watched, key, watermark_ms);
         }
+        let versions = pane_keys(&self.panes, &watched.model.model).map(|key| key.version.as_str()).collect();
+        let past = |pane: Window| expiry_ms(watched, pane) <= watermark_ms;
+        self.changes.retire(&watched.model.model, &versions, past);
         for key in outlived(&self.history, &watched.model.model, &watched.comparisons, lateness_ms, watermark_ms) {
             self.history.remove(&key);
             self.retired.insert(key);

@@ -17,7 +17,7 @@ use driftline::rules::episode::{EpisodeStatus, Finding, Notification};
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
 use driftline::stats::quality::WindowQuality;
 use driftline::telemetry::{KnownLabels, Metrics};
-use driftline::windows::result::{Segment, Window, WindowResult};
+use driftline::windows::result::{Change, Segment, Window, WindowResult};
 
 pub const HOUR_MS: i64 = 3_600_000;
 /// 2026-03-02 06:00 UTC.
@@ -154,7 +154,19 @@ pub fn window(model: &str, version: &str, hour: i64, size_ms: i64) -> WindowResu
         complete: hour != 12,
         baseline: None,
         quality: Some(quality(calm, hour, start_ms)),
+        changes: if !calm && hour == WINDOWS - 4 { vec![change(start_ms)] } else { Vec::new() },
         features: (0..FEATURES.len()).map(stats_of).collect(),
+    }
+}
+
+fn change(window_start_ms: i64) -> Change {
+    Change {
+        event_time_ms: window_start_ms + 754_000,
+        signal: FEATURES[0].into(),
+        detector: "adwin(delta=0.01)".into(),
+        topic: "predictions".into(),
+        partition: 2,
+        offset: 48_211,
     }
 }
 

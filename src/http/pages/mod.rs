@@ -5,6 +5,7 @@
 //! name. To add a page: a file here, a route in `server`.
 
 pub mod alert;
+pub mod changes;
 pub mod heatmap;
 pub mod home;
 pub mod model;

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::changes;
 use super::heatmap::{self, Extent};
 use super::home::facts;
 use super::quality;
@@ -51,6 +52,7 @@ pub fn render(view: &View, context: &Context<'_>, model: &str, choice: &Choice) 
                     (facts(view, context, key, series))
                     h2 { "Drift by window" }
                     (heatmap::render(series, key.size_ms, EXTENT))
+                    (changes::render(series))
                     @if let Some(last) = series.values().next_back() {
                         (quality::render(last))
                         h2 { "Features in the last window" }

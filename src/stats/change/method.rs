@@ -15,6 +15,7 @@ use super::hddm_a::HddmAParameters;
 use super::hddm_w::HddmWParameters;
 use super::kswin::KswinParameters;
 use super::page_hinkley::PageHinkleyParameters;
+use crate::config::model::{ChangeDetector, ChangeMethod};
 
 /// A method and its parameters. As text `adwin` or `adwin(delta=0.05, clock=1)`; in a file the keys `method: adwin`,
 /// `delta: 0.05`.
@@ -74,9 +75,27 @@ impl Method {
         }
         let mut all = parameters;
         all.insert("method".into(), Value::from(name));
-        let method: Method = serde_json::from_value(Value::Object(all)).map_err(|error| format!("{name}: {error}"))?;
+        let method: Method = serde_json::from_value(Value::Object(all)).map_err(|error| {
+            let reason = error.to_string().replace("unknown field", "unknown parameter");
+            format!("{name}: {reason}")
+        })?;
         method.check().map_err(|reason| format!("{name}: {reason}"))?;
         Ok(method)
+    }
+
+    /// What a model file asks for.
+    pub fn configured(detector: &ChangeDetector) -> Result<Self, String> {
+        let name = match detector.method {
+            ChangeMethod::Adwin => "adwin",
+            ChangeMethod::PageHinkley => "page_hinkley",
+            ChangeMethod::Ddm => "ddm",
+            ChangeMethod::Eddm => "eddm",
+            ChangeMethod::HddmA => "hddm_a",
+            ChangeMethod::HddmW => "hddm_w",
+            ChangeMethod::Fhddm => "fhddm",
+            ChangeMethod::Kswin => "kswin",
+        };
+        Self::new(name, detector.parameters.clone().into_iter().collect())
     }
 
     pub fn name(&self) -> &'static str {

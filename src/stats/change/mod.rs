@@ -31,6 +31,9 @@ use hddm_w::HddmW;
 use kswin::Kswin;
 use page_hinkley::PageHinkley;
 
+/// Name of the metric that counts the changes of a signal in a window.
+pub const CHANGE_POINTS: &str = "change_points";
+
 /// What a value did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verdict {

@@ -196,7 +196,7 @@ fn a_wrong_method_says_what_would_be_right() {
     for (text, hint) in [
         ("adwn", "there are adwin, page_hinkley"),
         ("adwin(delta=2)", "`delta` is 2, and must be between 0 and 1"),
-        ("adwin(lambda=2)", "unknown field `lambda`, expected one of `delta`"),
+        ("adwin(lambda=2)", "unknown parameter `lambda`, expected one of `delta`"),
         ("adwin(delta)", "write for example `adwin(delta=0.05, clock=1)`"),
         ("adwin(delta=0.1", "write for example"),
         ("adwin(delta=0.1, delta=0.2)", "gives `delta` twice"),
