@@ -204,6 +204,7 @@ fn partial_rows(
                 });
                 Profile::Categorical(profile)
             }
+            Layout::Vector(_) => panic!("no feature of this model is a vector"),
         };
         all.push(PartialRow { feature: name.clone(), state: profile.encode(), ..row.clone() });
     }

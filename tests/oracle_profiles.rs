@@ -221,6 +221,7 @@ impl Column {
         match layout {
             Layout::Numeric(_) => Column::Numbers(column::numbers(array).unwrap()),
             Layout::Categorical(_) => Column::Categories(column::categories(array).unwrap()),
+            Layout::Vector(_) => panic!("no column of the oracle is a vector"),
         }
     }
 
@@ -260,6 +261,7 @@ fn kind_of(feature: &FeatureReference) -> Kind {
     match feature.layout {
         Layout::Numeric(_) => Kind::Numeric,
         Layout::Categorical(_) => Kind::Categorical,
+        Layout::Vector(_) => panic!("no column of the oracle is a vector"),
     }
 }
 

@@ -345,6 +345,7 @@ fn every_way_through_an_aggregate_gives_the_same_profile() {
         let direct = |rows: &[Row]| match layout {
             Layout::Numeric(_) => profile_numbers(&rows.iter().map(|row| row.1).collect::<Vec<_>>(), &layout),
             Layout::Categorical(_) => profile_text(&rows.iter().map(|row| row.2.clone()).collect::<Vec<_>>(), &layout),
+            Layout::Vector(_) => panic!("vectors have a test of their own"),
         };
 
         let mut single = expression.create_accumulator().unwrap();

@@ -129,6 +129,7 @@ fn category_name(category: u32) -> String {
 
 pub fn profile(layout: &Layout, values: &[Value]) -> Profile {
     match layout {
+        Layout::Vector(_) => panic!("no value of these streams is a vector"),
         Layout::Numeric(layout) => {
             let mut profile = NumericProfile::new(layout);
             for value in values {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::diagnostic::Problem;
-use super::model::{Feature, Kind, Model, OnInvalid};
+use super::model::{Feature, JOINT_SIGNAL, JointFeatures, Kind, MOST_DIMENSIONS, Model, OnInvalid};
 use super::nearest::suggest;
 use super::rules::{Receiver, RuleFile, Secret, TextOrSecret, WebhookReceiver};
 use super::service::Service;
@@ -96,7 +96,8 @@ pub fn model(model: &Model) -> Vec<Problem> {
                 problems.push(Problem::error("unknown-segment", pointer, message).help_if(help));
             }
             Some(feature) if feature.kind() != Kind::Categorical => {
-                let message = format!("segment `{segment}` is numeric; segments are values of categorical features");
+                let kind = feature.kind().predicate();
+                let message = format!("segment `{segment}` is {kind}; segments are values of categorical features");
                 problems.push(Problem::error("segment-not-categorical", pointer, message));
             }
             Some(_) if model.segments[..index].contains(segment) => {
@@ -105,6 +106,8 @@ pub fn model(model: &Model) -> Vec<Problem> {
             Some(_) => {}
         }
     }
+    vectors(model, &mut problems);
+    joint(model, &mut problems);
     if model.max_segments == 0 {
         problems.push(Problem::error("out-of-range", "/max_segments", "at least one segment"));
     }
@@ -134,7 +137,7 @@ fn feature(problems: &mut Vec<Problem>, pointer: &str, name: &str, feature: &Fea
     if let Some((min, max)) = feature.range() {
         let pointer = format!("{pointer}/range");
         if feature.kind() != Kind::Numeric {
-            let message = format!("`{name}` is categorical: it has no range");
+            let message = format!("`{name}` is {}: it has no range", feature.kind().predicate());
             problems.push(Problem::error("unsuited-key", pointer, message).key());
         } else if min > max {
             let message = format!("the range of `{name}` is empty: {min} is above {max}");
@@ -145,6 +148,89 @@ fn feature(problems: &mut Vec<Problem>, pointer: &str, name: &str, feature: &Fea
         let message = format!("`{name}` is required, so an invalid value cannot count as a missing one");
         let problem = Problem::error("contradiction", format!("{pointer}/on_invalid"), message);
         problems.push(problem.help("leave out `required` or `on_invalid`"));
+    }
+}
+
+fn vectors(model: &Model, problems: &mut Vec<Problem>) {
+    for (name, feature) in &model.features {
+        let pointer = child("/features", name);
+        let dimension = match feature {
+            Feature::Kind(_) => None,
+            Feature::Full(spec) => spec.dimension,
+        };
+        match (feature.kind(), dimension) {
+            (Kind::Vector, None) => {
+                let message = format!("vector `{name}` has no `dimension`");
+                problems.push(Problem::error("missing-key", pointer, message).help("{type: vector, dimension: 384}"));
+            }
+            (Kind::Vector, Some(dimension)) if !(1..=MOST_DIMENSIONS).contains(&(dimension as usize)) => {
+                let message = format!("a vector has 1 to {MOST_DIMENSIONS} numbers, not {dimension}");
+                problems.push(Problem::error("out-of-range", format!("{pointer}/dimension"), message));
+            }
+            (Kind::Numeric | Kind::Categorical, Some(_)) => {
+                let message = format!("`{name}` is {}: only a vector has a dimension", feature.kind().predicate());
+                let problem = Problem::error("no-vector", format!("{pointer}/dimension"), message);
+                problems.push(problem.key().help("write `type: vector`, or take `dimension` out"));
+            }
+            _ => {}
+        }
+    }
+    for (key, column) in [("prediction", &model.prediction), ("score", &model.score)] {
+        if column.as_ref().is_some_and(|column| column.kind == Kind::Vector) {
+            let message = format!("`{key}` cannot be a vector");
+            problems.push(
+                Problem::error("no-vector", format!("/{key}/type"), message).help("list the vector under `features:`"),
+            );
+        }
+    }
+}
+
+fn joint(model: &Model, problems: &mut Vec<Problem>) {
+    let Some(joint) = &model.joint else { return };
+    if model.features.contains_key(JOINT_SIGNAL) {
+        let message = format!("a feature is named `{JOINT_SIGNAL}`, as the joint signal is");
+        problems.push(
+            Problem::error("duplicate", child("/features", JOINT_SIGNAL), message)
+                .key()
+                .help("name the feature otherwise and give its `path`"),
+        );
+    }
+    let pointer = "/joint/features";
+    let members = match &joint.features {
+        JointFeatures::Word(word) if word == "all" => {
+            model.features.values().filter(|feature| feature.kind() == Kind::Numeric).count()
+        }
+        JointFeatures::Word(word) => {
+            let message = format!("`{word}` is neither `all` nor a list of features");
+            problems.push(Problem::error("bad-joint", pointer, message).help("write `all`, or `[amount, age]`"));
+            return;
+        }
+        JointFeatures::Names(names) => {
+            for (index, name) in names.iter().enumerate() {
+                let place = format!("{pointer}/{index}");
+                match model.features.get(name) {
+                    None => {
+                        let help = suggest(name, model.features.keys().map(String::as_str));
+                        let message = format!("`{name}` is not a feature of this model");
+                        problems.push(Problem::error("unknown-feature", place, message).help_if(help));
+                    }
+                    Some(feature) if feature.kind() != Kind::Numeric => {
+                        let message =
+                            format!("`{name}` is {}; a joint signal has numeric features", feature.kind().predicate());
+                        problems.push(Problem::error("bad-joint", place, message));
+                    }
+                    Some(_) if names[..index].contains(name) => {
+                        problems.push(Problem::error("duplicate", place, format!("`{name}` stands here twice")));
+                    }
+                    Some(_) => {}
+                }
+            }
+            names.len()
+        }
+    };
+    if !(2..=MOST_DIMENSIONS).contains(&members) {
+        let message = format!("a joint signal has 2 to {MOST_DIMENSIONS} numeric features, not {members}");
+        problems.push(Problem::error("bad-joint", pointer, message));
     }
 }
 

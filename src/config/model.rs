@@ -30,6 +30,9 @@ pub struct Model {
     /// The model's score or probability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Column>,
+    /// Numeric features watched together, as one signal named `joint`: sees correlations, which no feature shows alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joint: Option<Joint>,
     /// Categorical features whose values split every statistic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<String>,
@@ -143,9 +146,22 @@ pub enum TimestampUnit {
 pub enum Kind {
     Numeric,
     Categorical,
+    /// An array of `dimension` numbers, such as an embedding. Features only.
+    Vector,
 }
 
-/// `numeric`, `categorical`, or the long form with a path and whether a value is required.
+impl Kind {
+    /// What a feature of this kind is, in sentences.
+    pub fn predicate(self) -> &'static str {
+        match self {
+            Kind::Numeric => "numeric",
+            Kind::Categorical => "categorical",
+            Kind::Vector => "a vector",
+        }
+    }
+}
+
+/// `numeric`, `categorical`, or the long form with a path, a vector's dimension and whether a value is required.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Feature {
@@ -158,6 +174,9 @@ pub enum Feature {
 pub struct FeatureSpec {
     #[serde(rename = "type")]
     pub kind: Kind,
+    /// Numbers in a vector; only for `type: vector`, which needs it. At most 2048.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimension: Option<u32>,
     /// Dotted path in the event, where it is not at `fields.features`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -202,9 +221,32 @@ impl Feature {
         }
     }
 
+    /// Numbers in a vector; 0 where it is none, or where the file does not say.
+    pub fn dimension(&self) -> usize {
+        match self {
+            Feature::Full(FeatureSpec { kind: Kind::Vector, dimension: Some(dimension), .. }) => *dimension as usize,
+            _ => 0,
+        }
+    }
+
     pub fn required(&self) -> bool {
         matches!(self, Feature::Full(FeatureSpec { required: true, .. }))
     }
+}
+
+/// Which features stand in the joint signal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Joint {
+    /// `all` numeric features, or a list of names, at least two. An event that lacks one of them is counted apart.
+    pub features: JointFeatures,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum JointFeatures {
+    Word(String),
+    Names(Vec<String>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -305,8 +347,12 @@ impl Default for Windowing {
 pub const PREDICTION_SIGNAL: &str = "prediction.value";
 /// Name of the column and signal that holds the model's score.
 pub const SCORE_SIGNAL: &str = "prediction.score";
+/// Most numbers in a vector, and features in a joint signal.
+pub const MOST_DIMENSIONS: usize = 2_048;
+/// Name of the signal that holds numeric features together.
+pub const JOINT_SIGNAL: &str = "joint";
 
-/// Anything of an event that has a distribution: a feature, the prediction, the score.
+/// Anything of an event that has a distribution: a feature, the prediction, the score, features together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signal {
     pub name: String,
@@ -318,10 +364,14 @@ pub struct Signal {
     pub keeps_invalid: bool,
     /// Least and greatest value that the model file gives.
     pub range: Option<(f64, f64)>,
+    /// Numbers in a vector, otherwise 0.
+    pub dimension: usize,
+    /// The signals that this one is put together from; empty: it stands in the event itself.
+    pub members: Vec<String>,
 }
 
 impl Model {
-    /// Every watched signal, features first by name, then `prediction.value` and `prediction.score`. The order
+    /// Every signal that stands in an event, features first by name, then `prediction.value` and `prediction.score`. The order
     /// is the order of columns in decoded batches.
     pub fn signals(&self) -> Vec<Signal> {
         let prefix = self.fields.features.trim_end_matches('*');
@@ -339,6 +389,8 @@ impl Model {
                 keeps_invalid: !feature.required()
                     && feature.on_invalid().unwrap_or(self.on_invalid) == OnInvalid::Missing,
                 range: feature.range(),
+                dimension: feature.dimension(),
+                members: Vec::new(),
             })
             .collect();
         for (name, column) in [(PREDICTION_SIGNAL, &self.prediction), (SCORE_SIGNAL, &self.score)] {
@@ -350,8 +402,33 @@ impl Model {
                     required: false,
                     keeps_invalid: self.on_invalid == OnInvalid::Missing,
                     range: None,
+                    dimension: 0,
+                    members: Vec::new(),
                 });
             }
+        }
+        signals
+    }
+
+    /// Every watched signal: those that stand in an event, and the joint one.
+    pub fn watched_signals(&self) -> Vec<Signal> {
+        let mut signals = self.signals();
+        if let Some(joint) = &self.joint {
+            let numeric = self.features.iter().filter(|(_, feature)| feature.kind() == Kind::Numeric);
+            let members: Vec<String> = match &joint.features {
+                JointFeatures::Word(_) => numeric.map(|(name, _)| name.clone()).collect(),
+                JointFeatures::Names(names) => names.clone(),
+            };
+            signals.push(Signal {
+                name: JOINT_SIGNAL.to_string(),
+                kind: Kind::Vector,
+                path: String::new(),
+                required: false,
+                keeps_invalid: false,
+                range: None,
+                dimension: members.len(),
+                members,
+            });
         }
         signals
     }

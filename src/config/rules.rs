@@ -43,7 +43,7 @@ pub struct Rule {
     /// Which features; default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<FeatureSelector>,
-    /// One signal instead of features: `prediction.score`, `prediction.value`.
+    /// One signal instead of features: `prediction.score`, `prediction.value`, `joint`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
     /// Evaluate each value of these segment columns apart, beside the whole.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use datafusion::arrow::array::{
+    ArrayRef, FixedSizeListArray, Float32Array, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
@@ -24,7 +26,8 @@ pub const UNVERSIONED: &str = "unversioned";
 const FULL_BYTES: usize = 1 << 30;
 
 /// Columns of a model's batches: `event_time` (milliseconds, UTC), `version`, `prediction_id`, then
-/// `Model::signals` in order; numeric ones Float64, categorical ones Utf8, null where the value is missing.
+/// `Model::signals` in order; numeric ones Float64, categorical ones Utf8, vectors fixed-size lists of Float32, null
+/// where the value is missing.
 pub fn schema(model: &Model) -> SchemaRef {
     let mut fields = vec![
         Field::new(EVENT_TIME, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
@@ -35,10 +38,15 @@ pub fn schema(model: &Model) -> SchemaRef {
         let data_type = match signal.kind {
             Kind::Numeric => DataType::Float64,
             Kind::Categorical => DataType::Utf8,
+            Kind::Vector => DataType::FixedSizeList(vector_item(), signal.dimension as i32),
         };
         Field::new(signal.name, data_type, true)
     }));
     Arc::new(Schema::new(fields))
+}
+
+fn vector_item() -> Arc<Field> {
+    Arc::new(Field::new_list_field(DataType::Float32, false))
 }
 
 /// What a slab brought of one source partition, for one model.
@@ -112,11 +120,20 @@ pub(super) struct Columns {
 enum SignalColumn {
     Numeric(Numbers),
     Categorical(Texts),
+    Vector(Vectors),
 }
 
 #[derive(Debug, Default)]
 struct Numbers {
     values: Vec<f64>,
+    valid: Bits,
+}
+
+#[derive(Debug)]
+struct Vectors {
+    dimension: usize,
+    /// Of all committed rows, zeros where there is no vector, and of the open row where it has one.
+    values: Vec<f32>,
     valid: Bits,
 }
 
@@ -170,11 +187,25 @@ impl Texts {
     }
 }
 
+impl Vectors {
+    fn new(dimension: usize) -> Self {
+        Self { dimension, values: Vec::new(), valid: Bits::default() }
+    }
+
+    fn take(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let values = Float32Array::new(ScalarBuffer::from(std::mem::take(&mut self.values)), None);
+        let nulls = self.valid.take(rows);
+        let array = FixedSizeListArray::try_new(vector_item(), self.dimension as i32, Arc::new(values), nulls)?;
+        Ok(Arc::new(array))
+    }
+}
+
 impl Columns {
     pub fn new(model_index: usize, model: &Model) -> Self {
         let signals = model.signals().into_iter().map(|signal| match signal.kind {
             Kind::Numeric => SignalColumn::Numeric(Numbers::default()),
             Kind::Categorical => SignalColumn::Categorical(Texts::default()),
+            Kind::Vector => SignalColumn::Vector(Vectors::new(signal.dimension)),
         });
         Self {
             model_index,
@@ -216,6 +247,7 @@ impl Columns {
                     numbers.valid.bytes.resize(bit_bytes, 0);
                 }
                 SignalColumn::Categorical(texts) => texts.valid.bytes.resize(bit_bytes, 0),
+                SignalColumn::Vector(vectors) => vectors.valid.bytes.resize(bit_bytes, 0),
             }
         }
     }
@@ -272,11 +304,28 @@ impl Columns {
         (self.flaws.split_off(first_flaw), self.unlisted.split_off(first_key).into_iter().map(|(_, key)| key).collect())
     }
 
+    /// Numbers that a vector of `signal` has; 0 where it is no vector.
+    pub fn dimension(&self, signal: usize) -> usize {
+        match &self.signals[signal] {
+            SignalColumn::Vector(vectors) => vectors.dimension,
+            SignalColumn::Numeric(_) | SignalColumn::Categorical(_) => 0,
+        }
+    }
+
+    /// `signal` must be a vector, `values` as many as its dimension; at most once a row.
+    pub fn set_vector(&mut self, signal: usize, values: &[f32]) {
+        if let SignalColumn::Vector(vectors) = &mut self.signals[signal] {
+            vectors.values.extend_from_slice(values);
+            vectors.valid.set(self.rows);
+        }
+    }
+
     /// Whether the open row has a value.
     pub fn is_set(&self, signal: usize) -> bool {
         match &self.signals[signal] {
             SignalColumn::Numeric(numbers) => numbers.valid.get(self.rows),
             SignalColumn::Categorical(texts) => texts.valid.get(self.rows),
+            SignalColumn::Vector(vectors) => vectors.valid.get(self.rows),
         }
     }
 
@@ -290,6 +339,11 @@ impl Columns {
             self.text_bytes = self.text_bytes.max(texts.bytes.len());
             // `is_full` and the limit on events keep this far below 2^31.
             texts.ends.push(texts.bytes.len() as i32);
+        }
+        for column in &mut self.signals {
+            if let SignalColumn::Vector(vectors) = column {
+                vectors.values.resize((self.rows + 1) * vectors.dimension, 0.0);
+            }
         }
         self.event_times_ms.push(event_time_ms);
         self.record_indices.push(record_index);
@@ -327,9 +381,16 @@ impl Columns {
             texts.valid.clear(row);
         }
         for column in &mut self.signals {
-            if let SignalColumn::Numeric(numbers) = column {
-                numbers.values[row] = 0.0;
-                numbers.valid.clear(row);
+            match column {
+                SignalColumn::Numeric(numbers) => {
+                    numbers.values[row] = 0.0;
+                    numbers.valid.clear(row);
+                }
+                SignalColumn::Vector(vectors) => {
+                    vectors.values.truncate(row * vectors.dimension);
+                    vectors.valid.clear(row);
+                }
+                SignalColumn::Categorical(_) => {}
             }
         }
     }
@@ -341,7 +402,7 @@ impl Columns {
     ) -> impl Iterator<Item = &'a mut Texts> {
         let categorical = signals.iter_mut().filter_map(|column| match column {
             SignalColumn::Categorical(texts) => Some(texts),
-            SignalColumn::Numeric(_) => None,
+            SignalColumn::Numeric(_) | SignalColumn::Vector(_) => None,
         });
         [version, prediction_id].into_iter().chain(categorical)
     }
@@ -371,6 +432,7 @@ impl Columns {
                     Arc::new(Float64Array::try_new(values, numbers.valid.take(rows))?)
                 }
                 SignalColumn::Categorical(texts) => texts.take(rows)?,
+                SignalColumn::Vector(vectors) => vectors.take(rows)?,
             });
         }
         Ok(Some(DecodedBatch {

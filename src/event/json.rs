@@ -181,6 +181,28 @@ impl<'a> Reader<'a> {
         Ok(more)
     }
 
+    /// Consumes `[`; whether an element follows (`]` is consumed otherwise).
+    pub fn open_array(&mut self) -> Result<bool, SyntaxError> {
+        self.take(b'[', "`[`")?;
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// After an element: whether another one follows (else `]` is consumed).
+    #[inline]
+    pub fn next_element(&mut self) -> Result<bool, SyntaxError> {
+        let more = match self.peek() {
+            Some(b',') => true,
+            Some(b']') => false,
+            _ => return self.error("`,` or `]`"),
+        };
+        self.at += 1;
+        Ok(more)
+    }
+
     /// Consumes a key if it is written exactly so (`quoted` has its quotes, so a match is a whole string) and its colon.
     #[inline]
     pub fn take_key(&mut self, quoted: &[u8]) -> Result<bool, SyntaxError> {

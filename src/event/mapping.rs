@@ -30,6 +30,7 @@ pub(super) enum Target {
     ModelName,
     Number(usize),
     Category(usize),
+    Vector(usize),
 }
 
 /// One key of the tree. A node has targets or children, never both.
@@ -63,6 +64,8 @@ pub(super) struct Mapping {
     pub required: Vec<(usize, NodeId)>,
     /// Path of the model's name, where the topic carries several.
     pub model_name: Option<Vec<String>>,
+    /// Room for the vector at hand.
+    pub vector: Vec<f32>,
 }
 
 impl Mapping {
@@ -79,6 +82,7 @@ impl Mapping {
             keeps_invalid: vec![],
             required: vec![],
             model_name: None,
+            vector: vec![],
         };
         mapping.event_time = mapping.add(&fields.timestamp, Target::EventTime)?;
         for (path, target) in [
@@ -103,6 +107,7 @@ impl Mapping {
             let target = match signal.kind {
                 Kind::Numeric => Target::Number(index),
                 Kind::Categorical => Target::Category(index),
+                Kind::Vector => Target::Vector(index),
             };
             let node = mapping.add(&signal.path, target)?;
             mapping.signals.push(node);
@@ -119,6 +124,12 @@ impl Mapping {
         mapping.nodes[features as usize].unlisted = model.unknown_features();
         if let Some(node) = mapping.nodes.iter().find(|node| !node.targets.is_empty() && !node.children.is_empty()) {
             return Err(format!("`{}` is mapped both as a value and as an object with fields", node.path));
+        }
+        let shared = |node: &&Node| {
+            node.targets.len() > 1 && node.targets.iter().any(|target| matches!(target, Target::Vector(_)))
+        };
+        if let Some(node) = mapping.nodes.iter().find(shared) {
+            return Err(format!("`{}` is mapped both as a vector and as something else", node.path));
         }
         Ok(mapping)
     }

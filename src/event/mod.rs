@@ -15,6 +15,8 @@
 //! | a feature marked `required`, or the event time, absent or null | `missing_field` |
 //! | a number for a numeric feature | the nearest f64, ties to even, also beyond 2^53; `1e999` is `non_finite` |
 //! | text, boolean, object or array for a numeric feature | `wrong_type`; the texts NaN, Inf, Infinity (any case, signed) `non_finite` |
+//! | an array of `dimension` numbers for a vector | each to the nearest f64, then to the nearest f32 |
+//! | an array of another length, or with anything but numbers; any other value for a vector | `wrong_type`; a number beyond f32, the texts NaN, Inf, Infinity among them `non_finite` |
 //! | text for a categorical feature, version, prediction id | as it is; the empty text is a category |
 //! | boolean for these | `True`, `False` (pandas' names) |
 //! | number for these | integers digit by digit, others as Python's `str`: `1.0`, `1e-05`; `1e999` is `non_finite` |

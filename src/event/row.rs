@@ -169,6 +169,11 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
             }
             return Ok(());
         }
+        if let [Target::Vector(signal)] = node.targets[..]
+            && self.reader.peek() == Some(b'[')
+        {
+            return self.vector(id, signal, depth);
+        }
         let inner = node.targets.is_empty();
         let value = match self.reader.value() {
             Ok(value) => value,
@@ -192,6 +197,78 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
         }
     }
 
+    /// Reads an array of as many numbers as the vector has. The first flaw counts, and makes the whole vector invalid;
+    /// the array is read to its end.
+    fn vector(&mut self, id: NodeId, signal: usize, depth: usize) -> Result<(), Fault> {
+        let dimension = self.columns.dimension(signal);
+        let mut values = std::mem::take(&mut self.mapping.vector);
+        values.clear();
+        let mut length = 0;
+        let mut invalid: Option<InvalidEntry> = None;
+        let mut more = self.reader.open_array().map_err(|error| self.fault_at(id, error))?;
+        while more {
+            match self.entry(id, depth + 1)? {
+                // Beyond the dimension numbers are counted only.
+                Ok(value) if length < dimension => values.push(value),
+                Ok(_) => {}
+                Err(entry) => {
+                    invalid.get_or_insert(InvalidEntry { found: format!("[{length}]`: {}", entry.found), ..entry });
+                }
+            }
+            length += 1;
+            more = self.reader.next_element().map_err(|error| self.fault_at(id, error))?;
+        }
+        if length != dimension {
+            let found = format!("`: expected {dimension} numbers, found {length}");
+            invalid.get_or_insert(InvalidEntry { reason: Reason::WrongType, flaw: Flaw::TypeMismatch, found });
+        }
+        match invalid {
+            None => self.columns.set_vector(signal, &values),
+            Some(entry) if self.keep_invalid(signal, entry.flaw) => {}
+            Some(entry) => {
+                let detail = format!("`{}{}", self.path(id), entry.found);
+                self.note(entry.reason, detail);
+            }
+        }
+        self.mapping.vector = values;
+        Ok(())
+    }
+
+    /// One entry of a vector; the inner error leaves the document readable.
+    fn entry(&mut self, id: NodeId, depth: usize) -> Result<Result<f32, InvalidEntry>, Fault> {
+        let value = match self.reader.value() {
+            Ok(value) => value,
+            Err(error) if error.kind == SyntaxKind::NonFinite => {
+                let flaw = if self.reader.take_bare_word(error) { Flaw::NotANumber } else { Flaw::Infinite };
+                let found = document_fault(error).detail;
+                return Ok(Err(InvalidEntry { reason: Reason::NonFinite, flaw, found }));
+            }
+            Err(error) => return Err(self.fault_at(id, error)),
+        };
+        let entry = match value {
+            Value::Number(number) => {
+                match number.to_f64().map(|value| value as f32).filter(|value| value.is_finite()) {
+                    Some(value) => Ok(value),
+                    None => Err(InvalidEntry {
+                        reason: Reason::NonFinite,
+                        flaw: Flaw::Infinite,
+                        found: format!("{} is beyond the largest single-precision number", excerpt(number.text)),
+                    }),
+                }
+            }
+            other => {
+                let word = if let Value::Text(raw) = other { non_finite_word(raw.raw) } else { None };
+                let reason = if word.is_some() { Reason::NonFinite } else { Reason::WrongType };
+                let found = format!("expected a number, found {}", describe(other));
+                Err(InvalidEntry { reason, flaw: word.unwrap_or(Flaw::TypeMismatch), found })
+            }
+        };
+        if matches!(value, Value::Object | Value::Array) {
+            self.reader.skip(depth).map_err(|error| self.fault_at(id, error))?;
+        }
+        Ok(entry)
+    }
+
     #[inline]
     fn set(&mut self, id: NodeId, target: Target, value: Value<'a>) {
         match (target, value) {
@@ -199,12 +276,13 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
                 Some(value) => self.columns.set_number(signal, value),
                 None => self.too_large(id, signal, number.text),
             },
-            (Target::Number(signal) | Target::Category(signal), Value::Null) => {
+            (Target::Number(signal) | Target::Category(signal) | Target::Vector(signal), Value::Null) => {
                 self.columns.note_flaw(signal, Flaw::Null);
             }
             (Target::ModelName, _) | (_, Value::Null) => {}
             (Target::Number(signal), Value::Text(raw)) => self.text_for_number(id, signal, raw),
             (Target::Number(signal), other) => self.mismatch(id, signal, "a number", other),
+            (Target::Vector(signal), other) => self.mismatch(id, signal, "an array of numbers", other),
             (Target::EventTime, Value::Text(raw)) => self.set_event_time(id, raw.raw, true),
             (Target::EventTime, Value::Number(number)) => self.set_event_time(id, number.text, false),
             (Target::EventTime, other) => self.wrong_type(id, "a time", other),
@@ -332,12 +410,19 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
     }
 }
 
+/// Why a vector is none.
+struct InvalidEntry {
+    reason: Reason,
+    flaw: Flaw,
+    found: String,
+}
+
 fn set_text(columns: &mut Columns, target: Target, text: &str) {
     match target {
         Target::Version => columns.set_version(text),
         Target::PredictionId => columns.set_prediction_id(text),
         Target::Category(signal) => columns.set_category(signal, text),
-        Target::EventTime | Target::ModelName | Target::Number(_) => {}
+        Target::EventTime | Target::ModelName | Target::Number(_) | Target::Vector(_) => {}
     }
 }
 

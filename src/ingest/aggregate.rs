@@ -19,7 +19,8 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
-use crate::config::model::{Model, Signal};
+use crate::config::model::{Kind, Model, Signal};
+use crate::event::{EVENT_TIME, PREDICTION_ID};
 use crate::reference::Reference;
 use crate::reference::segments::{MISSING_SEGMENT, OTHER_SEGMENT};
 use crate::stats::aggregate::profile_function;
@@ -86,13 +87,13 @@ impl ModelPlan {
         }
         keys.push((column(PANE_COLUMN)?, PANE_COLUMN.to_string()));
 
-        let aggregate = |udaf, argument, alias: &str| -> Result<Arc<AggregateFunctionExpr>, AggregateError> {
-            let builder = AggregateExprBuilder::new(udaf, vec![argument]).schema(input_schema.clone()).alias(alias);
+        let aggregate = |udaf, arguments, alias: &str| -> Result<Arc<AggregateFunctionExpr>, AggregateError> {
+            let builder = AggregateExprBuilder::new(udaf, arguments).schema(input_schema.clone()).alias(alias);
             Ok(Arc::new(builder.build()?))
         };
-        let mut aggregates = vec![aggregate(count_udaf(), column(PANE_COLUMN)?, "rows")?];
+        let mut aggregates = vec![aggregate(count_udaf(), vec![column(PANE_COLUMN)?], "rows")?];
         let mut features = Vec::new();
-        for signal in model.signals() {
+        for signal in model.watched_signals() {
             let feature = reference.features.get(&signal.name).ok_or_else(|| {
                 failed(format!(
                     "reference `{}` ({}) has no feature `{}`; build it again: driftline reference build",
@@ -100,8 +101,18 @@ impl ModelPlan {
                 ))
             })?;
             check_range(&signal, feature, &reference).map_err(&failed)?;
+            check_vector(&signal, feature, &reference).map_err(&failed)?;
             let alias = format!("profile {}", signal.name);
-            aggregates.push(aggregate(profile_function(&feature.layout), column(&signal.name)?, &alias)?);
+            let mut names: Vec<&str> = match signal.members.as_slice() {
+                [] => vec![&signal.name],
+                members => members.iter().map(String::as_str).collect(),
+            };
+            if signal.kind == Kind::Vector {
+                // Who the event is decides who is sampled.
+                names.extend([EVENT_TIME, PREDICTION_ID]);
+            }
+            let arguments = names.into_iter().map(column).collect::<Result<Vec<_>, _>>()?;
+            aggregates.push(aggregate(profile_function(&feature.layout), arguments, &alias)?);
             features.push(signal.name);
         }
         let segments = model.segments.iter().map(|name| segment_column(name, &reference)).collect();
@@ -266,6 +277,30 @@ fn check_range(signal: &Signal, feature: &FeatureReference, reference: &Referenc
         reference.name,
         reference.id,
         words(built_with)
+    ))
+}
+
+/// A vector of another dimension, or a joint signal of other features, is another signal.
+fn check_vector(signal: &Signal, feature: &FeatureReference, reference: &Reference) -> Result<(), String> {
+    let of_reference = match &feature.layout {
+        Layout::Vector(layout) => (layout.dimension(), layout.parts().names.as_slice()),
+        Layout::Numeric(_) | Layout::Categorical(_) => (0, Default::default()),
+    };
+    if of_reference == (signal.dimension, signal.members.as_slice()) {
+        return Ok(());
+    }
+    let words = |(dimension, members): (usize, &[String])| match (dimension, members) {
+        (0, _) => "no vector".to_string(),
+        (_, []) => format!("a vector of {dimension}"),
+        (_, members) => format!("put together from {}", members.join(", ")),
+    };
+    Err(format!(
+        "`{}` is {} in the model file, but {} in reference `{}` ({}); build it again: driftline reference build",
+        signal.name,
+        words((signal.dimension, &signal.members)),
+        words(of_reference),
+        reference.name,
+        reference.id
     ))
 }
 

@@ -7,6 +7,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use super::calibrate;
 use super::column::{self, ColumnProblem};
 use super::segments;
+use super::vectors::VectorRows;
 use super::{FeatureReference, Reference, Source};
 use crate::config::model::{Kind, Model, Signal};
 
@@ -33,6 +34,9 @@ pub enum ReferenceError {
     MissingTimestamp { column: String, available: Vec<String> },
     #[error("the `timestamp` of the reference: {reason}")]
     Timestamp { reason: String },
+    /// `row` counts from 1, over all batches.
+    #[error("column `{column}` for `{signal}` holds {found} numbers in row {row}, wanted {wanted}")]
+    VectorLength { signal: String, column: String, row: u64, found: usize, wanted: usize },
     #[error("`columns` names `{signal}`, which is no feature of model `{model}`")]
     UnknownSignal { signal: String, model: String },
 }
@@ -58,11 +62,12 @@ impl Reference {
             return Err(ReferenceError::UnknownSignal { signal: unknown.clone(), model: model.model.clone() });
         }
         let mut features = BTreeMap::new();
-        for signal in &signals {
-            let column = column_of(signal, columns, batches)?;
+        for signal in &model.watched_signals() {
+            let column = || column_of(signal, columns, batches);
             let feature = match signal.kind {
-                Kind::Numeric => numeric_feature(signal, &column, batches)?,
-                Kind::Categorical => categorical_feature(signal, &column, batches)?,
+                Kind::Numeric => numeric_feature(signal, &column()?, batches)?,
+                Kind::Categorical => categorical_feature(signal, &column()?, batches)?,
+                Kind::Vector => VectorRows::read(model, signal, columns, batches)?.feature(signal),
             };
             features.insert(signal.name.clone(), feature);
         }
@@ -169,6 +174,10 @@ pub(super) fn read_column<T>(
                 ColumnProblem::Type { found, wanted } => ReferenceError::ColumnType { signal, column, found, wanted },
                 ColumnProblem::Infinite { row } => {
                     ReferenceError::Infinite { signal, column, row: (before + row) as u64 + 1 }
+                }
+                ColumnProblem::Length { row, found, wanted } => {
+                    let row = (before + row) as u64 + 1;
+                    ReferenceError::VectorLength { signal, column, row, found, wanted }
                 }
             }
         })?);

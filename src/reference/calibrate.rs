@@ -13,7 +13,7 @@ use super::build::{column_of, last_segment, read_column};
 use super::column;
 use super::table::append_times;
 use super::{FeatureReference, ReferenceError};
-use crate::config::model::{Model, Signal};
+use crate::config::model::{Kind, Model, Signal};
 use crate::event::EVENT_TIME;
 use crate::stats::calibration::{self, Cut, Scoring, WindowSums};
 use crate::stats::layout::Layout;
@@ -41,6 +41,9 @@ pub(super) fn calibrate(
         cuts.iter().map(|(cut, _)| (*cut, BTreeMap::new())).collect();
     for signal in model.signals() {
         let Some(feature) = features.get(&signal.name) else { continue };
+        if signal.kind == Kind::Vector {
+            continue;
+        }
         let scoring = Scoring::of(feature);
         let places = places(&signal, feature, &column_of(&signal, columns, batches)?, batches)?;
         for ((_, window_of), (_, sums)) in cuts.iter().zip(&mut studied) {
@@ -82,6 +85,7 @@ fn places(
             };
             Ok(values.iter().map(place).collect())
         }
+        Layout::Vector(_) => Ok(Vec::new()),
     }
 }
 

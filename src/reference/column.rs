@@ -1,4 +1,4 @@
-//! Columns of reference data as numbers and categories.
+//! Columns of reference data as numbers, categories and vectors.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
@@ -11,6 +11,8 @@ pub enum ColumnProblem {
     Type { found: String, wanted: &'static str },
     /// An infinite value; row of this array, from 0.
     Infinite { row: usize },
+    /// A list of another length than the vector has; row of this array, from 0.
+    Length { row: usize, found: usize, wanted: usize },
 }
 
 /// Any numeric type as doubles; null and NaN are `None`.
@@ -56,6 +58,37 @@ pub fn categories(array: &ArrayRef) -> Result<Vec<Option<String>>, ColumnProblem
         }
         _ => Err(wrong_type()),
     }
+}
+
+/// Lists of `dimension` numbers of any type as doubles; a missing list is `None`, a missing or NaN entry NaN.
+pub fn vectors(array: &ArrayRef, dimension: usize) -> Result<Vec<Option<Vec<f64>>>, ColumnProblem> {
+    let wrong_type = || ColumnProblem::Type {
+        found: array.data_type().to_string(),
+        wanted: "lists of numbers (Parquet lists, JSONL arrays; CSV has none)",
+    };
+    let lists: Vec<Option<ArrayRef>> = match array.data_type() {
+        DataType::Null => return Ok(vec![None; array.len()]),
+        DataType::List(_) => array.as_list::<i32>().iter().collect(),
+        DataType::LargeList(_) => array.as_list::<i64>().iter().collect(),
+        DataType::FixedSizeList(_, _) => array.as_fixed_size_list().iter().collect(),
+        _ => return Err(wrong_type()),
+    };
+    let mut vectors = Vec::with_capacity(lists.len());
+    for (row, list) in lists.into_iter().enumerate() {
+        let Some(list) = list else {
+            vectors.push(None);
+            continue;
+        };
+        let entries = numbers(&list).map_err(|problem| match problem {
+            ColumnProblem::Infinite { .. } => ColumnProblem::Infinite { row },
+            _ => wrong_type(),
+        })?;
+        if entries.len() != dimension {
+            return Err(ColumnProblem::Length { row, found: entries.len(), wanted: dimension });
+        }
+        vectors.push(Some(entries.into_iter().map(|entry| entry.unwrap_or(f64::NAN)).collect()));
+    }
+    Ok(vectors)
 }
 
 /// Dictionaries unpacked.

@@ -1,8 +1,8 @@
 //! References: what a model's features looked like when all was well.
 //!
 //! `build` turns rows into a [`Reference`], `calibrate` learns from its own windows how far windows differ, `column`
-//! says how a column of a file is read as numbers or categories, `store` keeps references as files, addressed by
-//! their content, `promotions` knows which one is in force and which were, `diff` compares two of them, `weakness`
+//! says how a column of a file is read as numbers or categories, `vectors` reads vector and joint signals, `store`
+//! keeps references as files, addressed by their content (`stored_vector`: their vector layouts), `promotions` knows which one is in force and which were, `diff` compares two of them, `weakness`
 //! says which are too small, `moving` what references that follow the stream are the union of. `table` reads the
 //! files that references and reports are made from, `stream` a stretch of the model's topics; to add another source,
 //! hand its rows to `Reference::build` as Arrow batches. To add a file format: one file in `table/` with a function
@@ -20,8 +20,10 @@ pub mod moving;
 pub mod promotions;
 pub mod segments;
 pub mod store;
+mod stored_vector;
 pub mod stream;
 pub mod table;
+mod vectors;
 pub mod weakness;
 
 pub use crate::stats::profile::FeatureReference;

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::array::RecordBatch;
 
-use crate::config::model::{Kind, Model};
+use crate::config::model::{Kind, Model, Signal};
 use crate::stats::layout::Layout;
 use crate::stats::profile::{FeatureReference, Profile};
 
 use super::build::{ReferenceError, column_of, read_column};
 use super::column;
+use super::vectors::VectorRows;
 
 /// Segment value of rows without one.
 pub const MISSING_SEGMENT: &str = "(missing)";
@@ -40,7 +41,7 @@ pub(super) fn build(
     columns: &BTreeMap<String, String>,
     batches: &[RecordBatch],
 ) -> Result<SegmentReferences, ReferenceError> {
-    let signals = model.signals();
+    let (signals, watched) = (model.signals(), model.watched_signals());
     let mut segments = SegmentReferences::new();
     for segment in signals.iter().filter(|signal| model.segments.contains(&signal.name)) {
         let Some(feature) = features.get(&segment.name) else { continue };
@@ -55,11 +56,12 @@ pub(super) fn build(
         for key in kept.iter().map(|value| (segment.name.clone(), value.clone())).chain(keys.iter().cloned()) {
             segments.entry(key).or_insert_with(|| empty(features, &segment.name));
         }
-        for signal in signals.iter().filter(|signal| signal.name != segment.name) {
-            let column = column_of(signal, columns, batches)?;
+        for signal in watched.iter().filter(|signal| signal.name != segment.name) {
+            let column = || column_of(signal, columns, batches);
             match signal.kind {
+                Kind::Vector => count_vectors(&mut segments, &keys, model, signal, columns, batches)?,
                 Kind::Numeric => {
-                    let values = read_column(signal, &column, batches, column::numbers)?;
+                    let values = read_column(signal, &column()?, batches, column::numbers)?;
                     for (key, value) in keys.iter().zip(values) {
                         count(&mut segments, key, &signal.name, |profile, layout| match (profile, layout, value) {
                             (Profile::Numeric(profile), Layout::Numeric(layout), Some(value)) => {
@@ -71,7 +73,7 @@ pub(super) fn build(
                     }
                 }
                 Kind::Categorical => {
-                    let values = read_column(signal, &column, batches, column::categories)?;
+                    let values = read_column(signal, &column()?, batches, column::categories)?;
                     for (key, value) in keys.iter().zip(&values) {
                         count(&mut segments, key, &signal.name, |profile, layout| match (profile, layout, value) {
                             (Profile::Categorical(profile), Layout::Categorical(layout), Some(value)) => {
@@ -86,6 +88,29 @@ pub(super) fn build(
         }
     }
     Ok(segments)
+}
+
+fn count_vectors(
+    segments: &mut SegmentReferences,
+    keys: &[SegmentKey],
+    model: &Model,
+    signal: &Signal,
+    columns: &BTreeMap<String, String>,
+    batches: &[RecordBatch],
+) -> Result<(), ReferenceError> {
+    let rows = VectorRows::read(model, signal, columns, batches)?;
+    // Every segment counts into the layout of the whole.
+    let layouts = segments.values().filter_map(|features| features.get(&signal.name));
+    let layout = layouts.map(|feature| feature.layout.clone()).next();
+    let Some(Layout::Vector(layout)) = layout else { return Ok(()) };
+    rows.count(&layout, |row, add| {
+        count(segments, &keys[row], &signal.name, |profile, _| {
+            if let Profile::Vector(profile) = profile {
+                add(profile);
+            }
+        });
+    });
+    Ok(())
 }
 
 fn empty(features: &BTreeMap<String, FeatureReference>, segment: &str) -> BTreeMap<String, FeatureReference> {

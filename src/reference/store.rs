@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::promotions::Promotions;
 use super::segments::{SegmentKey, SegmentReferences};
+use super::stored_vector::StoredVector;
 use super::{FeatureReference, Reference, Source};
 use crate::stats::calibration::Calibration;
 use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout, ValueRange};
@@ -141,6 +142,7 @@ enum StoredLayout {
         truncated: bool,
         categories: Vec<String>,
     },
+    Vector(StoredVector),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -170,6 +172,7 @@ impl From<&FeatureReference> for StoredFeature {
             Layout::Categorical(layout) => {
                 StoredLayout::Categorical { truncated: layout.truncated(), categories: layout.categories().to_vec() }
             }
+            Layout::Vector(layout) => StoredLayout::Vector(layout.as_ref().into()),
         };
         let profile = STANDARD.encode(feature.profile.encode());
         Self { layout, profile, calibration: feature.calibration.clone() }
@@ -190,6 +193,7 @@ impl StoredFeature {
             StoredLayout::Categorical { truncated, categories } => {
                 CategoricalLayout::from_parts(categories, truncated).map(|layout| Layout::Categorical(Arc::new(layout)))
             }
+            StoredLayout::Vector(stored) => stored.into_layout(),
         };
         let layout = layout.ok_or_else(|| format!("the layout of `{name}` is not in order"))?;
         let bytes = STANDARD.decode(&self.profile).map_err(|error| format!("the profile of `{name}`: {error}"))?;

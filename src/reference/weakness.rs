@@ -17,6 +17,9 @@ const MOST_SPARSE_SHARE: f64 = 0.2;
 /// Bins of the population stability index.
 const BINS: u64 = 10;
 
+/// Fewer rows than this for each entry of a vector leave its covariance, and so its principal axes, to chance.
+const FEWEST_ROWS_AN_ENTRY: u64 = 5;
+
 /// Segments named in one warning.
 const NAMED_SEGMENTS: usize = 3;
 
@@ -72,7 +75,8 @@ fn of_feature(feature: &FeatureReference, rows: u64) -> Option<String> {
             sparse_categories(name, layout, profile.counts())
                 .or_else(|| (n < FEWEST_VALUES).then(|| few_categorical(name, n)))
         }
-        (Layout::Categorical(_), Profile::Numeric(_)) => None,
+        (Layout::Vector(layout), _) => few_vectors(name, n, layout.dimension() as u64),
+        (Layout::Categorical(_), Profile::Numeric(_) | Profile::Vector(_)) => None,
     }
 }
 
@@ -88,6 +92,16 @@ fn few_values(name: &str, n: u64) -> String {
 
 fn few_categorical(name: &str, n: u64) -> String {
     format!("`{name}`: {n} values; drift below chance variation is not seen: give at least {FEWEST_VALUES}")
+}
+
+fn few_vectors(name: &str, n: u64, entries: u64) -> Option<String> {
+    let fewest = FEWEST_VALUES.max(FEWEST_ROWS_AN_ENTRY * entries);
+    (n < fewest).then(|| {
+        format!(
+            "`{name}`: {n} rows for {entries} entries; its principal axes follow chance, and less drift is seen: give \
+             at least {fewest}"
+        )
+    })
 }
 
 fn one_value(name: &str, layout: &NumericLayout) -> Option<String> {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::change_detectors;
 use super::compile::{DEFAULT_REFERENCE, FileProblem, Rule};
 use super::expression::{Comparison, Condition, Expression, Quantity};
-use super::metrics::{self, METRICS};
+use super::metrics::{self, METRICS, Subject};
 use crate::config::diagnostic::Problem;
 use crate::config::glob;
-use crate::config::model::{ALL_METRICS, Kind, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
+use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, Kind, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use crate::config::nearest::suggest;
 use crate::config::rules::{Include, Receiver, Route, RuleFile, Severity, SignificanceTest};
 use crate::config::units::Span;
@@ -70,7 +70,7 @@ pub fn model_problems(model: &Model) -> Vec<Problem> {
                 };
                 found.push(Problem::error("unknown-metric", pointer, format!("`{name}` {what}")).help(help));
             }
-            Some(metric) if !model.signals().iter().any(|signal| metric.suits(signal.kind)) => {
+            Some(metric) if !model.watched_signals().iter().any(|signal| metric.suits(signal.kind)) => {
                 let message = format!("no feature of this model has `{name}`");
                 found.push(Problem::error("unsuited-metric", pointer, message));
             }
@@ -256,11 +256,14 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
                 continue;
             }
             let signals =
-                || models.iter().flat_map(|model| model.signals()).filter(|signal| rule.selects(&signal.name));
+                || models.iter().flat_map(|model| model.watched_signals()).filter(|signal| rule.selects(&signal.name));
             let suits = signals().any(|signal| metric.suits(signal.kind));
             let unsuited = signals().find(|signal| !metric.suits(signal.kind) && names_exactly(rule, &signal.name));
+            let of_vector = unsuited.as_ref().is_some_and(|signal| signal.kind == Kind::Vector);
             let message = match (suits, unsuited) {
-                (_, Some(signal)) => format!("`{}` is {}: it has no `{}`", signal.name, kind(signal.kind), metric.name),
+                (_, Some(signal)) => {
+                    format!("`{}` is {}: it has no `{}`", signal.name, signal.kind.predicate(), metric.name)
+                }
                 (false, None) if signals().next().is_some() => {
                     format!("no feature of this rule has `{}`", metric.name)
                 }
@@ -270,7 +273,14 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
             let message = if help.is_some() { format!("{message} without its rows") } else { message };
             let problem = Problem::error("unsuited-metric", format!("{pointer}/{key}"), message).within(at.clone());
             let help = help.map(|help| format!("of numeric features, {help}"));
-            found.push(problem.help(help.unwrap_or_else(|| "`psi`, `js` and `null_rate` suit any feature".into())));
+            let otherwise = match of_vector {
+                _ if metric.subject == Subject::Vector => {
+                    "vector features have it, and `signal: joint`, with `joint: {features: all}` in the model file"
+                }
+                true => "`mmd2`, `pca_reconstruction_shift`, `mean_cosine_distance` and `classifier_auc` suit vectors",
+                false => "`psi`, `js` and `null_rate` suit any feature",
+            };
+            found.push(problem.help(help.unwrap_or_else(|| otherwise.into())));
         }
     }
 }
@@ -293,13 +303,6 @@ fn moving_reference(rule: &Rule, moving: &MovingReference, pointer: &str, models
     }
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Numeric => "numeric",
-        Kind::Categorical => "categorical",
-    }
-}
-
 /// Whether the rule names this feature itself, not by a glob or `all`.
 fn names_exactly(rule: &Rule, name: &str) -> bool {
     rule.signal.as_deref() == Some(name)
@@ -313,13 +316,17 @@ fn selectors(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Prob
     let features: BTreeSet<&str> = models.iter().flat_map(|model| model.features.keys()).map(String::as_str).collect();
     if let Some(signal) = &rule.signal {
         let known: BTreeSet<String> =
-            models.iter().flat_map(|model| model.signals()).map(|signal| signal.name).collect();
+            models.iter().flat_map(|model| model.watched_signals()).map(|signal| signal.name).collect();
         if !known.contains(signal) {
             let message = format!("no model of this rule has a signal `{signal}`");
             let help = match signal.as_str() {
                 PREDICTION_SIGNAL => Some("add `prediction: {path: ..., type: ...}` to the model file".to_string()),
+                JOINT_SIGNAL => Some("add `joint: {features: all}` to the model file".to_string()),
                 SCORE_SIGNAL => Some("add `score: {path: ..., type: numeric}` to the model file".to_string()),
-                _ => suggest(signal, [PREDICTION_SIGNAL, SCORE_SIGNAL].into_iter().chain(features.iter().copied())),
+                _ => suggest(
+                    signal,
+                    [PREDICTION_SIGNAL, SCORE_SIGNAL, JOINT_SIGNAL].into_iter().chain(features.iter().copied()),
+                ),
             };
             found.push(Problem::error("unknown-signal", format!("{pointer}/signal"), message).help_if(help));
         }
@@ -361,8 +368,8 @@ fn segments(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
         }
         let feature = models.iter().find_map(|model| model.features.get(segment));
         let (code, message, help) = match feature.map(|feature| feature.kind()) {
-            Some(Kind::Numeric) => {
-                ("segment-not-categorical", format!("segment `{segment}` is a numeric feature"), None)
+            Some(kind @ (Kind::Numeric | Kind::Vector)) => {
+                ("segment-not-categorical", format!("segment `{segment}` is {}", kind.predicate()), None)
             }
             Some(Kind::Categorical) => {
                 let help = format!("add `{segment}` to `segments:` in the model file");

@@ -9,7 +9,7 @@ use super::metrics::{Metric, Subject};
 use super::state::Persistence;
 use crate::config::diagnostic::{Level, Problem};
 use crate::config::glob;
-use crate::config::model::{ALL_METRICS, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
+use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use crate::config::rules::{
     Absent, FeatureSelector, GroupKey, Include, Receiver, ReferenceChoice, Route, RuleFile, Severity, Significance,
 };
@@ -90,7 +90,7 @@ impl Rule {
         if let Some(signal) = &self.signal {
             return signal == name;
         }
-        if name == PREDICTION_SIGNAL || name == SCORE_SIGNAL {
+        if [PREDICTION_SIGNAL, SCORE_SIGNAL, JOINT_SIGNAL].contains(&name) {
             return false;
         }
         let included = match &self.features.include {

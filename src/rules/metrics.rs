@@ -9,8 +9,12 @@ use crate::stats::metric::{FeatureStats, MetricValue};
 pub enum Subject {
     Numeric,
     Categorical,
-    /// Any feature.
+    /// A vector feature, or the joint signal.
+    Vector,
+    /// A numeric or categorical feature.
     Feature,
+    /// Any feature, vectors too.
+    Any,
     /// The window as a whole.
     Window,
 }
@@ -72,8 +76,8 @@ pub const METRICS: &[Metric] = &[
     distance("chi_square_yates", "chi-square after Yates", Subject::Categorical),
     distance("chi_square_gof", "chi-square of fit", Subject::Categorical),
     distance("cramers_v", "Cramér's V", Subject::Categorical),
-    share("null_rate", "null rate", Subject::Feature),
-    share("null_rate_change", "null rate change", Subject::Feature),
+    share("null_rate", "null rate", Subject::Any),
+    share("null_rate_change", "null rate change", Subject::Any),
     share("unseen_rate", "unseen rate", Subject::Categorical),
     metric("unseen_categories", "unseen categories", Subject::Categorical),
     metric("lost_categories", "lost categories", Subject::Categorical),
@@ -102,6 +106,12 @@ pub const METRICS: &[Metric] = &[
     distance("compat.nannyml.chi_square", "NannyML's chi-square", Subject::Categorical),
     distance("compat.scouter.psi", "Scouter's PSI", Subject::Feature),
     metric(CHANGE_POINTS, "change points", Subject::Numeric),
+    distance("mmd2", "squared MMD", Subject::Vector),
+    distance("pca_reconstruction_error", "PCA reconstruction error", Subject::Vector),
+    distance("pca_reconstruction_shift", "shift of the PCA reconstruction error", Subject::Vector),
+    distance("mean_cosine_distance", "mean cosine distance", Subject::Vector),
+    distance("classifier_auc", "classifier AUC", Subject::Vector),
+    share("incomplete_rate", "share of incomplete rows", Subject::Vector),
     metric("row_count", "row count", Subject::Window),
     metric("expected_row_count", "expected row count", Subject::Window),
     share("row_count_ratio", "row count to the expected one", Subject::Window),
@@ -186,7 +196,9 @@ impl Metric {
         match self.subject {
             Subject::Numeric => kind == Kind::Numeric,
             Subject::Categorical => kind == Kind::Categorical,
-            Subject::Feature | Subject::Window => true,
+            Subject::Vector => kind == Kind::Vector,
+            Subject::Feature => kind != Kind::Vector,
+            Subject::Any | Subject::Window => true,
         }
     }
 }
@@ -198,13 +210,16 @@ mod tests {
     use super::*;
     use crate::stats::evaluate;
     use crate::stats::layout::{CategoricalLayout, Layout, NumericLayout};
+    use crate::stats::vector::layout::VectorLayout;
 
     /// What profiles give has a name in rules, and of the kind of feature that has it.
     #[test]
     fn every_statistic_of_profiles_is_a_metric() {
         let numeric = Layout::Numeric(Arc::new(NumericLayout::of_sorted(&[1.0])));
         let categorical = Layout::Categorical(Arc::new(CategoricalLayout::of_counts(vec![("a".into(), 1)])));
-        for (layout, kind) in [(numeric, Kind::Numeric), (categorical, Kind::Categorical)] {
+        let vector = Layout::Vector(Arc::new(VectorLayout::of_rows(&[], 2, Vec::new())));
+        let kinds = [(numeric, Kind::Numeric), (categorical, Kind::Categorical), (vector, Kind::Vector)];
+        for (layout, kind) in kinds {
             for name in evaluate::names(&layout) {
                 let metric = find(name).unwrap_or_else(|| panic!("{name} is no metric"));
                 assert!(metric.suits(kind), "{name} does not suit {kind:?}");

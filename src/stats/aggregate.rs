@@ -1,6 +1,8 @@
-//! Profiles as DataFusion aggregates: `profile_numeric(Float64)` and `profile_categorical(Utf8)`, one function per
-//! layout. State and answer are the same one column, the encoded profile, so that what a `Partial` plan emits is
+//! Profiles as DataFusion aggregates: `profile_numeric(Float64)`, `profile_categorical(Utf8)` and
+//! `profile_vector(entries, event time, prediction id)` (`aggregate/vector`), one function per layout. State and answer are the same one column, the encoded profile, so that what a `Partial` plan emits is
 //! what the log carries and `Profile::merge` adds up.
+
+mod vector;
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -21,7 +23,9 @@ use super::layout::Layout;
 use super::profile::Profile;
 
 /// The aggregate that profiles one column under `layout`; numeric layouts take Float64, categorical ones text (Utf8,
-/// LargeUtf8, Utf8View; dictionaries of text in physical plans). Answers the encoded profile, Binary, never null.
+/// LargeUtf8, Utf8View; dictionaries of text in physical plans), vector layouts either one fixed-size list of Float32
+/// or as many Float64 as they have entries, and then the event time (Timestamp in ms) and the prediction id (Utf8),
+/// which tell events with the same vector apart. Answers the encoded profile, Binary, never null.
 pub fn profile_function(layout: &Layout) -> Arc<AggregateUDF> {
     let signature = match layout {
         Layout::Numeric(_) => Signature::exact(vec![DataType::Float64], Volatility::Immutable),
@@ -29,6 +33,10 @@ pub fn profile_function(layout: &Layout) -> Arc<AggregateUDF> {
             [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View]
                 .map(|text| TypeSignature::Exact(vec![text]))
                 .to_vec(),
+            Volatility::Immutable,
+        ),
+        Layout::Vector(layout) => Signature::one_of(
+            vec![TypeSignature::Any(layout.dimension() + 2), TypeSignature::Any(3)],
             Volatility::Immutable,
         ),
     };
@@ -47,6 +55,7 @@ impl AggregateUDFImpl for ProfileFunction {
         match self.layout {
             Layout::Numeric(_) => "profile_numeric",
             Layout::Categorical(_) => "profile_categorical",
+            Layout::Vector(_) => "profile_vector",
         }
     }
 
@@ -119,8 +128,12 @@ impl ProfileGroups {
         group_of: impl Fn(usize) -> usize,
         keep: Option<&BooleanArray>,
     ) -> Result<()> {
+        if let Layout::Vector(layout) = self.layout.clone() {
+            return vector::add(&mut self.profiles, &layout, values, group_of, keep);
+        }
         let column = one_column(values)?;
         match self.layout.clone() {
+            Layout::Vector(_) => no_such_group(),
             Layout::Numeric(layout) => {
                 let Some(values) = column.as_any().downcast_ref::<Float64Array>() else {
                     return exec_err!("profile_numeric takes Float64, not {}", column.data_type());
@@ -273,7 +286,7 @@ impl GroupsAccumulator for ProfileGroups {
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows = one_column(values)?.len();
+        let Some(rows) = values.first().map(|column| column.len()) else { return exec_err!("a profile of no column") };
         let mut states = BinaryBuilder::with_capacity(rows, rows * 48);
         for row in 0..rows {
             // One profile at a time: a profile a row would be the batch times the bins.

@@ -1,6 +1,6 @@
 //! From two profiles of one layout to named metrics.
 //!
-//! `numeric` and `categorical` hold one table each: a name and a function of the two profiles. To add a statistic: its
+//! `numeric`, `categorical` and `vector::evaluate` hold one table each: a name and a function of the two profiles. To add a statistic: its
 //! own file under `stats`, a row in the table of its kind, a row in `rules/metrics.rs` and in the docs. What is in
 //! no selection costs nothing.
 
@@ -16,6 +16,8 @@ use super::profile::{FeatureReference, Profile};
 use super::proportions;
 use super::quality;
 use super::selection::Selection;
+use super::vector;
+use super::vector::evaluate::VectorPair;
 
 pub use numeric::NumericPair;
 
@@ -27,6 +29,7 @@ pub fn names(layout: &Layout) -> Vec<&'static str> {
     match layout {
         Layout::Numeric(_) => numeric::STATISTICS.iter().map(|(name, _)| *name).collect(),
         Layout::Categorical(_) => categorical::STATISTICS.iter().map(|(name, _)| *name).collect(),
+        Layout::Vector(_) => vector::evaluate::STATISTICS.iter().map(|(name, _)| *name).collect(),
     }
 }
 
@@ -73,6 +76,13 @@ pub fn evaluate_selected(reference: &FeatureReference, window: &Profile, selecti
             stats.bins = pair.bars();
             stats.law = pair.shape().map(|test| test.law);
             stats.inflation = inflation_shown(pair.widest());
+        }
+        (Layout::Vector(layout), Profile::Vector(of_reference), Profile::Vector(window))
+            if comparable && of_reference.same_shape(window) && layout.dimension() == window.dimension() =>
+        {
+            let pair = VectorPair::new(layout, of_reference, window);
+            compute(vector::evaluate::STATISTICS, &pair, selection, &mut stats.metrics);
+            stats.moved = vector::evaluate::moves(layout, of_reference, window);
         }
         _ => {}
     }
@@ -246,6 +256,7 @@ mod tests {
         match layout {
             Layout::Numeric(layout) => layout.bins() as u64,
             Layout::Categorical(layout) => layout.categories().len() as u64,
+            Layout::Vector(_) => 0,
         }
     }
 

@@ -8,12 +8,14 @@ use hashbrown::HashMap;
 
 use super::edges;
 use super::span::Span;
+use super::vector::layout::VectorLayout;
 
 /// Layout of a feature's profiles. Cheap to clone. Profiles of different layouts never merge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Layout {
     Numeric(Arc<NumericLayout>),
     Categorical(Arc<CategoricalLayout>),
+    Vector(Arc<VectorLayout>),
 }
 
 impl Layout {
@@ -21,6 +23,7 @@ impl Layout {
         match self {
             Layout::Numeric(_) => "numeric",
             Layout::Categorical(_) => "categorical",
+            Layout::Vector(_) => "vector",
         }
     }
 }

@@ -64,6 +64,19 @@ pub struct BinShare {
     pub window: f64,
 }
 
+/// What moved in a vector, for explanations: one entry's mean, or the variance along one principal axis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VectorMove {
+    /// A feature of a joint signal; `[17]`, an entry of an embedding; `axis 1 (amount 0.71, income -0.69)`.
+    pub label: String,
+    /// Difference of the means, in the reference's standard deviations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_shift: Option<f64>,
+    /// Mean square along the axis, window over reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variance_ratio: Option<f64>,
+}
+
 /// The selected statistics of one feature in one window. Keys of `metrics` are the metric names of rules
 /// (`rules/metrics.rs`); `selection::DEFAULT_METRICS` are always there where they apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -86,4 +99,7 @@ pub struct FeatureStats {
     /// any, as a share of all rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bins: Vec<BinShare>,
+    /// Of a vector: the entries and principal axes that moved most, beyond chance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<VectorMove>,
 }

@@ -48,5 +48,6 @@ pub mod span;
 pub mod total_variation;
 pub mod variance_ratio;
 pub mod varint;
+pub mod vector;
 pub mod wasserstein;
 pub mod welch;

@@ -9,17 +9,20 @@ use super::categorical_profile::CategoricalProfile;
 use super::layout::{CategoricalLayout, Layout, NumericLayout};
 use super::numeric_profile::NumericProfile;
 use super::varint::Reader;
+use super::vector::profile::VectorProfile;
 
 /// Version of the encoding, its first byte.
 const ENCODING: u8 = 1;
 const NUMERIC: u8 = 0;
 const CATEGORICAL: u8 = 1;
+const VECTOR: u8 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Profile {
     /// Boxed: its exact sums are large, and categorical profiles should not pay for them.
     Numeric(Box<NumericProfile>),
     Categorical(CategoricalProfile),
+    Vector(Box<VectorProfile>),
 }
 
 /// Both mean that state and reference do not belong together; the caller gives up the pane, never the process.
@@ -94,6 +97,7 @@ impl Profile {
         match layout {
             Layout::Numeric(layout) => Profile::Numeric(Box::new(NumericProfile::new(layout))),
             Layout::Categorical(layout) => Profile::Categorical(CategoricalProfile::new(layout)),
+            Layout::Vector(layout) => Profile::Vector(Box::new(VectorProfile::new(layout))),
         }
     }
 
@@ -108,6 +112,7 @@ impl Profile {
             {
                 left.merge(right);
             }
+            (Profile::Vector(left), Profile::Vector(right)) if left.same_shape(right) => left.merge(right),
             (left, right) => {
                 return Err(ProfileError::LayoutsDiffer { left: left.shape(), right: right.shape() });
             }
@@ -119,21 +124,25 @@ impl Profile {
         match self {
             Profile::Numeric(profile) => format!("{} bins", profile.counts().len()),
             Profile::Categorical(profile) => format!("{} categories", profile.counts().len()),
+            Profile::Vector(profile) => format!("vectors of {}", profile.dimension()),
         }
     }
 
-    /// Non-missing values (of a numeric feature: finite ones).
+    /// Non-missing values (of a numeric feature: finite ones; of a vector: whole ones).
     pub fn n(&self) -> u64 {
         match self {
             Profile::Numeric(profile) => profile.n(),
             Profile::Categorical(profile) => profile.n(),
+            Profile::Vector(profile) => profile.n(),
         }
     }
 
+    /// Missing values; of a vector also those that lack an entry.
     pub fn missing(&self) -> u64 {
         match self {
             Profile::Numeric(profile) => profile.missing(),
             Profile::Categorical(profile) => profile.missing(),
+            Profile::Vector(profile) => profile.nulls().saturating_add(profile.incomplete()),
         }
     }
 
@@ -141,7 +150,7 @@ impl Profile {
     pub fn rows(&self) -> u64 {
         let infinite = match self {
             Profile::Numeric(profile) => profile.infinite(),
-            Profile::Categorical(_) => 0,
+            Profile::Categorical(_) | Profile::Vector(_) => 0,
         };
         self.n().saturating_add(self.missing()).saturating_add(infinite)
     }
@@ -151,6 +160,7 @@ impl Profile {
         let of_counts = match self {
             Profile::Numeric(profile) => size_of_val(profile.counts()),
             Profile::Categorical(profile) => size_of_val(profile.counts()) + profile.unseen_bytes(),
+            Profile::Vector(profile) => profile.allocated_bytes(),
         };
         size_of::<Self>() + of_counts
     }
@@ -173,6 +183,10 @@ impl Profile {
                 out.push(CATEGORICAL);
                 profile.encode(out);
             }
+            Profile::Vector(profile) => {
+                out.push(VECTOR);
+                profile.encode(out);
+            }
         }
     }
 
@@ -191,6 +205,9 @@ impl Profile {
             }
             (Some(CATEGORICAL), Layout::Categorical(layout)) => {
                 CategoricalProfile::decode(&mut reader, layout).map(Profile::Categorical)
+            }
+            (Some(VECTOR), Layout::Vector(layout)) => {
+                VectorProfile::decode(&mut reader, layout).map(|profile| Profile::Vector(Box::new(profile)))
             }
             _ => return Err(malformed("another kind of feature")),
         };

@@ -24,6 +24,11 @@ pub const DEFAULT_METRICS: &[&str] = &[
     "unseen_rate",
     "unseen_categories",
     "lost_categories",
+    "mmd2",
+    "pca_reconstruction_error",
+    "pca_reconstruction_shift",
+    "mean_cosine_distance",
+    "incomplete_rate",
 ];
 
 /// Names of metrics: the default ones, and more.

@@ -79,6 +79,7 @@ fn stats(feature: usize, hour: i64, psi: f64) -> FeatureStats {
         n: 10_180,
         missing: 60,
         n_reference: 100_000,
+        moved: Vec::new(),
         metrics,
         bins: bins
             .map(|(index, (label, share))| BinShare { label, reference: share, window: share * tilt(index) })

@@ -75,6 +75,7 @@ fn shape(layout: &Layout) -> String {
     match layout {
         Layout::Numeric(layout) => format!("numeric, {} bins", layout.bins()),
         Layout::Categorical(layout) => format!("categorical, {} categories", layout.categories().len()),
+        Layout::Vector(layout) => format!("vector of {}, {} principal axes", layout.dimension(), layout.components()),
     }
 }
 

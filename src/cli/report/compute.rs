@@ -115,6 +115,9 @@ impl Work<'_> {
         match feature.kind {
             Kind::Numeric => self.numeric(feature).map(Outcome::Computed),
             Kind::Categorical => self.categorical(feature),
+            Kind::Vector => {
+                Err(ReportError::Usage(format!("`{}` is a vector: it has no column statistics", feature.name)))
+            }
         }
     }
 

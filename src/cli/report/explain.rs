@@ -20,6 +20,7 @@ pub fn what_moved(feature: &FeatureReport, window: usize, cause: Cause) -> Strin
         }
         (Cause::Distribution, Kind::Numeric) => number(values).unwrap_or_default(),
         (Cause::Distribution, Kind::Categorical) => category(values).unwrap_or_default(),
+        (Cause::Distribution, Kind::Vector) => String::new(),
     }
 }
 

@@ -65,6 +65,7 @@ pub fn plan(
         };
         let in_reference = reference.kind(name).map_err(on_reference)?;
         let kind = match model.and_then(|model| kind_in_model(model, name)) {
+            Some(Kind::Vector) => Ok(None),
             Some(kind) => Ok(Some(kind)),
             None => agree(in_reference, in_current),
         };

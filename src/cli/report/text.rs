@@ -138,6 +138,7 @@ fn write_drift(out: &mut impl Write, report: &Report, index: usize, drift: &Drif
         (Cause::Missing, _) => "missing".to_string(),
         (Cause::Distribution, Kind::Numeric) => format!("KS {:.3}", metric("ks")),
         (Cause::Distribution, Kind::Categorical) => format!("chi2 {:.1}", metric("chi2")),
+        (Cause::Distribution, Kind::Vector) => String::new(),
     };
     writeln!(
         out,

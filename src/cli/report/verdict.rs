@@ -101,6 +101,7 @@ fn distribution_question(feature: usize, kind: Kind, values: &FeatureWindow) -> 
     let (psi, p) = match kind {
         Kind::Numeric => (values.metric("psi_q10")?, values.metric("ks_p_stephens")?),
         Kind::Categorical => (values.metric("psi")?, values.metric("chi2_p")?),
+        Kind::Vector => return None,
     };
     Some(Question { feature, cause: Cause::Distribution, psi, p })
 }

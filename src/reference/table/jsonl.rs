@@ -1,9 +1,11 @@
-//! JSON Lines: one object a line. Nested objects become columns with dotted names; lists are left out.
+//! JSON Lines: one object a line. Nested objects become columns with dotted names; lists of numbers become columns of
+//! lists, others are left out.
 //!
 //! Read with serde_json and its `float_roundtrip`, because a reader that rounds wrongly in the last digit moves
 //! values between equal and unequal, and so whole distributions of coarse columns. Types are inferred from all rows.
 
 mod builder;
+mod lists;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -44,12 +44,31 @@ fn json_types_come_from_all_rows_and_nested_names_are_dotted() {
     );
     let table = Table::read(&path).unwrap();
     let names: Vec<&str> = table.schema.fields().iter().map(|field| field.name().as_str()).collect();
-    assert_eq!(names, ["a", "b", "f.x", "f.y", "late"]);
+    assert_eq!(names, ["a", "b", "f.x", "f.y", "list", "late"]);
     let a = table.numeric("a").unwrap();
     assert_eq!((a[0], a[1], a[2].is_nan()), (1.0, 2.5, true));
     assert_eq!(table.categories("b").unwrap(), [Some("True".into()), None, Some("1".into())]);
     assert_eq!(table.categories("f.y").unwrap(), [Some("p".into()), Some("q".into()), None]);
     assert_eq!(table.categories("late").unwrap(), [None, None, Some("z".into())]);
+}
+
+#[test]
+fn json_lists_of_numbers_are_lists_and_others_are_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = "{\"v\":[1,2.5],\"mixed\":[1,\"x\"],\"deep\":[[1]],\"now\":[1]}\n{\"mixed\":[1]}\n\
+                 {\"v\":[],\"now\":7}\n{\"v\":[null,-1e3,3]}\n{\"v\":null}\n";
+    let table = Table::read(&write(&directory, "a.jsonl", lines)).unwrap();
+    let names: Vec<&str> = table.schema.fields().iter().map(|field| field.name().as_str()).collect();
+    // Where numbers and lists stand side by side, the numbers are the column.
+    assert_eq!(names, ["v", "now"]);
+    assert_eq!(table.numeric("now").unwrap()[2], 7.0);
+    let lists = table.batches[0].column(0);
+    let vectors = crate::reference::column::vectors(&lists.slice(3, 2), 3).unwrap();
+    assert!(vectors[1].is_none());
+    let entries = vectors[0].as_ref().unwrap();
+    assert!(entries[0].is_nan() && entries[1..] == [-1000.0, 3.0], "{entries:?}");
+    let problem = crate::reference::column::vectors(lists, 3).unwrap_err();
+    assert_eq!(problem, crate::reference::column::ColumnProblem::Length { row: 0, found: 2, wanted: 3 });
 }
 
 #[test]

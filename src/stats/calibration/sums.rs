@@ -76,6 +76,8 @@ impl Scoring {
         let counts = match profile {
             Profile::Numeric(profile) => profile.counts(),
             Profile::Categorical(profile) => profile.counts(),
+            // Vectors have no bins to learn from: their laws take rows for independent.
+            Profile::Vector(_) => return sums,
         };
         for (bin, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             sums.add(self, bin, *count);

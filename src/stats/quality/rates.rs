@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::model::JOINT_SIGNAL;
 use crate::stats::categorical_profile::CategoricalProfile;
 use crate::stats::constant;
 use crate::stats::layout::{Layout, NumericLayout};
@@ -80,6 +81,9 @@ pub fn from_flaws(stats: &mut FeatureStats, window: &Profile, quality: &QualityP
             (profile.missing().saturating_sub(profile.nans()), profile.nans(), profile.infinite())
         }
         Profile::Categorical(profile) => (profile.missing(), 0, 0),
+        // Put together from features, which have flaws of their own.
+        Profile::Vector(_) if feature == JOINT_SIGNAL => return false,
+        Profile::Vector(profile) => (profile.nulls(), 0, 0),
     };
     let both = |flaw: Flaw| flaws.accepted.of(flaw).saturating_add(flaws.rejected.of(flaw));
     let absent_of_accepted = nulls.saturating_sub(flaws.accepted.total());

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, LargeStringArray, NullArray};
 use datafusion::arrow::datatypes::DataType;
+
+use super::lists::{Lists, NumbersSeed};
 use hashbrown::HashMap;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -156,6 +158,8 @@ struct Column {
     values: Values,
     /// Some row holds an object or a list here, which is no value of this column.
     structured: bool,
+    /// Lists of numbers; `None` once a row held an object or another list.
+    lists: Option<Lists>,
 }
 
 /// All columns of a piece of a file.
@@ -188,6 +192,7 @@ impl Builders {
                         name: name.to_string(),
                         values: Values::Nothing(self.rows),
                         structured: false,
+                        lists: Some(Lists::default()),
                     });
                     self.positions.insert(name.to_string(), self.columns.len() - 1);
                     self.columns.len() - 1
@@ -215,6 +220,11 @@ impl Builders {
         common
             .iter()
             .map(|column| {
+                if column.lists {
+                    let position = self.positions.get(&column.name);
+                    let lists = position.and_then(|position| self.columns[*position].lists.take());
+                    return lists.unwrap_or_default().finish(self.rows);
+                }
                 let mut values = match self.positions.get(&column.name) {
                     Some(position) => std::mem::replace(&mut self.columns[*position].values, Values::Nothing(0)),
                     None => Values::Nothing(0),
@@ -232,10 +242,15 @@ impl Builders {
 pub struct CommonColumn {
     pub name: String,
     pub(super) width: Width,
+    /// It holds lists of numbers, and nothing else.
+    lists: bool,
 }
 
 impl CommonColumn {
     pub fn data_type(&self) -> DataType {
+        if self.lists {
+            return Lists::data_type();
+        }
         match self.width {
             Width::Nothing => DataType::Null,
             Width::Boolean => DataType::Boolean,
@@ -248,6 +263,7 @@ impl CommonColumn {
 
 /// The columns of all pieces in order of first appearance, without those that only ever hold objects or lists.
 pub fn common_columns(parts: &[Builders]) -> Vec<CommonColumn> {
+    // With each column whether some row holds an object or a list.
     let mut common: Vec<(CommonColumn, bool)> = Vec::new();
     let mut positions: HashMap<&str, usize> = HashMap::new();
     for column in parts.iter().flat_map(|part| &part.columns) {
@@ -256,19 +272,35 @@ pub fn common_columns(parts: &[Builders]) -> Vec<CommonColumn> {
             Some(&position) => {
                 let (known, structured) = &mut common[position];
                 known.width = known.width.join(width);
+                known.lists &= column.lists.is_some();
                 *structured |= column.structured;
             }
             None => {
                 positions.insert(&column.name, common.len());
-                common.push((CommonColumn { name: column.name.clone(), width }, column.structured));
+                let lists = column.lists.is_some();
+                common.push((CommonColumn { name: column.name.clone(), width, lists }, column.structured));
             }
         }
     }
+    for (column, structured) in &mut common {
+        column.lists &= *structured && column.width == Width::Nothing;
+    }
     common
         .into_iter()
-        .filter(|(column, structured)| !(*structured && column.width == Width::Nothing))
+        .filter(|(column, structured)| column.lists || !(*structured && column.width == Width::Nothing))
         .map(|(column, _)| column)
         .collect()
+}
+
+/// Reads numbers until the end (true) or until something else (false).
+fn seq_of_numbers<'de, A: SeqAccess<'de>>(seq: &mut A, lists: &mut Lists) -> Result<bool, A::Error> {
+    loop {
+        match seq.next_element_seed(NumbersSeed(lists))? {
+            None => return Ok(true),
+            Some(true) => {}
+            Some(false) => return Ok(false),
+        }
+    }
 }
 
 /// Reads one object into the builders.
@@ -386,7 +418,16 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        self.builders.columns[self.position].structured = true;
+        let rows = self.builders.rows;
+        let column = &mut self.builders.columns[self.position];
+        column.structured = true;
+        if let Some(lists) = &mut column.lists {
+            if seq_of_numbers(&mut seq, lists)? {
+                lists.end(rows);
+                return Ok(());
+            }
+            column.lists = None;
+        }
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
@@ -394,6 +435,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         let column = &mut self.builders.columns[self.position];
         column.structured = true;
+        column.lists = None;
         let prefix = format!("{}.", column.name);
         ObjectVisitor { builders: self.builders, prefix: &prefix }.visit_map(map)
     }
