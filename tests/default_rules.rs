@@ -34,6 +34,7 @@ fn model() -> Model {
 fn profiles(table: &Table, name: &str, kind: Kind, layout: &Layout, hours: &[i64]) -> BTreeMap<i64, Profile> {
     let mut profiles: BTreeMap<i64, Profile> = BTreeMap::new();
     match kind {
+        Kind::Vector => panic!("no feature of this stream is a vector"),
         Kind::Numeric => {
             for (value, hour) in table.numeric(name).unwrap().into_iter().zip(hours) {
                 if let (Profile::Numeric(profile), Layout::Numeric(layout)) =
