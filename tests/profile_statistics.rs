@@ -249,3 +249,43 @@ fn what_is_counted_together_lies_within_the_bounds() {
         assert_eq!(categories_differ(&many, window, &OF_CATEGORIES[..OF_LISTED]), Vec::<String>::new());
     }
 }
+
+/// Share of windows without drift that a law calls unlikely at 5%, of 400 windows of 400 values against references of
+/// 2 000: for each of these it has to be about 5% or less, whatever the values are (seven in a hundred and a half are
+/// three standard deviations of chance above).
+#[test]
+fn p_values_keep_their_level_without_drift() {
+    const WINDOWS: usize = 400;
+    let mut state = 11u64;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    };
+    let mut normal = move || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
+    let shapes: [(&str, fn(f64) -> f64); 4] = [
+        ("normal", |z| z),
+        ("log-normal", |z| (0.5 * z).exp()),
+        ("heavy tails", |z| z * z * z),
+        ("tied", |z| (2.0 * z).round()),
+    ];
+    let mut too_often = Vec::new();
+    for (shape, of) in shapes {
+        let mut unlikely: BTreeMap<String, usize> = BTreeMap::new();
+        for _ in 0..WINDOWS {
+            let reference: Vec<f64> = (0..2_000).map(|_| of(normal())).collect();
+            let window: Vec<f64> = (0..400).map(|_| of(normal())).collect();
+            for (name, metric) in from_profiles(&reference, &reference, &window) {
+                let is_unlikely = metric.p_value.is_some_and(|p_value| p_value <= 0.05);
+                *unlikely.entry(name).or_default() += usize::from(is_unlikely);
+            }
+        }
+        for (name, count) in unlikely {
+            let share = count as f64 / WINDOWS as f64;
+            println!("{shape:12} {name:30} {share:.3}");
+            if share > 0.0825 {
+                too_often.push(format!("{name} of {shape} values: {share}"));
+            }
+        }
+    }
+    assert_eq!(too_often, Vec::<String>::new());
+}

@@ -162,6 +162,60 @@ fn lines_hold_one_value_each_by_window_feature_and_metric() {
     assert_eq!(value(&lines, 2, "returned", "cardinality"), 2.0);
 }
 
+/// What bins cannot know.
+const NEEDS_ROWS: [&str; 8] = [
+    "ks_location",
+    "ks_p_exact",
+    "ks_nannyml_binned",
+    "psi_evidently",
+    "kl_evidently",
+    "js_evidently",
+    "psi_frouros",
+    "doane_bins",
+];
+
+#[test]
+fn profiles_give_what_the_rows_give_or_say_how_far_off_they_can_be() {
+    let files = Files::new();
+    let mut rows = String::from("x,word\n");
+    (0..6_000).for_each(|i| {
+        rows.push_str(&format!("{},{}\n", (f64::from(i) * 0.61).sin().exp(), ["a", "b", "c"][i as usize % 3]))
+    });
+    files.write("reference.csv", &rows);
+    let mut rows = String::from("x,word\n");
+    (0..900).for_each(|i| {
+        rows.push_str(&format!("{},{}\n", 0.1 + (f64::from(i) * 0.37).sin().exp(), ["a", "b", "d"][i as usize % 3]))
+    });
+    files.write("current.csv", &rows);
+    let base = with(&SHOP, &["--windows", "count:450", "--format", "jsonl"]);
+    let read = |lines: String| -> std::collections::BTreeMap<(u64, String, String), serde_json::Value> {
+        let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_string();
+        lines
+            .map(|line| ((line["window"].as_u64().unwrap(), text(&line["feature"]), text(&line["metric"])), line))
+            .collect()
+    };
+    let (of_rows, of_profiles) = (read(files.report(&base)), read(files.report(&with(&base, &["--profile"]))));
+    let mut bounded = std::collections::BTreeSet::new();
+    for (key, line) in &of_profiles {
+        let (value, exact) = (line["value"].as_f64(), of_rows[key]["value"].as_f64());
+        let bound = line["bound"].as_f64().unwrap_or(0.0);
+        let near = value
+            .zip(exact)
+            .map_or(value == exact, |(value, exact)| (value - exact).abs() <= bound + 1e-7 * exact.abs().max(1.0));
+        assert!(near, "{key:?}: {value:?} with the bound {bound}, rows {exact:?}");
+        if bound > 0.0 {
+            bounded.insert(key.2.as_str());
+        }
+    }
+    assert!(bounded.contains("ks") && bounded.contains("cvm") && !bounded.contains("psi_q10"), "{bounded:?}");
+    let absent: Vec<_> = of_rows.keys().filter(|key| !of_profiles.contains_key(key)).collect();
+    let unexpected: Vec<_> = absent.iter().filter(|key| !NEEDS_ROWS.contains(&key.2.as_str())).collect();
+    assert!(unexpected.is_empty(), "not given: {unexpected:?}");
+    let of_words = (0, "word".to_string(), "psi_evidently".to_string());
+    assert!(of_profiles.contains_key(&of_words) && !absent.is_empty());
+}
+
 #[test]
 fn the_same_rows_give_the_same_lines_from_every_format() {
     let files = Files::new();

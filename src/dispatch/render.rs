@@ -6,6 +6,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::config::rules::Severity;
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
+use crate::rules::metrics;
 use crate::stats::metric::BinShare;
 use crate::windows::result::Window;
 
@@ -14,10 +15,6 @@ const MAX_FINDINGS: usize = 25;
 /// Characters of a name or sentence that comes from events.
 const MAX_NAME_CHARS: usize = 500;
 const MAX_SUBJECT_CHARS: usize = 180;
-
-/// Statistics that compare two distributions: what exceeds them has drifted.
-const DRIFT_METRICS: [&str; 9] =
-    ["psi", "ks", "js", "hellinger", "wasserstein", "wasserstein_norm", "chi_square", "cramers_v", "kl"];
 
 /// `[critical] fraud@3: amount drifted (feature-drift)`, or `[resolved] ...`.
 pub fn subject(notification: &Notification) -> String {
@@ -231,7 +228,8 @@ fn headline(notification: &Notification) -> String {
 
 fn verb(metric: &str) -> &'static str {
     match metric {
-        metric if DRIFT_METRICS.contains(&metric) => "drifted",
+        // What exceeds a distance of two distributions has drifted.
+        metric if metrics::find(metric).is_some_and(|metric| metric.distribution) => "drifted",
         "null_rate" | "null_rate_change" => "missing more or less often",
         "unseen_rate" => "with unseen categories",
         _ => "out of bounds",

@@ -88,12 +88,15 @@ pub(super) const STATISTICS: &[(&str, Statistic)] = &[
     ("wasserstein", |pair| pair.wasserstein().map(|distance| bounded(distance, 1.0))),
     ("wasserstein_norm", |pair| pair.wasserstein_norm()),
     ("energy_distance", |pair| Some(energy_distance::binned(&pair.cells))),
-    ("cvm", |pair| Some(cramer_von_mises::binned(&pair.cells).unwrap_or_else(MetricValue::undefined))),
-    ("anderson", |pair| anderson_darling::binned(&pair.cells)),
+    ("cvm", |pair| {
+        let found = cramer_von_mises::binned(&pair.cells).unwrap_or_else(MetricValue::undefined);
+        Some(pair.widen(found))
+    }),
+    ("anderson", |pair| anderson_darling::binned(&pair.cells).map(|found| pair.widen(found))),
     ("mean_shift", |pair| pair.mean_shift()),
     ("variance_ratio", |pair| pair.variance_ratio()),
-    ("p50_shift", |pair| quantile_shift::shift(pair.layout, pair.reference, pair.window, 50)),
-    ("p95_shift", |pair| quantile_shift::shift(pair.layout, pair.reference, pair.window, 95)),
+    ("p50_shift", |pair| pair.quantile_shift(50)),
+    ("p95_shift", |pair| pair.quantile_shift(95)),
     ("mean", |pair| described(pair.window.mean())),
     ("std", |pair| described(pair.window.std(pair.layout))),
     ("min", |pair| described(pair.window.min())),
@@ -251,6 +254,16 @@ impl<'a> NumericPair<'a> {
     fn wasserstein_norm(&self) -> Option<MetricValue> {
         let std = self.reference.std(self.layout)?;
         self.wasserstein().map(|distance| bounded(distance, std.max(LEAST_STD)))
+    }
+
+    /// Its law widened by what windows differ beyond chance.
+    fn widen(&self, found: MetricValue) -> MetricValue {
+        found.with_p(found.p_value.map(|p_value| self.widest().widen(p_value)))
+    }
+
+    fn quantile_shift(&self, percent: u64) -> Option<MetricValue> {
+        let found = quantile_shift::shift(self.layout, self.reference, self.window, percent)?;
+        Some(self.widen(found))
     }
 
     fn quantile(&self, percent: u64) -> Option<MetricValue> {
