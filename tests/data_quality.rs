@@ -10,7 +10,8 @@ use driftline::config::model::Model;
 use driftline::config::service::Ingest;
 use driftline::config::units::Span;
 use driftline::config::{parse_model_str, parse_rules_str};
-use driftline::event::{Decoder, QUALITY_FEATURE};
+use driftline::event::{Decoder, QUALITY_FEATURE, schema};
+use driftline::ingest::aggregate::ModelPlan;
 use driftline::ingest::partial::{FlushHeader, PartialRow, SourceProgress};
 use driftline::ingest::role::{IngestModel, IngestRole};
 use driftline::log::embedded::EmbeddedLog;
@@ -158,8 +159,12 @@ struct World {
 }
 
 fn world() -> World {
+    world_with(RULES)
+}
+
+fn world_with(rules: &str) -> World {
     let model = Arc::new(parse_model_str("model.yaml", MODEL).unwrap().value);
-    let rules = parse_rules_str("rules.yaml", RULES).unwrap().value;
+    let rules = parse_rules_str("rules.yaml", rules).unwrap().value;
     let rules = RuleSet::compile(&[("rules.yaml".to_string(), rules)], std::slice::from_ref(&model)).unwrap();
     let mut records = Records::default();
     for index in 0..6_000 {
@@ -254,7 +259,8 @@ fn run(world: &World, mut deaths: impl FnMut() -> Option<u64>) -> (EmbeddedLog, 
             (role, process, thread)
         };
         let mut processes: Vec<_> = (0..2).map(|role| start(role, &mut deaths)).collect();
-        while read(&log, "results").len() < 2 * MINUTES as usize {
+        let references = 1 + world.rules.watched(&world.model).comparisons.len();
+        while read(&log, "results").len() < references * MINUTES as usize {
             assert!(started.elapsed() < Duration::from_secs(60), "not done after 60 s and {killed} kills");
             std::thread::sleep(Duration::from_millis(5));
             for slot in &mut processes {
@@ -328,6 +334,46 @@ fn every_fault_is_found_where_it_happened_and_nothing_else_is() {
     starts(13, "new-feature", "all events: new features 1 (`coupon`), ");
     starts(14, "vanished-feature", "all events: vanished features 1 (`age`), ");
     starts(17, "rejected", "all events: rejected rate 100%, ");
+}
+
+#[test]
+fn the_rules_to_start_with_find_them_too_and_are_quiet_on_healthy_minutes() {
+    // Windows of 200 events, where a service would have more.
+    let starter = include_str!("../rules/starter.yaml").replace("min_samples: 500", "min_samples: 100");
+    // This model has no score.
+    let starter = starter.replace("signal: prediction.score", "signal: amount");
+    let (log, _) = run(&world_with(&starter), || None);
+    let mut found: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
+    for (minute, rule) in fired(&log).into_keys() {
+        found.entry(minute).or_default().insert(rule);
+    }
+    for (minute, rule) in [
+        (4, "invalid-values"),
+        (6, "rejected-events"),
+        (8, "out-of-range"),
+        (9, "unseen-categories"),
+        (10, "stuck-feature"),
+        (13, "schema-change"),
+        (14, "nulls-jump"),
+        (17, "rejected-events"),
+        (19, "invalid-values"),
+    ] {
+        assert!(found.get(&minute).is_some_and(|rules| rules.contains(rule)), "{rule} in minute {minute}: {found:?}");
+    }
+    for minute in [0, 1, 2, 3, 18, 21] {
+        assert_eq!(found.get(&minute), None, "minute {minute} is healthy");
+    }
+}
+
+#[test]
+fn a_range_that_the_reference_was_not_built_with_is_an_error_at_the_start() {
+    let world = world();
+    let model = parse_model_str("model.yaml", &MODEL.replace("[0, 1000]", "[0, 2000]")).unwrap().value;
+    let plan = ModelPlan::new(&model, world.reference.clone(), &schema(&model), 60_000);
+    let error = plan.err().unwrap().to_string();
+    for part in ["`amount` has the range [0, 2000]", "was built with the range [0, 1000]", "build it again"] {
+        assert!(error.contains(part), "`{part}` is not in {error}");
+    }
 }
 
 #[test]

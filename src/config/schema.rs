@@ -118,6 +118,10 @@ impl Reader<'_> {
             ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
                 self.nearest_branch(error, pointer, context)
             }
+            ValidationErrorKind::MinItems { limit } | ValidationErrorKind::MaxItems { limit } => {
+                let found = error.instance().as_array().map_or(0, Vec::len);
+                vec![Problem::error("out-of-range", pointer, format!("{limit} items are needed here, not {found}"))]
+            }
             ValidationErrorKind::Minimum { limit } => {
                 let message = format!("`{}` is too small: at least {limit}", error.instance());
                 vec![Problem::error("out-of-range", pointer, message)]

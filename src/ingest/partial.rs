@@ -65,7 +65,8 @@ pub struct SourceProgress {
     pub quiet_since_ms: Option<i64>,
 }
 
-/// One aggregate: a profile of one feature, or the row count where `feature` is empty.
+/// One aggregate: a profile of one feature, the row count where `feature` is empty, or the quality of all events where
+/// it is `event::QUALITY_FEATURE`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartialRow {
     pub model: String,

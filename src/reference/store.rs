@@ -502,6 +502,29 @@ mod tests {
     }
 
     #[test]
+    fn the_range_of_the_model_file_is_part_of_the_reference_and_an_older_file_has_that_of_its_values() {
+        let mut model = super::super::build::tests::model();
+        let with_range = |model: &crate::config::model::Model| {
+            let rows = [batch((0..50).map(|i| Some(f64::from(i) * 0.1)).collect())];
+            Reference::build(model, "training", &rows, &BTreeMap::new(), Source::default(), 0).unwrap()
+        };
+        let plain = with_range(&model);
+        let spec = serde_json::json!({"type": "numeric", "range": [0.05, 1000.0]});
+        model.features.insert("amount".into(), serde_json::from_value(spec).unwrap());
+        let ranged = with_range(&model);
+        assert_ne!(plain.id, ranged.id);
+        let range = |reference: &Reference| match &reference.features["amount"].layout {
+            Layout::Numeric(layout) => layout.range().map(|range| (range.min, range.max, range.configured)),
+            Layout::Categorical(_) => None,
+        };
+        let read = Reference::from_json(&ranged.to_json()).unwrap();
+        assert_eq!((range(&read), &read), (Some((0.05, 1000.0, true)), &ranged));
+        let text = String::from_utf8(plain.to_json()).unwrap();
+        assert!(!text.contains("\"range\""), "nothing is stored that follows from the values");
+        assert_eq!(range(&Reference::from_json(text.as_bytes()).unwrap()), Some((0.0, 4.9, false)));
+    }
+
+    #[test]
     fn the_promoted_reference_is_current() {
         let directory = tempfile::tempdir().unwrap();
         let store = ReferenceStore::open(directory.path()).unwrap();
