@@ -515,7 +515,7 @@ mod tests {
         assert_ne!(plain.id, ranged.id);
         let range = |reference: &Reference| match &reference.features["amount"].layout {
             Layout::Numeric(layout) => layout.range().map(|range| (range.min, range.max, range.configured)),
-            Layout::Categorical(_) => None,
+            _ => None,
         };
         let read = Reference::from_json(&ranged.to_json()).unwrap();
         assert_eq!((range(&read), &read), (Some((0.05, 1000.0, true)), &ranged));
