@@ -115,6 +115,12 @@ fn rules(change: Change) -> Vec<Rule> {
     ]
 }
 
+/// A share of the windows, for a machine with other work: `DRIFTLINE_BENCH_SHARE=0.1` takes a tenth.
+fn shared(windows: usize) -> usize {
+    let share: f64 = std::env::var("DRIFTLINE_BENCH_SHARE").ok().and_then(|text| text.parse().ok()).unwrap_or(1.0);
+    (windows as f64 * share).ceil() as usize
+}
+
 fn main() -> Result<(), AnyError> {
     let scenarios = [
         ("mean + 0.1 sd", NUMBER, Change::Shift(0.1)),
@@ -129,9 +135,9 @@ fn main() -> Result<(), AnyError> {
     for (m, quiet_windows, windows) in [(100, 60_000, 8_000), (500, 40_000, 4_000), (2_000, 16_000, 2_000)] {
         let mut setting = Setting::new(m, 1)?;
         for feature in [NUMBER, CATEGORY, WITH_MISSING] {
-            let quiet = setting.sample(feature, Change::None, quiet_windows)?;
+            let quiet = setting.sample(feature, Change::None, shared(quiet_windows))?;
             for (name, _, change) in scenarios.iter().filter(|(_, of, _)| *of == feature) {
-                let drifted = setting.sample(feature, *change, windows)?;
+                let drifted = setting.sample(feature, *change, shared(windows))?;
                 let found = rules(*change).into_iter().map(|rule| {
                     let limit = threshold(&quiet, rule.mark, rule.questions);
                     let hits = drifted.iter().filter(|marks| (rule.mark)(marks) > limit).count();
@@ -150,11 +156,11 @@ fn main() -> Result<(), AnyError> {
 fn segment(slower: &mut Vec<String>) -> Result<(), AnyError> {
     for (m, quiet_windows, windows) in [(2_000, 16_000, 2_000), (10_000, 8_000, 1_000)] {
         let mut whole = Setting::new(m, 1)?;
-        let quiet = whole.sample(NUMBER, Change::None, quiet_windows)?;
-        let drifted = whole.sample(NUMBER, Change::OfOneIn(SEGMENTS as f64, 0.5), windows)?;
+        let quiet = whole.sample(NUMBER, Change::None, shared(quiet_windows))?;
+        let drifted = whole.sample(NUMBER, Change::OfOneIn(SEGMENTS as f64, 0.5), shared(windows))?;
         let mut part = Setting::new(m / SEGMENTS, SEGMENTS)?;
-        let quiet_part = part.sample(NUMBER, Change::None, 120_000)?;
-        let drifted_part = part.sample(NUMBER, Change::Shift(0.5), windows)?;
+        let quiet_part = part.sample(NUMBER, Change::None, shared(120_000))?;
+        let drifted_part = part.sample(NUMBER, Change::Shift(0.5), shared(windows))?;
         let mut found = Vec::new();
         for rule in rules(Change::Shift(0.5)) {
             let hits = if rule.name == "driftline" {

@@ -1,6 +1,6 @@
-//! Rules of other tools, written here from their documentation and code, on the same windows. Numbers are theirs as
-//! far as tests/oracle data show (docs/statistics.md); the defaults are those of Evidently 0.7, NannyML 0.13 and
-//! Scouter 0.25.
+//! Default rules of other tools, written here from their documentation and published code, on the same windows. Of
+//! NannyML's bins and chunks, Evidently's choice of test for references over 1 000 rows, and Scouter's chi-square
+//! threshold; what is not theirs is said in docs/benchmarks.md.
 
 use driftline::stats::jensen_shannon::jensen_shannon_distance;
 use driftline::stats::metric::FeatureStats;

@@ -59,7 +59,9 @@ impl World {
         let batch = RecordBatch::try_from_iter(columns)?;
         let reference = Reference::build(&model, "training", &[batch], &BTreeMap::new(), Source::default(), 0)?;
         let starter = include_str!("../../rules/starter.yaml").replace("min_samples: 500", "min_samples: 50");
-        let file = parse_rules_str("starter.yaml", &starter).map_err(|errors| errors.text(false))?.value;
+        let mut file = parse_rules_str("starter.yaml", &starter).map_err(|errors| errors.text(false))?.value;
+        // The others ask about the score, or about the traffic.
+        file.rules.retain(|rule| ["feature-drift", "nulls-jump"].contains(&rule.name.as_str()));
         let rules = RuleSet::compile(&[("starter.yaml".into(), file)], std::slice::from_ref(&model));
         let rules = rules.map_err(|problems| format!("{problems:?}"))?;
         Ok(Self { model: (*model).clone(), reference, reference_values, rules })
