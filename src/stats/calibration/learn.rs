@@ -13,6 +13,9 @@ const FEWEST_WINDOWS: usize = 8;
 /// for more than chance where all of it is chance.
 const BELIEVED: f64 = 1e-3;
 
+/// So many features, and a tenth of all, that differ by themselves speak for the others.
+const MANY: usize = 3;
+
 /// One feature of one cut: its mean squares, and how sure they are.
 struct Studied {
     own: OwnWindows,
@@ -33,7 +36,9 @@ pub fn learn(cuts: &[(Cut, BTreeMap<String, Vec<WindowSums>>)]) -> Learned {
             features.iter().filter_map(|(name, windows)| Some((name, study(*cut, windows)?))).collect();
         let (alone, rest): (Vec<_>, Vec<_>) = studied.iter().partition(|(_, studied)| studied.is_beyond_chance());
         let of_rest: Vec<(f64, f64)> = rest.iter().flat_map(|(_, studied)| studied.squares.iter().copied()).collect();
-        let together = chance(&of_rest) < BELIEVED;
+        // Where many features differ by themselves, the windows do, and what the others show is no accident either.
+        let many = alone.len() >= MANY && alone.len() * 10 >= studied.len();
+        let together = many || chance(&of_rest) < BELIEVED;
         for (name, studied) in alone.into_iter().chain(rest.into_iter().filter(|_| together)) {
             believed.entry((*name).clone()).or_default().push(studied.own);
         }

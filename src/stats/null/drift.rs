@@ -10,7 +10,7 @@ use super::inflation::Inflation;
 use super::scores::ScoreTests;
 
 /// Parts of the false-alarm rate. A moved level is what pipelines do most often and what every test sees worst, so it
-/// gets the most: with these, `cargo bench --bench drift_power` finds no peer faster on any kind of drift there.
+/// gets the most; `cargo bench --bench drift_power` measures what that buys.
 const LEVEL_PART: f64 = 0.6;
 const SPREAD_PART: f64 = 0.15;
 const SHAPE_PART: f64 = 0.25;
