@@ -131,7 +131,8 @@ fn category_name(category: u32) -> String {
 
 pub fn profile(layout: &Layout, values: &[Value]) -> Profile {
     match layout {
-        Layout::Vector(_) => panic!("no value of these streams is a vector"),
+        // No value of these streams is a vector.
+        Layout::Vector(_) => Profile::new(layout),
         Layout::Numeric(layout) => {
             let mut profile = NumericProfile::new(layout);
             for value in values {

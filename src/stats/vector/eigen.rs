@@ -95,9 +95,9 @@ impl Symmetric {
         }
         let images: Vec<Vec<f64>> = basis.iter().map(|vector| self.times(vector)).collect();
         let mut small = Symmetric { size: width, values: vec![0.0; width * width] };
-        for row in 0..width {
-            for column in row..width {
-                let value = dot(&basis[row], &images[column]);
+        for (row, vector) in basis.iter().enumerate() {
+            for (column, image) in images.iter().enumerate().skip(row) {
+                let value = dot(vector, image);
                 small.values[row * width + column] = value;
                 small.values[column * width + row] = value;
             }
