@@ -345,6 +345,33 @@ fn restarts_change_no_result() {
 }
 
 #[test]
+fn a_reference_of_many_panes_is_the_sum_of_all_of_them() {
+    let rule = "  - {name: r, model: fraud, reference: {trailing: 6d}, features: {include: [amount]}, when: {warn: psi > 0.25}}";
+    let rows = |hour: i64| 10 + (hour * 13 % 7) as i32;
+    let reach = 6 * 24;
+    let run = |restarts: bool| {
+        let mut stream = Stream::new(rule);
+        for hour in 0..reach + 70 {
+            stream.hour(hour, &[("1", rows(hour), f64::from((hour % 5) as i32))]);
+            if restarts && hour % 11 == 0 {
+                stream.restart();
+            }
+        }
+        stream
+    };
+    let stream = run(false);
+    for hour in reach..reach + 70 {
+        let result = stream.result(hour, "1", "trailing 6d");
+        let expected: i32 = (hour - reach..hour).map(rows).sum();
+        let baseline = result.baseline.as_ref().unwrap();
+        assert_eq!((baseline.rows, baseline.panes), (expected as u64, reach as u32), "hour {hour}");
+        assert_eq!(result.features["amount"].n_reference, expected as u64, "hour {hour}");
+    }
+    // After a restart other sums of panes are remembered; the results are the same to the bit.
+    assert_eq!(run(true).results, stream.results);
+}
+
+#[test]
 fn after_a_promotion_the_baseline_starts_again() {
     let mut stream = Stream::new(DAY_RULE);
     for hour in 0..24 {

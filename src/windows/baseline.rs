@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::glob;
 use crate::reference::{MovingReference, Reference};
 
-use super::history::{History, next_version, of_model, of_stretch};
+use super::history::{BLOCK_PANES, History, next_version, of_model, of_stretch};
 use super::pane::{Pane, PaneError, PaneKey};
 use super::result::{Segment, Window};
 use super::state::WindowSpec;
@@ -176,19 +176,59 @@ impl Held<'_> {
         stretch: Range<i64>,
         panes: &mut BTreeMap<Segment, Pane>,
     ) -> Result<(), PaneError> {
+        let wanted = |name: &str| comparison.features.contains(name);
         let fits = |key: &PaneKey| key.reference_id == reference.id && key.window().end_ms <= stretch.end;
-        for (key, encoded) in of_stretch(self.history.panes(), self.model, version, stretch.clone()) {
-            if let Some(into) = panes.get_mut(&key.segment).filter(|_| fits(key)) {
-                into.merge(&Pane::decode_some(reference, encoded, |name| comparison.features.contains(name))?)?;
+        for part in self.parts(stretch.clone()) {
+            let mut one_by_one: BTreeSet<Segment> = panes.keys().cloned().collect();
+            if part.is_block {
+                one_by_one.clear();
+                for (segment, into) in panes.iter_mut() {
+                    let place = (version, segment);
+                    if !self.history.add_block(reference, place, part.time.clone(), stretch.end, wanted, into)? {
+                        one_by_one.insert(segment.clone());
+                    }
+                }
+            }
+            if one_by_one.is_empty() {
+                continue;
+            }
+            for (key, encoded) in of_stretch(self.history.panes(), self.model, version, part.time) {
+                if let Some(into) =
+                    panes.get_mut(&key.segment).filter(|_| one_by_one.contains(&key.segment) && fits(key))
+                {
+                    into.merge(&Pane::decode_some(reference, encoded, wanted)?)?;
+                }
             }
         }
         for (key, pane) in of_stretch(self.open, self.model, version, stretch.clone()) {
             if let Some(into) = panes.get_mut(&key.segment).filter(|_| fits(key)) {
-                into.merge_some(pane, |name| comparison.features.contains(name))?;
+                into.merge_some(pane, wanted)?;
             }
         }
         Ok(())
     }
+
+    /// Whole blocks of panes, and what is left before and after them.
+    fn parts(&self, stretch: Range<i64>) -> Vec<Part> {
+        let block_ms = self.pane_ms.saturating_mul(BLOCK_PANES);
+        let first = stretch.start.div_euclid(block_ms).saturating_mul(block_ms);
+        let first = if first < stretch.start { first.saturating_add(block_ms) } else { first };
+        let last = stretch.end.div_euclid(block_ms).saturating_mul(block_ms);
+        if first >= last {
+            return vec![Part { time: stretch, is_block: false }];
+        }
+        let mut parts = vec![Part { time: stretch.start..first, is_block: false }];
+        let blocks = (0..(last - first) / block_ms).map(|index| first + index * block_ms);
+        parts.extend(blocks.map(|start_ms| Part { time: start_ms..start_ms + block_ms, is_block: true }));
+        parts.push(Part { time: last..stretch.end, is_block: false });
+        parts
+    }
+}
+
+/// A part of a stretch of time.
+struct Part {
+    time: Range<i64>,
+    is_block: bool,
 }
 
 fn versions_in<'a, T>(panes: &'a BTreeMap<PaneKey, T>, model: &str) -> BTreeSet<&'a str> {
