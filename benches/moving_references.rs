@@ -107,6 +107,7 @@ fn pane(reference: &Reference, start_ms: i64, events: u64, random: &mut Random) 
                 (0..events).for_each(|_| profile.add(&random.category(), layout));
                 Profile::Categorical(profile)
             }
+            Layout::Vector(_) => panic!("the model has no vectors"),
         };
         all.push(PartialRow { feature: name.clone(), state: profile.encode(), ..rows.clone() });
     }
