@@ -144,7 +144,8 @@ struct Distribution<'a> {
 impl<'a> Distribution<'a> {
     fn of(layout: &'a NumericLayout, profile: &'a NumericProfile) -> Self {
         let mut sum = 0;
-        let below = profile.counts().iter().map(|count| {
+        let counts = profile.counts();
+        let below = counts.iter().map(|count| {
             sum += count;
             sum
         });
@@ -208,8 +209,8 @@ fn distance(old: &Distribution<'_>, new: &Distribution<'_>) -> MetricValue {
     }
     // Between edges each can move by the mass of a bin that is no atom.
     let hidden = |distribution: &Distribution<'_>| {
-        let bins = distribution.profile.counts().iter().zip(&distribution.atoms);
-        bins.filter(|(_, atom)| !**atom).map(|(count, _)| *count).max().unwrap_or(0) as f64 / distribution.n
+        let bins = distribution.profile.counts().into_iter().zip(&distribution.atoms);
+        bins.filter(|(_, atom)| !**atom).map(|(count, _)| count).max().unwrap_or(0) as f64 / distribution.n
     };
     let bound = (most - value) + hidden(old).min(hidden(new));
     MetricValue { value: Some(value), bound: (bound > 0.0).then_some(bound), p_value: None }
@@ -221,7 +222,7 @@ fn categorical(
     diff: &mut FeatureDiff,
 ) {
     let counts = |layout: &CategoricalLayout, profile: &CategoricalProfile| -> BTreeMap<String, u64> {
-        layout.categories().iter().cloned().zip(profile.counts().iter().copied()).filter(|(_, n)| *n > 0).collect()
+        layout.categories().iter().cloned().zip(profile.counts()).filter(|(_, n)| *n > 0).collect()
     };
     let (of_old, of_new) = (counts(left, old), counts(right, new));
     let alone = |here: &BTreeMap<String, u64>, there: &BTreeMap<String, u64>| -> Vec<String> {

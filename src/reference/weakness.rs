@@ -72,7 +72,7 @@ fn of_feature(feature: &FeatureReference, rows: u64) -> Option<String> {
         (Layout::Numeric(_), _) if n < FEWEST_VALUES => Some(few_values(name, n)),
         (Layout::Numeric(layout), _) => one_value(name, layout),
         (Layout::Categorical(layout), Profile::Categorical(profile)) => {
-            sparse_categories(name, layout, profile.counts())
+            sparse_categories(name, layout, &profile.counts())
                 .or_else(|| (n < FEWEST_VALUES).then(|| few_categorical(name, n)))
         }
         (Layout::Vector(layout), _) => few_vectors(name, n, layout.dimension() as u64),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
+use super::counts::Counts;
 use super::layout::CategoricalLayout;
-use super::numeric_profile::{decode_sparse, encode_sparse};
 use super::varint::{self, Reader};
 
 /// Most unseen categories counted one by one; memory is bounded whatever a broken producer writes.
@@ -21,7 +21,7 @@ pub const LONGEST_UNSEEN_BYTES: usize = 256;
 /// the rest, sooner or later.
 #[derive(Debug, Clone)]
 pub struct CategoricalProfile {
-    counts: Vec<u64>,
+    counts: Counts,
     nulls: u64,
     unseen: HashMap<Box<str>, u64>,
     /// The kept categories in the order of their hashes; the last is the next to go.
@@ -43,7 +43,7 @@ impl Eq for CategoricalProfile {}
 impl CategoricalProfile {
     pub fn new(layout: &CategoricalLayout) -> Self {
         Self {
-            counts: vec![0; layout.categories().len()],
+            counts: Counts::new(layout.categories().len()),
             nulls: 0,
             unseen: HashMap::new(),
             by_hash: BTreeMap::new(),
@@ -54,7 +54,7 @@ impl CategoricalProfile {
     #[inline]
     pub fn add(&mut self, category: &str, layout: &CategoricalLayout) {
         match layout.position(category) {
-            Some(position) => self.counts[position] += 1,
+            Some(position) => self.counts.increment(position),
             None => self.add_unseen(beginning(category), 1),
         }
     }
@@ -62,7 +62,7 @@ impl CategoricalProfile {
     /// Adds to a category by its position in the layout.
     #[inline]
     pub fn add_position(&mut self, position: usize) {
-        self.counts[position] += 1;
+        self.counts.increment(position);
     }
 
     #[inline]
@@ -92,9 +92,7 @@ impl CategoricalProfile {
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
-            *count = count.saturating_add(*more);
-        }
+        self.counts.merge(&other.counts);
         self.nulls = self.nulls.saturating_add(other.nulls);
         self.unseen_rest = self.unseen_rest.saturating_add(other.unseen_rest);
         for (category, count) in &other.unseen {
@@ -102,14 +100,19 @@ impl CategoricalProfile {
         }
     }
 
-    /// Rows per category of the layout, in its order.
-    pub fn counts(&self) -> &[u64] {
-        &self.counts
+    /// Rows per category of the layout, in its order; laid out anew by every call.
+    pub fn counts(&self) -> Vec<u64> {
+        self.counts.to_vec()
+    }
+
+    /// Number of categories of the layout.
+    pub fn categories(&self) -> usize {
+        self.counts.size()
     }
 
     /// Non-missing values.
     pub fn n(&self) -> u64 {
-        self.counts.iter().fold(self.unseen_mass(), |total, count| total.saturating_add(*count))
+        self.counts.total().saturating_add(self.unseen_mass())
     }
 
     pub fn missing(&self) -> u64 {
@@ -131,9 +134,10 @@ impl CategoricalProfile {
         self.unseen_rest
     }
 
-    /// Memory held for unseen categories, in bytes: each name twice, its counter, and the two tables' own.
-    pub(super) fn unseen_bytes(&self) -> usize {
-        self.unseen.keys().map(|category| 2 * category.len() + 96).sum()
+    /// Memory held outside of the struct, in bytes; an unseen category is its name twice, its counter, and the two
+    /// tables' own.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.counts.allocated_bytes() + self.unseen.keys().map(|category| 2 * category.len() + 96).sum::<usize>()
     }
 
     /// Number of distinct unseen categories: exact while all are listed, else estimated from how densely the kept
@@ -150,9 +154,9 @@ impl CategoricalProfile {
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        varint::write(self.counts.len() as u64, out);
+        varint::write(self.counts.size() as u64, out);
         varint::write(self.nulls, out);
-        encode_sparse(&self.counts, out);
+        self.counts.encode(out);
         varint::write(self.unseen_rest, out);
         let unseen = self.unseen();
         varint::write(unseen.len() as u64, out);
@@ -170,7 +174,7 @@ impl CategoricalProfile {
             return None;
         }
         profile.nulls = reader.varint()?;
-        decode_sparse(reader, &mut profile.counts)?;
+        profile.counts = Counts::decode(reader, layout.categories().len())?;
         profile.unseen_rest = reader.varint()?;
         let kept = reader.varint_up_to(MOST_UNSEEN as u64)? as usize;
         if profile.unseen_rest > 0 && kept < MOST_UNSEEN {

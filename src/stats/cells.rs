@@ -57,7 +57,7 @@ impl Cells {
         let edges = layout.edges();
         let mut cells = Vec::new();
         let (mut reference_below, mut window_below) = (0, 0);
-        for (bin, (&in_reference, &in_window)) in reference.counts().iter().zip(window.counts()).enumerate() {
+        for (bin, (in_reference, in_window)) in reference.counts().into_iter().zip(window.counts()).enumerate() {
             let from = bin.checked_sub(1).map_or(lowest, |below| edges[below].max(lowest));
             let next = edges.get(bin).copied().filter(|edge| *edge <= highest);
             let to = next.unwrap_or(highest);

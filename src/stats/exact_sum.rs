@@ -13,22 +13,21 @@ const DIGIT_MASK: u64 = 0xffff_ffff;
 /// A finite double spans 2098 bits in units of 2^-1074, 66 digits; two more hold 2^64 additions of the largest.
 const DIGITS: usize = 68;
 /// An addition changes a digit by less than 2^53, so this many fit a signed 64-bit digit before carries are settled.
-const ADDITIONS_BEFORE_CARRY: u32 = 1_000;
+const ADDITIONS_BEFORE_CARRY: u16 = 1_000;
 /// Most digits an encoded magnitude can have.
 const MAGNITUDE_BYTES: usize = DIGITS * 4;
 
-#[derive(Debug, Clone)]
+/// Only the digits that values have reached are kept: those of one feature span a few of the 68.
+#[derive(Debug, Clone, Default)]
 pub struct ExactSum {
-    /// Digit i counts units of 2^(32 i - 1074); between carries digits are signed and may exceed 32 bits.
-    digits: [i64; DIGITS],
-    additions: u32,
+    /// Digit i counts units of 2^(32 (first + i) - 1074); between carries digits are signed and may exceed 32 bits.
+    digits: Vec<i64>,
+    first: u16,
+    additions: u16,
 }
 
-impl Default for ExactSum {
-    fn default() -> Self {
-        Self { digits: [0; DIGITS], additions: 0 }
-    }
-}
+/// Whether negative, the place of the lowest digit, and 32-bit digits from there, lowest first, neither end 0.
+type Settled = (bool, usize, Vec<u32>);
 
 impl ExactSum {
     /// Adds a finite value; infinities and NaN are the caller's to count apart and change nothing here.
@@ -42,75 +41,126 @@ impl ExactSum {
         }
         // Subnormals (exponent 0) have no hidden bit and the weight of exponent 1.
         let (mantissa, shift) = if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) };
-        let (digit, within) = ((shift / DIGIT_BITS) as usize, shift % DIGIT_BITS);
+        let (place, within) = ((shift / DIGIT_BITS) as usize, shift % DIGIT_BITS);
         let low = ((mantissa << within) & DIGIT_MASK) as i64;
         // Shifting by at least one keeps the upper part below 2^53 and the shift below 64.
         let high = (mantissa >> (DIGIT_BITS - within)) as i64;
         let sign = if (bits >> 63) == 0 { 1 } else { -1 };
-        self.digits[digit] += sign * low;
-        self.digits[digit + 1] += sign * high;
+        // A place below the first one wraps around to far beyond the last.
+        let at = place.wrapping_sub(usize::from(self.first));
+        if let Some([lower, upper]) = self.digits.get_mut(at..at.wrapping_add(2)) {
+            *lower += sign * low;
+            *upper += sign * high;
+        } else {
+            self.add_beyond(place, sign * low, sign * high);
+        }
         self.additions += 1;
         if self.additions == ADDITIONS_BEFORE_CARRY {
             self.carry();
         }
     }
 
+    #[cold]
+    fn add_beyond(&mut self, place: usize, low: i64, high: i64) {
+        self.reach(place, place + 2);
+        let at = place - usize::from(self.first);
+        self.digits[at] += low;
+        self.digits[at + 1] += high;
+    }
+
+    /// Makes room for the digits from `from` up to but without `to`, at most [`DIGITS`].
+    fn reach(&mut self, from: usize, to: usize) {
+        if self.digits.is_empty() {
+            self.first = from as u16;
+        }
+        let first = usize::from(self.first);
+        let below = first.saturating_sub(from);
+        self.digits.splice(0..0, std::iter::repeat_n(0, below));
+        self.first -= below as u16;
+        let wanted = to.max(first + self.digits.len() - below) - usize::from(self.first);
+        if wanted > self.digits.len() {
+            self.digits.reserve_exact(wanted - self.digits.len());
+            self.digits.resize(wanted, 0);
+        }
+    }
+
     pub fn merge(&mut self, other: &ExactSum) {
-        let mut other = other.clone();
-        other.carry();
+        if other.digits.is_empty() {
+            return;
+        }
         self.carry();
-        for (digit, more) in self.digits.iter_mut().zip(other.digits) {
-            *digit = digit.wrapping_add(more);
+        self.reach(usize::from(other.first), usize::from(other.first) + other.digits.len());
+        // What `other` has not carried stays below 2^63 less what a settled digit can add.
+        let at = usize::from(other.first - self.first);
+        for (digit, more) in self.digits[at..].iter_mut().zip(&other.digits) {
+            *digit = digit.wrapping_add(*more);
         }
         self.carry();
     }
 
-    /// Settles carries: every digit but the last in [0, 2^32), the last one carries the sign.
+    /// Settles carries: every digit but the last in [0, 2^32), the last one carries the sign and is, but for forged
+    /// bytes, within 32 bits too.
     fn carry(&mut self) {
+        self.additions = 0;
+        let Some(last) = self.digits.len().checked_sub(1) else { return };
         let mut carried = 0i64;
-        for digit in &mut self.digits[..DIGITS - 1] {
+        for digit in &mut self.digits[..last] {
             let total = *digit + carried;
             carried = total >> DIGIT_BITS;
             *digit = total & DIGIT_MASK as i64;
         }
         // Only forged bytes can make the last digit leave 64 bits; they must not stop the process.
-        self.digits[DIGITS - 1] = self.digits[DIGITS - 1].wrapping_add(carried);
-        self.additions = 0;
+        self.digits[last] = self.digits[last].wrapping_add(carried);
+        while usize::from(self.first) + self.digits.len() < DIGITS
+            && let Some(top) = self.digits.last_mut()
+            && i32::try_from(*top).is_err()
+        {
+            let more = *top >> DIGIT_BITS;
+            *top &= DIGIT_MASK as i64;
+            self.digits.reserve_exact(1);
+            self.digits.push(more);
+        }
     }
 
-    /// Sign and magnitude, 32-bit digits lowest first, carries settled.
-    fn sign_and_magnitude(&self) -> (bool, [u32; DIGITS]) {
+    fn settled(&self) -> Settled {
         let mut settled = self.clone();
         settled.carry();
-        let negative = settled.digits[DIGITS - 1] < 0;
+        let negative = settled.digits.last().is_some_and(|digit| *digit < 0);
         if negative {
             for digit in &mut settled.digits {
                 *digit = digit.wrapping_neg();
             }
             settled.carry();
         }
-        (negative, settled.digits.map(|digit| digit as u32))
+        let low = settled.digits.iter().position(|digit| *digit != 0).unwrap_or(settled.digits.len());
+        let high = settled.digits.iter().rposition(|digit| *digit != 0).map_or(low, |last| last + 1);
+        let digits: Vec<u32> = settled.digits[low..high].iter().map(|digit| *digit as u32).collect();
+        let place = if digits.is_empty() { 0 } else { usize::from(settled.first) + low };
+        (negative, place, digits)
     }
 
     /// The sum, rounded once to the nearest double.
     pub fn value(&self) -> f64 {
-        let (negative, digits) = self.sign_and_magnitude();
-        let Some(top) = digits.iter().rposition(|digit| *digit != 0) else { return 0.0 };
+        let (negative, first, digits) = self.settled();
+        let Some(top) = digits.len().checked_sub(1).map(|last| first + last) else { return 0.0 };
         let lowest = top.saturating_sub(2);
-        let leading = digits[lowest..=top].iter().rev().fold(0u128, |bits, digit| bits << 32 | u128::from(*digit));
+        let digit = |place: usize| place.checked_sub(first).and_then(|at| digits.get(at)).copied().unwrap_or(0);
+        let leading = (lowest..=top).rev().fold(0u128, |bits, place| bits << 32 | u128::from(digit(place)));
         // Three digits hold at least 65 bits: what lies below them can only break a tie.
-        let sticky = u128::from(digits[..lowest].iter().any(|digit| *digit != 0));
+        let sticky = u128::from(digits.iter().take(lowest.saturating_sub(first)).any(|digit| *digit != 0));
         let magnitude = times_power_of_two((leading | sticky) as f64, 32 * lowest as i32 - 1074);
         if negative { -magnitude } else { magnitude }
     }
 
+    /// Memory held outside of the struct, in bytes.
+    pub fn allocated_bytes(&self) -> usize {
+        self.digits.capacity() * size_of::<i64>()
+    }
+
     /// Zero is one byte; otherwise sign and first digit's place, then the magnitude's bytes without zero ends.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let (negative, digits) = self.sign_and_magnitude();
-        let mut magnitude = Vec::with_capacity(MAGNITUDE_BYTES);
-        for digit in digits {
-            magnitude.extend_from_slice(&digit.to_le_bytes());
-        }
+        let (negative, place, digits) = self.settled();
+        let magnitude: Vec<u8> = digits.iter().flat_map(|digit| digit.to_le_bytes()).collect();
         let (Some(first), Some(last)) =
             (magnitude.iter().position(|byte| *byte != 0), magnitude.iter().rposition(|byte| *byte != 0))
         else {
@@ -118,7 +168,7 @@ impl ExactSum {
             return;
         };
         varint::write((last - first + 1) as u64, out);
-        varint::write((first as u64) << 1 | u64::from(negative), out);
+        varint::write(((4 * place + first) as u64) << 1 | u64::from(negative), out);
         out.extend_from_slice(&magnitude[first..=last]);
     }
 
@@ -135,11 +185,14 @@ impl ExactSum {
         if bytes.first() == Some(&0) || bytes.last() == Some(&0) || first + length > MAGNITUDE_BYTES {
             return None;
         }
+        // A digit more, for the sign.
+        let end = ((first + length).div_ceil(4) + 1).min(DIGITS);
+        sum.reach(first / 4, end);
         for (index, byte) in bytes.iter().enumerate() {
             let at = first + index;
-            sum.digits[at / 4] |= i64::from(*byte) << (8 * (at % 4));
+            sum.digits[at / 4 - first / 4] |= i64::from(*byte) << (8 * (at % 4));
         }
-        if sum.digits[DIGITS - 1] > i64::from(i32::MAX) {
+        if sum.digits.last().is_some_and(|digit| *digit > i64::from(i32::MAX)) {
             return None;
         }
         if negative {
@@ -155,7 +208,7 @@ impl ExactSum {
 /// Equal sums are equal whatever carries are pending.
 impl PartialEq for ExactSum {
     fn eq(&self, other: &Self) -> bool {
-        self.sign_and_magnitude() == other.sign_and_magnitude()
+        self.settled() == other.settled()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a pane keeps of a numeric feature: counts per bin, extremes, exact sums.
 
+use super::counts::Counts;
 use super::edges::positive_zero;
 use super::exact_sum::ExactSum;
 use super::layout::NumericLayout;
@@ -10,7 +11,7 @@ use super::welch::Moments;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NumericProfile {
     /// Finite values per bin of the layout.
-    counts: Vec<u64>,
+    counts: Counts,
     nulls: u64,
     nans: u64,
     positive_infinities: u64,
@@ -41,7 +42,7 @@ impl Eq for Extremes {}
 impl NumericProfile {
     pub fn new(layout: &NumericLayout) -> Self {
         Self {
-            counts: vec![0; layout.bins()],
+            counts: Counts::new(layout.bins()),
             nulls: 0,
             nans: 0,
             positive_infinities: 0,
@@ -57,7 +58,7 @@ impl NumericProfile {
         if !value.is_finite() {
             return self.add_non_finite(value);
         }
-        self.counts[layout.bin(value)] += 1;
+        self.counts.increment(layout.bin(value));
         let value = positive_zero(value);
         match &mut self.extremes {
             Some(extremes) => {
@@ -89,10 +90,7 @@ impl NumericProfile {
 
     /// Both profiles are of one layout; the caller has checked that they have the same number of bins.
     pub(super) fn merge(&mut self, other: &Self) {
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
-            // Only forged counts reach the end of 64 bits; stopping there keeps merging associative.
-            *count = count.saturating_add(*more);
-        }
+        self.counts.merge(&other.counts);
         self.nulls = self.nulls.saturating_add(other.nulls);
         self.nans = self.nans.saturating_add(other.nans);
         self.positive_infinities = self.positive_infinities.saturating_add(other.positive_infinities);
@@ -105,13 +103,24 @@ impl NumericProfile {
         self.squares.merge(&other.squares);
     }
 
-    pub fn counts(&self) -> &[u64] {
-        &self.counts
+    /// Finite values per bin of the layout, in its order; laid out anew by every call.
+    pub fn counts(&self) -> Vec<u64> {
+        self.counts.to_vec()
+    }
+
+    /// Number of bins.
+    pub fn bins(&self) -> usize {
+        self.counts.size()
+    }
+
+    /// Memory held outside of the struct, in bytes.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.counts.allocated_bytes() + self.sum.allocated_bytes() + self.squares.allocated_bytes()
     }
 
     /// Finite values.
     pub fn n(&self) -> u64 {
-        self.counts.iter().fold(0, |total, count| total.saturating_add(*count))
+        self.counts.total()
     }
 
     /// Null and NaN: both are a missing value.
@@ -170,7 +179,8 @@ impl NumericProfile {
             let distance = (0.5 * from + 0.5 * to - mean) / std;
             *count as f64 * distance.powi(4)
         };
-        let filled = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        let counts = self.counts.to_vec();
+        let filled = counts.iter().enumerate().filter(|(_, count)| **count > 0);
         let kurtosis = filled.map(fourth_power).sum::<f64>() / self.n() as f64;
         kurtosis.is_finite().then_some(kurtosis)
     }
@@ -179,22 +189,22 @@ impl NumericProfile {
     pub fn regroup(&self, layout: &NumericLayout, coarse: &[f64]) -> Vec<u64> {
         let mut regrouped = vec![0u64; coarse.len() + 1];
         let mut bin = 0;
-        for (fine, count) in self.counts.iter().enumerate() {
+        self.counts.each(|fine, count| {
             // The lower end of fine bin i is edge i - 1.
             while fine > 0 && bin < coarse.len() && coarse[bin] <= layout.edges()[fine - 1] {
                 bin += 1;
             }
-            regrouped[bin] = regrouped[bin].saturating_add(*count);
-        }
+            regrouped[bin] = regrouped[bin].saturating_add(count);
+        });
         regrouped
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        varint::write(self.counts.len() as u64, out);
+        varint::write(self.counts.size() as u64, out);
         for count in [self.nulls, self.nans, self.positive_infinities, self.negative_infinities] {
             varint::write(count, out);
         }
-        encode_sparse(&self.counts, out);
+        self.counts.encode(out);
         if let Some(extremes) = self.extremes {
             out.extend_from_slice(&extremes.min.to_le_bytes());
             out.extend_from_slice(&extremes.max.to_le_bytes());
@@ -213,7 +223,7 @@ impl NumericProfile {
         profile.nans = reader.varint()?;
         profile.positive_infinities = reader.varint()?;
         profile.negative_infinities = reader.varint()?;
-        decode_sparse(reader, &mut profile.counts)?;
+        profile.counts = Counts::decode(reader, layout.bins())?;
         if profile.n() > 0 {
             let (min, max) = (reader.double()?, reader.double()?);
             let tidy = |value: f64| value.is_finite() && value.to_bits() != (-0.0f64).to_bits();
@@ -226,30 +236,6 @@ impl NumericProfile {
         }
         Some(profile)
     }
-}
-
-/// Number of counters that are not 0, then for each the distance to the one before and the count.
-pub(super) fn encode_sparse(counts: &[u64], out: &mut Vec<u8>) {
-    varint::write(counts.iter().filter(|count| **count > 0).count() as u64, out);
-    let mut next = 0;
-    for (index, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-        varint::write((index - next) as u64, out);
-        varint::write(*count, out);
-        next = index + 1;
-    }
-}
-
-/// Fills `counts` (all 0); `None` where an index lies outside or a counter is 0.
-pub(super) fn decode_sparse(reader: &mut Reader<'_>, counts: &mut [u64]) -> Option<()> {
-    let filled = reader.varint_up_to(counts.len() as u64)?;
-    let mut next = 0usize;
-    for _ in 0..filled {
-        let gap = usize::try_from(reader.varint()?).ok()?;
-        let counter = counts.get_mut(next.checked_add(gap)?)?;
-        *counter = reader.varint().filter(|count| *count > 0)?;
-        next = next + gap + 1;
-    }
-    Some(())
 }
 
 #[cfg(test)]

@@ -104,12 +104,10 @@ impl Profile {
     /// Adds the rows of `other`. The layouts must be one and the same; what can be seen of that is checked.
     pub fn merge(&mut self, other: &Profile) -> Result<(), ProfileError> {
         match (&mut *self, other) {
-            (Profile::Numeric(left), Profile::Numeric(right)) if left.counts().len() == right.counts().len() => {
+            (Profile::Numeric(left), Profile::Numeric(right)) if left.bins() == right.bins() => {
                 left.merge(right);
             }
-            (Profile::Categorical(left), Profile::Categorical(right))
-                if left.counts().len() == right.counts().len() =>
-            {
+            (Profile::Categorical(left), Profile::Categorical(right)) if left.categories() == right.categories() => {
                 left.merge(right);
             }
             (Profile::Vector(left), Profile::Vector(right)) if left.same_shape(right) => left.merge(right),
@@ -122,8 +120,8 @@ impl Profile {
 
     fn shape(&self) -> String {
         match self {
-            Profile::Numeric(profile) => format!("{} bins", profile.counts().len()),
-            Profile::Categorical(profile) => format!("{} categories", profile.counts().len()),
+            Profile::Numeric(profile) => format!("{} bins", profile.bins()),
+            Profile::Categorical(profile) => format!("{} categories", profile.categories()),
             Profile::Vector(profile) => format!("vectors of {}", profile.dimension()),
         }
     }
@@ -157,12 +155,12 @@ impl Profile {
 
     /// Memory held, in bytes, without what the allocator adds.
     pub fn allocated_bytes(&self) -> usize {
-        let of_counts = match self {
-            Profile::Numeric(profile) => size_of_val(profile.counts()),
-            Profile::Categorical(profile) => size_of_val(profile.counts()) + profile.unseen_bytes(),
+        let elsewhere = match self {
+            Profile::Numeric(profile) => size_of::<NumericProfile>() + profile.allocated_bytes(),
+            Profile::Categorical(profile) => profile.allocated_bytes(),
             Profile::Vector(profile) => profile.allocated_bytes(),
         };
-        size_of::<Self>() + of_counts
+        size_of::<Self>() + elsewhere
     }
 
     /// Version, kind, then sparse counts as varints. Canonical: equal profiles have equal bytes.

@@ -38,12 +38,12 @@ impl Scoring {
     pub fn of(reference: &FeatureReference) -> Self {
         match (&reference.layout, &reference.profile) {
             (Layout::Numeric(layout), Profile::Numeric(profile)) => {
-                let level = standardised(normal_scores(profile.counts()), profile.counts());
+                let level = standardised(normal_scores(&profile.counts()), &profile.counts());
                 let squares = level.iter().map(|score| score * score).collect();
                 let coarse = quantile_edges(layout.percentiles(), BINS);
                 let lower_ends = std::iter::once(f64::NEG_INFINITY).chain(layout.edges().iter().copied());
                 let cell = lower_ends.map(|end| coarse.partition_point(|edge| *edge <= end)).collect();
-                Self { spread: standardised(squares, profile.counts()), level, cell, cells: coarse.len() + 1 }
+                Self { spread: standardised(squares, &profile.counts()), level, cell, cells: coarse.len() + 1 }
             }
             (_, profile) => Self::of_categories(profile),
         }
@@ -55,8 +55,8 @@ impl Scoring {
         };
         let least = (profile.n() as f64 * LEAST_SHARE).max(1.0);
         let mut cells = 0;
-        let cell = profile.counts().iter().map(|count| {
-            let of_its_own = *count as f64 >= least;
+        let cell = profile.counts().into_iter().map(|count| {
+            let of_its_own = count as f64 >= least;
             cells += usize::from(of_its_own);
             if of_its_own { cells } else { 0 }
         });

@@ -191,7 +191,7 @@ impl<'a> NumericPair<'a> {
     }
 
     fn drift(&self) -> Option<MetricValue> {
-        let scores = scores::test(self.reference.counts(), self.window.counts());
+        let scores = scores::test(&self.reference.counts(), &self.window.counts());
         let p_value = drift::numeric_p(scores, self.shape(), &self.inflations);
         Some(MetricValue::exact(drift::strength(p_value)).with_p(p_value))
     }
@@ -242,7 +242,7 @@ impl<'a> NumericPair<'a> {
     }
 
     fn ks(&self) -> Option<BinnedDistance> {
-        kolmogorov_smirnov::binned_distance(self.reference.counts(), self.window.counts(), &self.layout.atoms())
+        kolmogorov_smirnov::binned_distance(&self.reference.counts(), &self.window.counts(), &self.layout.atoms())
     }
 
     fn wasserstein(&self) -> Option<BinnedDistance> {

@@ -19,18 +19,18 @@ use super::{Flaw, QualityProfile};
 pub fn from_profiles(reference: &FeatureReference, window: &Profile, metrics: &mut BTreeMap<String, MetricValue>) {
     match (&reference.layout, &reference.profile, window) {
         (Layout::Numeric(layout), Profile::Numeric(of_reference), Profile::Numeric(window))
-            if window.counts().len() == layout.bins() =>
+            if window.bins() == layout.bins() =>
         {
             out_of_range_rate(layout, of_reference, window, metrics);
             let is_constant = |profile: &NumericProfile| profile.min() == profile.max();
             if window.n() > 0 && of_reference.n() > 0 && is_constant(window) && !is_constant(of_reference) {
-                insert_constant(of_reference.counts(), window.n(), metrics);
+                insert_constant(&of_reference.counts(), window.n(), metrics);
             }
         }
         (Layout::Categorical(_), Profile::Categorical(of_reference), Profile::Categorical(window))
             if categories(window) == 1 && categories(of_reference) > 1 =>
         {
-            insert_constant(of_reference.counts(), window.n(), metrics);
+            insert_constant(&of_reference.counts(), window.n(), metrics);
         }
         _ => {}
     }
@@ -43,11 +43,11 @@ fn out_of_range_rate(
     metrics: &mut BTreeMap<String, MetricValue>,
 ) {
     let (Some(range), n) = (layout.range(), window.n()) else { return };
-    let outside = layout.count_outside_range(window.counts());
+    let outside = layout.count_outside_range(&window.counts());
     if n == 0 || outside == 0 {
         return;
     }
-    let outside_before = layout.count_outside_range(reference.counts());
+    let outside_before = layout.count_outside_range(&reference.counts());
     let p_value = match range.configured {
         // A promise: one value outside of it is a fact.
         true => None,
