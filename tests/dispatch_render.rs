@@ -10,6 +10,8 @@ use dispatch_support::{finding, notification};
 use driftline::config::rules::Severity;
 use driftline::dispatch::render;
 use driftline::rules::episode::{EpisodeStatus, Finding, Notification};
+use driftline::rules::explanation::{Explanation, Moved, SegmentSearch, WorstSegment};
+use driftline::stats::location::Location;
 use driftline::stats::metric::{BinShare, MetricValue};
 use driftline::windows::result::Segment;
 
@@ -37,10 +39,39 @@ fn firing() -> Notification {
     country.metric = "cramers_v".into();
     country.value = MetricValue::exact(0.1834);
     country.p_adjusted = Some(0.00231);
-    country.moved = vec![BinShare { label: "DE".into(), reference: 0.12, window: 0.31 }];
+    let germany = BinShare { label: "DE".into(), reference: 0.12, window: 0.31 };
+    country.moved = vec![Moved { psi_share: Some(0.62), ..Moved::from(germany) }];
     country.reason = "`country`: Cram\u{e9}r's V 0.18 against training, 2 of 2 windows, adjusted p = 0.00231".into();
     let mut notification = notification("9f2c41", 0, &["oncall"]);
-    notification.findings = vec![country, finding("age", "psi", 0.2611), finding("amount", "psi", 0.4123)];
+    let mut amount = finding("amount", "psi", 0.4123);
+    amount.explanation = Explanation {
+        location: Some(Location {
+            mean_reference: Some(101.2),
+            mean: Some(148.04),
+            median_reference: Some(98.7),
+            median: Some(121.3),
+        }),
+        segments: Some(SegmentSearch {
+            segments: 24,
+            features: 25,
+            worst: vec![WorstSegment {
+                segment: Segment { column: "country,device".into(), value: "IT,phone".into() },
+                metric: "psi".into(),
+                value: 0.81,
+                rows: 410,
+                share: 0.04,
+                p_adjusted: 1e-9,
+                carries: Some(0.31),
+            }],
+        }),
+        ..Explanation::default()
+    };
+    let mut age = finding("age", "psi", 0.2611);
+    for (finding, importance) in [(&mut age, 0.12), (&mut country, 0.05), (&mut amount, 0.31)] {
+        finding.explanation.importance = Some(importance);
+        finding.explanation.priority = finding.value.value.map(|value| value * importance);
+    }
+    notification.findings = vec![country, age, amount];
     notification
 }
 
@@ -99,7 +130,7 @@ fn hostile() -> Notification {
         segment: hostile.segment.clone(),
         condition: evil.into(),
         reason: evil.into(),
-        moved: vec![BinShare { label: evil.into(), reference: 0.0, window: 1.0 }],
+        moved: vec![BinShare { label: evil.into(), reference: 0.0, window: 1.0 }.into()],
         ..finding(evil, evil, f64::INFINITY)
     }];
     hostile
@@ -128,8 +159,8 @@ fn hundreds_of_findings_are_cut_and_counted() {
     let mut many = firing();
     many.findings = (0..200).map(|place| finding(&format!("f{place}"), "psi", f64::from(place))).collect();
     let text = render::text(&many, URL);
-    assert!(text.contains("and 175 more on the page"), "{text}");
-    assert!(text.contains("`f199`") && !text.contains("`f174`"), "{text}");
+    assert!(text.contains("and 195 more on the page: f194, f193, f192, "), "{text}");
+    assert!(text.contains("`f199`") && !text.contains("`f194`") && !text.contains("f184"), "{text}");
     let html = render::html(&many, URL);
     assert!(html.len() < 102_400, "some clients cut a mail at 102 kB; this has {}", html.len());
 }

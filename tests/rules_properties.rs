@@ -12,6 +12,7 @@ use driftline::rules::expression::Expression;
 use driftline::rules::{Effect, ModelActivity, RuleSet, RuleState, RuleStates};
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
 use driftline::stats::null::{Inflation, NullLaw};
+use driftline::stats::psi;
 use driftline::windows::result::{ClosedWindow, Segment, Window, WindowResult};
 use proptest::prelude::*;
 
@@ -46,6 +47,8 @@ fn feature(psi: f64, p_value: f64) -> FeatureStats {
             ("null_rate".to_string(), metric(0.2, None)),
             ("null_rate_change".to_string(), metric(0.19, None)),
         ]),
+        location: None,
+        importance: None,
         bins: vec![
             BinShare { label: "< 10".into(), reference: 0.1, window: 0.1 },
             BinShare { label: ">= 10".into(), reference: 0.9, window: 0.5 },
@@ -106,6 +109,63 @@ fn outline(notifications: &[Notification]) -> Vec<String> {
 }
 
 const DRIFT: &str = "  - {name: drift, model: fraud, when: {warn: psi > 0.1, critical: psi > 0.25}, for: 2 windows}";
+
+/// Values in two bins, half each in the reference, of which the lower one has this share in the window.
+fn in_two_bins(n: u64, lower: f64) -> FeatureStats {
+    let bins = vec![
+        BinShare { label: "< 10".into(), reference: 0.5, window: lower },
+        BinShare { label: ">= 10".into(), reference: 0.5, window: 1.0 - lower },
+    ];
+    let index = psi::population_stability_index(&[0.5, 0.5], &[lower, 1.0 - lower], psi::SHARE_FLOOR);
+    let p_value = psi::p_value(index, 2, 10 * n, n);
+    let metrics = BTreeMap::from([("psi".to_string(), MetricValue { value: Some(index), bound: None, p_value })]);
+    FeatureStats { n, n_reference: 10 * n, bins, metrics, ..FeatureStats::default() }
+}
+
+#[test]
+fn a_finding_about_the_whole_names_the_segment_where_it_is_worst() {
+    let rules = rule_set("  - {name: drift, model: fraud, when: {warn: psi > 0.005}}");
+    let country = |name: &str| Segment { column: "country".into(), value: name.into() };
+    let in_segment = |segment: Segment, n: u64, lower: f64| WindowResult {
+        rows: n,
+        ..result("fraud", 0, segment, BTreeMap::from([("amount".to_string(), in_two_bins(n, lower))]))
+    };
+    let mut results = vec![in_segment(Segment::default(), 10_000, 0.46)];
+    let steady = ["AT", "BE", "CH", "DE", "ES", "FR", "GB", "NL", "PT"];
+    results.extend(steady.map(|name| in_segment(country(name), 1_000, 0.5)));
+    results.push(in_segment(country("IT"), 1_000, 0.1));
+    let told = run(&rules, &[closed(results, 0)]);
+    let search = told[0].findings[0].explanation.segments.as_ref().unwrap();
+    let worst: Vec<(String, u64)> = search.worst.iter().map(|one| (one.segment.to_string(), one.rows)).collect();
+    assert_eq!((search.segments, worst), (10, vec![("country=IT".to_string(), 1_000)]));
+    assert_eq!(
+        search.sentence(),
+        "worst in country=IT: PSI 0.88, 10% of events, 100% of the drift, adjusted p < 1e-6 (10 segments looked at)"
+    );
+}
+
+#[test]
+fn findings_stand_in_the_order_of_drift_times_importance() {
+    let rules = rule_set(DRIFT);
+    let mut windows = [window("fraud", 0, 0.4, 0.3), window("fraud", 1, 0.4, 0.3)];
+    let features = |told: &[Notification]| -> Vec<String> {
+        told[0].findings.iter().filter_map(|finding| finding.feature.clone()).collect()
+    };
+    assert_eq!(features(&run(&rules, &windows)), ["amount", "age"]);
+    for features in windows.iter_mut().map(|window| &mut window.results[0].features) {
+        features.get_mut("amount").unwrap().importance = Some(0.1);
+        features.get_mut("age").unwrap().importance = Some(0.5);
+    }
+    let told = run(&rules, &windows);
+    assert_eq!(features(&told), ["age", "amount"]);
+    let first = &told[0].findings[0].explanation;
+    assert_eq!((first.importance, first.priority), (Some(0.5), Some(0.15)));
+    // Of unknown importance: as the most important one.
+    for features in windows.iter_mut().map(|window| &mut window.results[0].features) {
+        features.get_mut("amount").unwrap().importance = None;
+    }
+    assert_eq!(features(&run(&rules, &windows)), ["amount", "age"]);
+}
 
 #[test]
 fn a_notification_reads_as_a_person_would_say_it() {

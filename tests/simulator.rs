@@ -35,7 +35,8 @@ topics: [predictions]
 fields: {timestamp: timestamp, model: model, version: version, prediction_id: id, features: features.*}
 features: {amount: numeric, age_days: numeric, merchant_category: categorical, country: categorical}
 score: {path: score, type: numeric}
-segments: [country]
+segments: [country, [country, merchant_category]]
+max_segments: 12
 change_detectors:
   - {signal: amount, method: adwin, clock: 1}
   - {signal: prediction.score, method: page_hinkley, delta: 0.001, threshold: 1}
@@ -72,6 +73,13 @@ rules:
     model: fraud@*
     signal: amount
     when: {warn: change_points > 0}
+  - name: pair-drift
+    model: fraud@*
+    window: 4m
+    segments: [[merchant_category, country]]
+    min_samples: 50
+    when: {warn: psi > 0.10}
+    group_by: [model, segment, feature]
 routes: [{match: {}, to: [hook]}]
 receivers: {hook: {webhook: {url: 'http://127.0.0.1:1/', allow_private: true}}}
 ";
@@ -333,6 +341,24 @@ fn changes_are_those_of_each_partition_read_by_itself() {
     assert!(rules.contains("amount-changed"), "{rules:?}");
 }
 
+fn pairs_add_up_to_the_whole(results: &BTreeMap<String, Vec<String>>) {
+    let mut rows: BTreeMap<(i64, i64), BTreeMap<String, u64>> = BTreeMap::new();
+    for result in results.values().flatten() {
+        let result: WindowResult = serde_json::from_str(result).unwrap();
+        if result.reference != "training" {
+            continue;
+        }
+        let window = (result.window.start_ms, result.window.end_ms);
+        *rows.entry(window).or_default().entry(result.segment.column).or_default() += result.rows;
+    }
+    for (window, by_column) in rows {
+        let whole = by_column[""];
+        let expected: BTreeMap<String, u64> =
+            ["", "country", "country,merchant_category"].map(|column| (column.to_string(), whole)).into();
+        assert_eq!(by_column, expected, "window {window:?}");
+    }
+}
+
 #[test]
 fn killed_processes_change_no_result_and_no_notification() {
     let world = world();
@@ -347,6 +373,10 @@ fn killed_processes_change_no_result_and_no_notification() {
     let compared = compared.count();
     assert!(compared >= 15, "{compared} windows are compared with those before them");
     assert!(notifications.values().any(|told| told["rule"] == "sudden"), "and the drift is told against these too");
+    pairs_add_up_to_the_whole(&results);
+    let of_pairs = notifications.values().filter(|one| one["rule"] == "pair-drift");
+    let columns: BTreeSet<&str> = of_pairs.filter_map(|one| one["segment"]["column"].as_str()).collect();
+    assert!(columns.contains("country,merchant_category"), "a pair of segments drifts too: {columns:?}");
 
     let mut random = 42_u64;
     for seed in 0..4 {

@@ -27,6 +27,7 @@ use crate::log::topics::Topics;
 use crate::log::{Log, OutRecord, Records, TopicSpec};
 use crate::reference::{Reference, Source};
 use crate::rules::RuleSet;
+use crate::rules::explanation::Moved;
 use crate::telemetry::Metrics;
 
 use super::sample::Sampler;
@@ -275,6 +276,10 @@ async fn watch(stage: &Stage, running: &Running, args: &DemoArgs) -> Result<(), 
             narrator.say("WEBHOOK", &format!("received, id {}: {}", hook.id, hook.notification.summary));
             for finding in &hook.notification.findings {
                 narrator.say("", &format!("  {}", finding.reason));
+                let moved = finding.moved.first().map(Moved::sentence);
+                for sentence in moved.into_iter().chain(finding.explanation.sentences()) {
+                    narrator.say("", &format!("    {sentence}"));
+                }
             }
         }
         let mails = stage.mails.mails();

@@ -87,23 +87,19 @@ pub fn model(model: &Model) -> Vec<Problem> {
     for (name, feature) in &model.features {
         self::feature(&mut problems, &child("/features", name), name, feature);
     }
-    for (index, segment) in model.segments.iter().enumerate() {
-        let pointer = format!("/segments/{index}");
-        match model.features.get(segment) {
-            None => {
-                let message = format!("segment `{segment}` is not a feature of this model");
-                let help = suggest(segment, model.features.keys().map(String::as_str));
-                problems.push(Problem::error("unknown-segment", pointer, message).help_if(help));
-            }
-            Some(feature) if feature.kind() != Kind::Categorical => {
-                let kind = feature.kind().predicate();
-                let message = format!("segment `{segment}` is {kind}; segments are values of categorical features");
-                problems.push(Problem::error("segment-not-categorical", pointer, message));
-            }
-            Some(_) if model.segments[..index].contains(segment) => {
-                problems.push(Problem::error("duplicate", pointer, format!("segment `{segment}` stands here twice")));
-            }
-            Some(_) => {}
+    for index in 0..model.segments.len() {
+        segment(&mut problems, model, index);
+    }
+    for (feature, importance) in &model.importance {
+        let pointer = child("/importance", feature);
+        if !model.features.contains_key(feature) {
+            let message = format!("`{feature}` is not a feature of this model");
+            let help = suggest(feature, model.features.keys().map(String::as_str));
+            problems.push(Problem::error("unknown-feature", &pointer, message).key().help_if(help));
+        }
+        if !(importance.is_finite() && *importance >= 0.0) {
+            let message = format!("importance {importance} is not a number from 0 upward");
+            problems.push(Problem::error("out-of-range", pointer, message));
         }
     }
     vectors(model, &mut problems);
@@ -131,6 +127,35 @@ pub fn model(model: &Model) -> Vec<Problem> {
         }
     }
     problems
+}
+
+fn segment(problems: &mut Vec<Problem>, model: &Model, index: usize) {
+    let pointer = format!("/segments/{index}");
+    let Some(segment) = model.segments.get(index) else { return };
+    let columns = segment.columns();
+    for column in &columns {
+        match model.features.get(*column) {
+            None => {
+                let message = format!("segment `{column}` is not a feature of this model");
+                let help = suggest(column, model.features.keys().map(String::as_str));
+                problems.push(Problem::error("unknown-segment", &pointer, message).help_if(help));
+            }
+            Some(feature) if feature.kind() != Kind::Categorical => {
+                let kind = feature.kind().predicate();
+                let message = format!("segment `{column}` is {kind}; segments are values of categorical features");
+                problems.push(Problem::error("segment-not-categorical", &pointer, message));
+            }
+            Some(_) => {}
+        }
+    }
+    if columns.windows(2).any(|pair| pair[0] == pair[1]) {
+        let problem = Problem::error("duplicate", &pointer, format!("segment `{segment}` pairs a feature with itself"));
+        problems.push(problem.help(format!("write `{}`", columns[0])));
+    }
+    if model.segments[..index].iter().any(|earlier| earlier.name() == segment.name()) {
+        // The name of a pair cannot be that of a column unless the column's own name holds a comma.
+        problems.push(Problem::error("duplicate", &pointer, format!("segment `{segment}` stands here twice")));
+    }
 }
 
 fn feature(problems: &mut Vec<Problem>, pointer: &str, name: &str, feature: &Feature) {

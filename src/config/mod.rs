@@ -18,6 +18,7 @@ pub mod model;
 pub mod nearest;
 pub mod rules;
 pub mod schema;
+pub mod segment;
 pub mod service;
 pub mod units;
 pub mod yaml;

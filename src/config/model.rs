@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::segment::SegmentColumns;
 use super::units::Span;
 
 /// One model file (`models/*.yaml`).
@@ -33,12 +34,18 @@ pub struct Model {
     /// Numeric features watched together, as one signal named `joint`: sees correlations, which no feature shows alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joint: Option<Joint>,
-    /// Categorical features whose values split every statistic.
+    /// Categorical features whose values split every statistic; `[country, device]` for two together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub segments: Vec<String>,
-    /// At most this many values of a segment are kept apart, the rest is counted in `_other`.
+    pub segments: Vec<SegmentColumns>,
+    /// At most this many values of a segment (pairs of values, of two together) are kept apart, the rest is counted in
+    /// `_other`.
     #[serde(default = "default_max_segments")]
     pub max_segments: u32,
+    /// How much the model's output depends on each feature, such as its mean absolute SHAP value, in any unit; alerts
+    /// rank findings by drift times importance. Default: learned from the reference's rows where these hold the score or
+    /// the prediction.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub importance: BTreeMap<String, f64>,
     /// What becomes of an event with a feature that is not listed here. Default: `dead_letter` where `fields.features`
     /// has a prefix (`features.*`), `ignore` where it is a bare `*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -431,6 +438,11 @@ impl Model {
             });
         }
         signals
+    }
+
+    /// Whether results are split by these columns; `name` as `SegmentColumns::name` writes it.
+    pub fn has_segment(&self, name: &str) -> bool {
+        self.segments.iter().any(|segment| segment.name() == name)
     }
 
     pub fn unknown_features(&self) -> UnknownFeatures {

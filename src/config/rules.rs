@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::segment::SegmentColumns;
 use super::units::Span;
 
 /// One rules file (`rules/*.yaml`).
@@ -46,9 +47,9 @@ pub struct Rule {
     /// One signal instead of features: `prediction.score`, `prediction.value`, `joint`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
-    /// Evaluate each value of these segment columns apart, beside the whole.
+    /// Evaluate each value of these segment columns apart, beside the whole; `[country, device]` for two together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub segments: Vec<String>,
+    pub segments: Vec<SegmentColumns>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Span>,
     /// Distance between window starts; default: the window's size (tumbling).

@@ -6,12 +6,13 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::config::rules::Severity;
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
+use crate::rules::explanation::Moved;
 use crate::rules::metrics;
-use crate::stats::metric::BinShare;
 use crate::windows::result::Window;
 
-/// Findings shown in full; the page has the rest.
-const MAX_FINDINGS: usize = 25;
+/// Findings shown in full; more would not be read. The next ones are named, the page has them all.
+const MAX_FINDINGS: usize = 5;
+const MAX_NAMED: usize = 10;
 /// Characters of a name or sentence that comes from events.
 const MAX_NAME_CHARS: usize = 500;
 const MAX_SUBJECT_CHARS: usize = 180;
@@ -47,12 +48,12 @@ pub fn text(notification: &Notification, url: &str) -> String {
         if finding.value.value.is_some() {
             line(format!("     {} {}; {}", subject_of(finding), measured(finding), evidence(finding)));
         }
-        for bin in &finding.moved {
-            line(format!("     {}", moved(bin)));
+        for sentence in explained(finding) {
+            line(format!("     {sentence}"));
         }
     }
-    if findings.len() > MAX_FINDINGS {
-        line(format!("     and {} more on the page", findings.len() - MAX_FINDINGS));
+    if let Some(more) = more(&findings) {
+        line(format!("     {more}"));
     }
 
     line(String::new());
@@ -168,14 +169,14 @@ fn findings_table(findings: &[&Finding]) -> Markup {
                 }
                 tr { td colspan="7" style="padding:0 8px 8px 0;border-bottom:1px solid #eaecef;color:#3d444d;" {
                     (clean(&finding.reason)) " (" (clean(&finding.condition)) ")"
-                    @for bin in &finding.moved { br; (moved(bin)) }
+                    @for sentence in explained(finding) { br; (sentence) }
                 } }
             }
         }
         p style="margin:6px 0 0 0;font-size:12px;color:#59636e;" {
-            @if findings.len() > MAX_FINDINGS { "And " (findings.len() - MAX_FINDINGS) " more on the page. " }
+            @if let Some(more) = more(findings) { (more) ". " }
             "n and N: values in the window and in the reference. p: probability under no drift, adjusted for all \
-             features looked at. Shares: in the reference -> in the window."
+             features looked at. Shares, medians and means: in the reference -> in the window."
         }
     }
 }
@@ -279,11 +280,12 @@ fn findings_title(notification: &Notification) -> &'static str {
     }
 }
 
-/// By severity, then by value; equal ones keep the order of the rule.
+/// By severity, then by value, times importance where that is known; equal ones keep the order of the rule.
 fn worst_first(notification: &Notification) -> Vec<&Finding> {
     let mut findings: Vec<&Finding> = notification.findings.iter().collect();
     findings.sort_by(|a, b| {
-        let value = |finding: &Finding| finding.value.value.unwrap_or(f64::NEG_INFINITY);
+        let value =
+            |finding: &Finding| finding.explanation.priority.or(finding.value.value).unwrap_or(f64::NEG_INFINITY);
         b.severity.cmp(&a.severity).then(value(b).total_cmp(&value(a)))
     });
     findings
@@ -311,9 +313,18 @@ fn value_of(finding: &Finding) -> String {
     finding.value.value.map_or("-".into(), number)
 }
 
-/// `` share of `x`: 12% -> 31% ``: in the reference, in the window.
-fn moved(bin: &BinShare) -> String {
-    format!("share of `{}`: {} -> {}", clean(&bin.label), percent(bin.reference), percent(bin.window))
+/// What moved, one line each, then how the middle moved and where it is worst.
+fn explained(finding: &Finding) -> Vec<String> {
+    let moved = finding.moved.iter().map(Moved::sentence);
+    moved.chain(finding.explanation.sentences()).map(|sentence| clean(&sentence)).collect()
+}
+
+/// `and 12 more on the page: amount, age`; `None`: all are shown in full.
+fn more(findings: &[&Finding]) -> Option<String> {
+    let rest = findings.get(MAX_FINDINGS..).filter(|rest| !rest.is_empty())?;
+    let names: Vec<String> = rest.iter().take(MAX_NAMED).map(|finding| subject_of(finding)).collect();
+    let further = if rest.len() > MAX_NAMED { ", ..." } else { "" };
+    Some(format!("and {} more on the page: {}{further}", rest.len(), names.join(", ")))
 }
 
 /// Nothing here is new to a person on call at noon; it is written for the night.
@@ -410,11 +421,6 @@ fn p_value(p: f64) -> String {
     if p < SMALLEST_P { "< 1e-6".into() } else { number(p) }
 }
 
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent != 0.0 && percent.abs() < 10.0 { format!("{percent:.1}%") } else { format!("{percent:.0}%") }
-}
-
 /// `10 240`
 fn grouped(count: u64) -> String {
     let digits = count.to_string();
@@ -450,8 +456,6 @@ mod tests {
         assert_eq!(number(1.5e-9), "1.50e-9");
         assert_eq!(p_value(3e-9), "< 1e-6");
         assert_eq!(p_value(0.00123), "0.00123");
-        assert_eq!(percent(0.125), "12%");
-        assert_eq!(percent(0.0312), "3.1%");
         assert_eq!(grouped(1_234_567), "1 234 567");
     }
 

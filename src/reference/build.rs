@@ -6,6 +6,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 
 use super::calibrate;
 use super::column::{self, ColumnProblem};
+use super::importance;
 use super::segments;
 use super::vectors::VectorRows;
 use super::{FeatureReference, Reference, Source};
@@ -81,6 +82,7 @@ impl Reference {
             created_ms,
             rows,
             source,
+            importance: importance::learn(model, &features, columns, batches)?,
             features,
             segments,
         };

@@ -16,6 +16,7 @@ pub mod build;
 mod calibrate;
 pub mod column;
 pub mod diff;
+pub mod importance;
 pub mod moving;
 pub mod promotions;
 pub mod segments;
@@ -49,6 +50,9 @@ pub struct Reference {
     pub features: BTreeMap<String, FeatureReference>,
     /// The same among the rows of each segment.
     pub segments: SegmentReferences,
+    /// How much the model's output depends on each feature, 0 to 1, as [`importance`] learns it; empty where the
+    /// model has no output to learn it from.
+    pub importance: BTreeMap<String, f64>,
 }
 
 /// What a reference was built from: a file, or a stretch of the stream.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::array::RecordBatch;
 
-use crate::config::model::{Kind, Model, Signal};
+use crate::config::model::{Kind, Model};
+use crate::config::segment::{self, SegmentColumns};
 use crate::stats::layout::Layout;
 use crate::stats::profile::{FeatureReference, Profile};
 
@@ -18,115 +19,158 @@ pub const MISSING_SEGMENT: &str = "(missing)";
 /// Segment value of everything beyond `max_segments`, and of values that the reference never saw.
 pub const OTHER_SEGMENT: &str = "_other";
 
-/// Segment column and value.
+/// Segment column and value; of two columns together as `config::segment::join` writes them.
 pub type SegmentKey = (String, String);
 
 /// By segment, then by feature; counted into the layouts of the whole.
 pub type SegmentReferences = BTreeMap<SegmentKey, BTreeMap<String, FeatureReference>>;
 
-/// Values of a segment column that are kept apart: the largest of the reference, so that every process keeps the same.
-fn kept(feature: &FeatureReference, most: usize) -> BTreeSet<String> {
-    let (Layout::Categorical(layout), Profile::Categorical(profile)) = (&feature.layout, &feature.profile) else {
-        return BTreeSet::new();
-    };
-    let mut by_size: Vec<(u64, &String)> = profile.counts().iter().copied().zip(layout.categories()).collect();
-    by_size.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(right.1)));
-    by_size.into_iter().take(most).map(|(_, category)| category.clone()).collect()
+/// Rows split by one column, or by two together.
+struct Split {
+    /// As in the segment's key.
+    name: String,
+    columns: Vec<String>,
+    /// Values that occur or are kept, each once.
+    values: Vec<String>,
+    /// Of each row the index of its value.
+    places: Vec<usize>,
 }
 
-/// Counts every feature but the segment column itself, segment by segment.
+/// Counts every feature but the segment columns themselves, segment by segment.
 pub(super) fn build(
     model: &Model,
     features: &BTreeMap<String, FeatureReference>,
     columns: &BTreeMap<String, String>,
     batches: &[RecordBatch],
 ) -> Result<SegmentReferences, ReferenceError> {
-    let (signals, watched) = (model.signals(), model.watched_signals());
-    let mut segments = SegmentReferences::new();
-    for segment in signals.iter().filter(|signal| model.segments.contains(&signal.name)) {
-        let Some(feature) = features.get(&segment.name) else { continue };
-        let kept = kept(feature, model.max_segments as usize);
-        let values = read_column(segment, &column_of(segment, columns, batches)?, batches, column::categories)?;
-        let value_of = |value: &Option<String>| match value {
-            None => MISSING_SEGMENT.to_string(),
-            Some(value) if kept.contains(value) => value.clone(),
-            Some(_) => OTHER_SEGMENT.to_string(),
-        };
-        let keys: Vec<SegmentKey> = values.iter().map(|value| (segment.name.clone(), value_of(value))).collect();
-        for key in kept.iter().map(|value| (segment.name.clone(), value.clone())).chain(keys.iter().cloned()) {
-            segments.entry(key).or_insert_with(|| empty(features, &segment.name));
+    let signals = model.signals();
+    let mut splits = Vec::new();
+    for segment in &model.segments {
+        let mut values = Vec::new();
+        for name in segment.columns() {
+            let Some(signal) = signals.iter().find(|signal| signal.name == name) else { continue };
+            values.push(read_column(signal, &column_of(signal, columns, batches)?, batches, column::categories)?);
         }
-        for signal in watched.iter().filter(|signal| signal.name != segment.name) {
-            let column = || column_of(signal, columns, batches);
-            match signal.kind {
-                Kind::Vector => count_vectors(&mut segments, &keys, model, signal, columns, batches)?,
-                Kind::Numeric => {
-                    let values = read_column(signal, &column()?, batches, column::numbers)?;
-                    for (key, value) in keys.iter().zip(values) {
-                        count(&mut segments, key, &signal.name, |profile, layout| match (profile, layout, value) {
-                            (Profile::Numeric(profile), Layout::Numeric(layout), Some(value)) => {
-                                profile.add(value, layout)
-                            }
-                            (Profile::Numeric(profile), _, None) => profile.add_nulls(1),
-                            _ => {}
-                        });
-                    }
-                }
-                Kind::Categorical => {
-                    let values = read_column(signal, &column()?, batches, column::categories)?;
-                    for (key, value) in keys.iter().zip(&values) {
-                        count(&mut segments, key, &signal.name, |profile, layout| match (profile, layout, value) {
-                            (Profile::Categorical(profile), Layout::Categorical(layout), Some(value)) => {
-                                profile.add(value, layout);
-                            }
-                            (Profile::Categorical(profile), _, None) => profile.add_nulls(1),
-                            _ => {}
-                        });
-                    }
+        splits.push(split(segment, &values, model.max_segments as usize));
+    }
+    let mut segments = SegmentReferences::new();
+    for split in &splits {
+        for value in &split.values {
+            segments.insert((split.name.clone(), value.clone()), BTreeMap::new());
+        }
+    }
+    for signal in &model.watched_signals() {
+        let others: Vec<&Split> = splits.iter().filter(|split| !split.columns.contains(&signal.name)).collect();
+        let Some(feature) = features.get(&signal.name).filter(|_| !others.is_empty()) else { continue };
+        let column = || column_of(signal, columns, batches);
+        match (signal.kind, &feature.layout) {
+            (Kind::Vector, Layout::Vector(layout)) => {
+                let rows = VectorRows::read(model, signal, columns, batches)?;
+                for split in others {
+                    let mut profiles = split.empty(feature);
+                    rows.count(layout, |row, add| {
+                        if let Some(Profile::Vector(profile)) = profiles.get_mut(split.places[row]) {
+                            add(profile);
+                        }
+                    });
+                    split.insert(feature, profiles, &mut segments);
                 }
             }
+            (Kind::Numeric, Layout::Numeric(layout)) => {
+                let values = read_column(signal, &column()?, batches, column::numbers)?;
+                let count = |profile: &mut Profile, value: &Option<f64>| match (profile, value) {
+                    (Profile::Numeric(profile), Some(value)) => profile.add(*value, layout),
+                    (Profile::Numeric(profile), None) => profile.add_nulls(1),
+                    _ => {}
+                };
+                others.iter().for_each(|split| split.count(feature, &values, count, &mut segments));
+            }
+            (Kind::Categorical, Layout::Categorical(layout)) => {
+                let values = read_column(signal, &column()?, batches, column::categories)?;
+                let count = |profile: &mut Profile, value: &Option<String>| match (profile, value) {
+                    (Profile::Categorical(profile), Some(value)) => profile.add(value, layout),
+                    (Profile::Categorical(profile), None) => profile.add_nulls(1),
+                    _ => {}
+                };
+                others.iter().for_each(|split| split.count(feature, &values, count, &mut segments));
+            }
+            _ => {}
         }
     }
     Ok(segments)
 }
 
-fn count_vectors(
-    segments: &mut SegmentReferences,
-    keys: &[SegmentKey],
-    model: &Model,
-    signal: &Signal,
-    columns: &BTreeMap<String, String>,
-    batches: &[RecordBatch],
-) -> Result<(), ReferenceError> {
-    let rows = VectorRows::read(model, signal, columns, batches)?;
-    // Every segment counts into the layout of the whole.
-    let layouts = segments.values().filter_map(|features| features.get(&signal.name));
-    let layout = layouts.map(|feature| feature.layout.clone()).next();
-    let Some(Layout::Vector(layout)) = layout else { return Ok(()) };
-    rows.count(&layout, |row, add| {
-        count(segments, &keys[row], &signal.name, |profile, _| {
-            if let Profile::Vector(profile) = profile {
-                add(profile);
-            }
-        });
-    });
-    Ok(())
-}
-
-fn empty(features: &BTreeMap<String, FeatureReference>, segment: &str) -> BTreeMap<String, FeatureReference> {
-    let others = features.values().filter(|feature| feature.name != segment);
-    let empty = |feature: &FeatureReference| FeatureReference {
-        name: feature.name.clone(),
-        layout: feature.layout.clone(),
-        profile: Profile::new(&feature.layout),
-        calibration: feature.calibration.clone(),
+/// Kept apart are the `most` largest values (pairs of values) of the reference, so that every process keeps the same.
+fn split(segment: &SegmentColumns, columns: &[Vec<Option<String>>], most: usize) -> Split {
+    let rows = columns.first().map_or(0, Vec::len);
+    let of_row = |row: usize| -> Option<String> {
+        let value = |column: &[Option<String>]| column.get(row).cloned().flatten();
+        match columns {
+            [first, second] => Some(pair_value(value(first).as_deref(), value(second).as_deref())),
+            [column] => value(column),
+            _ => None,
+        }
     };
-    others.map(|feature| (feature.name.clone(), empty(feature))).collect()
+    let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
+    for value in (0..rows).filter_map(of_row) {
+        *sizes.entry(value).or_default() += 1;
+    }
+    let mut by_size: Vec<(u64, String)> = sizes.into_iter().map(|(value, size)| (size, value)).collect();
+    by_size.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
+    let mut values: Vec<String> = by_size.into_iter().take(most).map(|(_, value)| value).collect();
+    let kept: BTreeSet<String> = values.iter().cloned().collect();
+    let mut index: BTreeMap<String, usize> =
+        values.iter().enumerate().map(|(index, value)| (value.clone(), index)).collect();
+    let mut place = |value: &str| match index.get(value) {
+        Some(place) => *place,
+        None => {
+            index.insert(value.to_string(), values.len());
+            values.push(value.to_string());
+            values.len() - 1
+        }
+    };
+    let places = (0..rows).map(|row| match of_row(row) {
+        None => place(MISSING_SEGMENT),
+        Some(value) if kept.contains(&value) => place(&value),
+        Some(_) => place(OTHER_SEGMENT),
+    });
+    let places = places.collect();
+    let columns = segment.columns().into_iter().map(str::to_string).collect();
+    Split { name: segment.name(), columns, values, places }
 }
 
-fn count(segments: &mut SegmentReferences, key: &SegmentKey, feature: &str, add: impl FnOnce(&mut Profile, &Layout)) {
-    if let Some(feature) = segments.get_mut(key).and_then(|features| features.get_mut(feature)) {
-        add(&mut feature.profile, &feature.layout);
+/// Value of a segment of two columns, in the order of their names.
+pub fn pair_value(first: Option<&str>, second: Option<&str>) -> String {
+    segment::join(first.unwrap_or(MISSING_SEGMENT), second.unwrap_or(MISSING_SEGMENT))
+}
+
+impl Split {
+    /// Counts one feature's `values`, row by row, in the profile of each row's segment.
+    fn count<T>(
+        &self,
+        feature: &FeatureReference,
+        values: &[T],
+        count: impl Fn(&mut Profile, &T),
+        segments: &mut SegmentReferences,
+    ) {
+        let mut profiles = self.empty(feature);
+        for (place, value) in self.places.iter().zip(values) {
+            count(&mut profiles[*place], value);
+        }
+        self.insert(feature, profiles, segments);
+    }
+
+    /// A profile of each value, without rows.
+    fn empty(&self, feature: &FeatureReference) -> Vec<Profile> {
+        vec![Profile::new(&feature.layout); self.values.len()]
+    }
+
+    fn insert(&self, feature: &FeatureReference, profiles: Vec<Profile>, segments: &mut SegmentReferences) {
+        for (value, profile) in self.values.iter().zip(profiles) {
+            if let Some(features) = segments.get_mut(&(self.name.clone(), value.clone())) {
+                features.insert(feature.name.clone(), feature.with_profile(profile));
+            }
+        }
     }
 }
 

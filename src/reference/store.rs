@@ -105,6 +105,8 @@ struct Content {
     features: BTreeMap<String, StoredFeature>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     segments: Vec<StoredSegment>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    importance: BTreeMap<String, f64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -258,6 +260,7 @@ impl Reference {
             source: self.source.clone(),
             features: self.features.iter().map(|(name, feature)| (name.clone(), feature.into())).collect(),
             segments: self.segments.iter().map(|(key, features)| stored_segment(key, features)).collect(),
+            importance: self.importance.clone(),
         }
     }
 
@@ -286,7 +289,7 @@ impl Reference {
                 stored.id
             ));
         }
-        let Content { model, name, rows, source, features, segments, .. } = stored.content;
+        let Content { model, name, rows, source, features, segments, importance, .. } = stored.content;
         let features: BTreeMap<String, FeatureReference> = features
             .into_iter()
             .map(|(name, feature)| feature.into_feature(&name).map(|feature| (name, feature)))
@@ -295,7 +298,17 @@ impl Reference {
             .into_iter()
             .map(|segment| segment.into_references(&features))
             .collect::<Result<SegmentReferences, String>>()?;
-        Ok(Self { id: stored.id, model, name, created_ms: stored.created_ms, rows, source, features, segments })
+        Ok(Self {
+            id: stored.id,
+            model,
+            name,
+            created_ms: stored.created_ms,
+            rows,
+            source,
+            features,
+            segments,
+            importance,
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 use super::compile::{Rule, RuleSet};
 use super::engine::{Effect, ModelActivity, episode_id};
 use super::episode::{EpisodeStatus, Finding, Notification};
+use super::explanation::Explanation;
 use super::reason;
 use super::state::{RuleState, RuleStates, Told};
 use crate::config::rules::Severity;
@@ -94,6 +95,7 @@ fn absence_notification(rule: &Rule, model: &str, told: &Told, heard: &Heard) ->
         n: 0,
         n_reference: 0,
         moved: Vec::new(),
+        explanation: Explanation::default(),
         reason,
     };
     Notification {

@@ -12,6 +12,7 @@ use crate::config::glob;
 use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, Kind, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use crate::config::nearest::suggest;
 use crate::config::rules::{Include, Receiver, Route, RuleFile, Severity, SignificanceTest};
+use crate::config::segment;
 use crate::config::units::Span;
 use crate::config::yaml::child;
 use crate::reference::moving::MovingReference;
@@ -362,25 +363,32 @@ fn selectors(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Prob
 }
 
 fn segments(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
-    for (index, segment) in rule.segments.iter().enumerate() {
-        if models.iter().any(|model| model.segments.contains(segment)) {
+    for (index, name) in rule.segments.iter().enumerate() {
+        if models.iter().any(|model| model.has_segment(name)) {
             continue;
         }
-        let feature = models.iter().find_map(|model| model.features.get(segment));
-        let (code, message, help) = match feature.map(|feature| feature.kind()) {
-            Some(kind @ (Kind::Numeric | Kind::Vector)) => {
-                ("segment-not-categorical", format!("segment `{segment}` is {}", kind.predicate()), None)
-            }
-            Some(Kind::Categorical) => {
-                let help = format!("add `{segment}` to `segments:` in the model file");
-                ("unknown-segment", format!("`{segment}` is a feature but not a segment of the model"), Some(help))
-            }
-            None => {
-                let known: BTreeSet<&str> =
-                    models.iter().flat_map(|model| &model.segments).map(String::as_str).collect();
-                let help = suggest(segment, known.iter().copied());
-                ("unknown-segment", format!("no model of this rule has a segment `{segment}`"), help)
-            }
+        let (segment, columns) = match segment::split(name) {
+            Some((first, second)) => (format!("[{first}, {second}]"), vec![first, second]),
+            None => (name.clone(), vec![name.clone()]),
+        };
+        let kind =
+            |column: &String| models.iter().find_map(|model| model.features.get(column)).map(|found| found.kind());
+        let kinds: Vec<Option<Kind>> = columns.iter().map(kind).collect();
+        let other = kinds.iter().flatten().find(|kind| **kind != Kind::Categorical);
+        let (code, message, help) = if let Some(kind) = other {
+            ("segment-not-categorical", format!("segment `{segment}` is {}", kind.predicate()), None)
+        } else if kinds.iter().all(Option::is_some) {
+            let help = format!("add `{segment}` to `segments:` in the model file");
+            let message = match columns.as_slice() {
+                [_] => format!("`{segment}` is a feature but not a segment of the model"),
+                _ => format!("`{segment}` is not a segment of the model"),
+            };
+            ("unknown-segment", message, Some(help))
+        } else {
+            let known: BTreeSet<String> =
+                models.iter().flat_map(|model| &model.segments).map(ToString::to_string).collect();
+            let help = suggest(&segment, known.iter().map(String::as_str));
+            ("unknown-segment", format!("no model of this rule has a segment `{segment}`"), help)
         };
         found.push(Problem::error(code, format!("{pointer}/segments/{index}"), message).help_if(help));
     }

@@ -13,6 +13,7 @@ use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, MetricNames, Model, PREDIC
 use crate::config::rules::{
     Absent, FeatureSelector, GroupKey, Include, Receiver, ReferenceChoice, Route, RuleFile, Severity, Significance,
 };
+use crate::config::segment::SegmentColumns;
 use crate::config::units::Span;
 use crate::config::yaml::child;
 use crate::reference::moving::{MovingReference, PREVIOUS};
@@ -43,6 +44,7 @@ pub struct Rule {
     pub version_glob: String,
     pub features: FeatureSelector,
     pub signal: Option<String>,
+    /// Names of segment columns and pairs, as in results.
     pub segments: Vec<String>,
     /// `None`: the model's own.
     pub window: Option<Span>,
@@ -396,7 +398,7 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         version_glob: version_glob.to_string(),
         features: source.features.clone().unwrap_or_default(),
         signal: source.signal.clone(),
-        segments: source.segments.clone(),
+        segments: source.segments.iter().map(SegmentColumns::name).collect(),
         window: source.window.or(file.defaults.window),
         slide: source.slide,
         reference,

@@ -10,6 +10,7 @@ use super::episode::{EpisodeStatus, Finding, Notification};
 use super::evaluate::{Judgement, evaluate};
 use super::reason::{self, Persisted};
 use super::state::{Contribution, Pair, RuleState, RuleStates, Standing, Told};
+use super::worst_segment::{self, Question};
 use crate::config::rules::{GroupKey, Severity};
 use crate::windows::result::{ClosedWindow, Segment, Window, WindowResult};
 
@@ -238,6 +239,7 @@ fn notification(
         EpisodeStatus::Firing => reason::breaches(rule, &group.judgements, persisted),
         EpisodeStatus::Resolved => Vec::new(),
     };
+    findings.iter_mut().for_each(|finding| locate(rule, closed, group, finding));
     if findings.is_empty() {
         // The end of an episode, or a revision that revived one although its own window breaches nothing.
         let members = before.members.union(&after.members);
@@ -268,4 +270,20 @@ fn notification(
         at_ms: now_ms,
         receivers: news.told.receivers.clone(),
     }
+}
+
+/// Says in which segments a finding is worst.
+fn locate(rule: &Rule, closed: &ClosedWindow, group: &Group<'_, '_>, finding: &mut Finding) {
+    let Some(feature) = finding.feature.as_deref() else { return };
+    let of_finding = |judgement: &&&Judgement<'_>| {
+        judgement.pair.segment == finding.segment && judgement.pair.feature.as_deref() == Some(feature)
+    };
+    let Some(judgement) = group.judgements.iter().find(of_finding) else { return };
+    let question = Question {
+        feature,
+        about_missing: finding.metric.starts_with("null_rate"),
+        features: rule.selected(judgement.result).len(),
+        alpha: rule.false_alarm_rate(judgement.result),
+    };
+    finding.explanation.segments = worst_segment::search(closed, judgement.result, &question);
 }

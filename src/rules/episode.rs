@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::explanation::{Explanation, Moved};
 use crate::config::rules::Severity;
-use crate::stats::metric::{BinShare, MetricValue};
+use crate::stats::metric::MetricValue;
 use crate::windows::result::{Segment, Window};
 
 /// Where an episode stands.
@@ -48,7 +49,10 @@ pub struct Finding {
     pub n_reference: u64,
     /// The bins or categories that moved most, largest first, at most five.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub moved: Vec<BinShare>,
+    pub moved: Vec<Moved>,
+    /// How the middle moved, and where the drift is worst.
+    #[serde(default, skip_serializing_if = "Explanation::is_empty")]
+    pub explanation: Explanation,
     /// The sentence people read: "`amount`: PSI 0.41 against training, 2 of 2 windows, 10 240 events, adjusted p < 1e-6".
     pub reason: String,
 }

@@ -2,9 +2,9 @@
 //!
 //! In the order of one closed window's way: `expression` (the language of `when` and `recover`; its words come from
 //! `token`, its names from `metrics`) is compiled by `compile`, with `checks`, into a `RuleSet`; `evaluate` asks it
-//! about a window, with `significance`; `threshold` puts `auto` into numbers; `state` moves each group's
-//! machine; `engine` turns what changed into
-//! notifications, worded by `reason`; `absence` does the same for models from which nothing arrives. `episode` is
+//! about a window, with `significance`; `threshold` puts `auto` into numbers; `state` moves each group's machine;
+//! `engine` turns what changed into notifications, worded by `reason` and explained by `explanation` and
+//! `worst_segment`; `absence` does the same for models from which nothing arrives. `episode` is
 //! what rules tell people: one record of the `outbox` topic each. `workspace` loads and checks a whole service.
 //!
 //! To add a metric: a row in `metrics`. To add a key to rules: `config::rules`, then `compile`.
@@ -16,6 +16,7 @@ pub mod compile;
 pub mod engine;
 pub mod episode;
 pub mod evaluate;
+pub mod explanation;
 pub mod expression;
 pub mod judge;
 pub mod metrics;
@@ -25,6 +26,7 @@ pub mod state;
 pub mod threshold;
 pub mod token;
 pub mod workspace;
+pub mod worst_segment;
 
 pub use compile::{FileProblem, RuleSet};
 pub use engine::{Effect, ModelActivity};

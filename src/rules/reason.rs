@@ -7,19 +7,18 @@ use chrono::{DateTime, SecondsFormat};
 use super::compile::Rule;
 use super::episode::{EpisodeStatus, Finding};
 use super::evaluate::{Decider, Judgement, decider};
+use super::explanation::{self, Explanation};
 use super::state::Pair;
 use crate::config::rules::Severity;
 use crate::stats::change::CHANGE_POINTS;
-use crate::stats::metric::{BinShare, FeatureStats, MetricValue};
-use crate::windows::result::{Change, Window, WindowResult};
+use crate::stats::metric::{FeatureStats, MetricValue};
+use crate::windows::result::{Change, Segment, Window, WindowResult};
 
 /// Narrow no-break space: groups of thousands stay on one line.
 const THIN_SPACE: char = '\u{202f}';
 
 /// At most this many findings stand in one notification, the gravest first.
 pub const MAX_FINDINGS: usize = 50;
-
-const MAX_MOVED: usize = 5;
 
 /// At most this many names stand in one sentence.
 const MAX_NAMES: usize = 20;
@@ -47,6 +46,7 @@ pub fn breaches(rule: &Rule, judgements: &[&Judgement<'_>], persisted: Persisted
             Some(Finding { p_value: breach.p_value, p_adjusted: breach.p_adjusted, ..found })
         })
         .collect();
+    weigh(&mut findings);
     findings.sort_by(graver);
     findings.truncate(MAX_FINDINGS);
     findings
@@ -99,7 +99,12 @@ fn finding(
         inflation: stats.and_then(|stats| stats.inflation),
         n: stats.map_or(judgement.result.rows, |stats| stats.n),
         n_reference: stats.map_or(0, |stats| stats.n_reference),
-        moved: stats.map(moved).unwrap_or_default(),
+        moved: stats.map(explanation::moved).unwrap_or_default(),
+        explanation: Explanation {
+            location: stats.and_then(|stats| stats.location),
+            importance: stats.and_then(|stats| stats.importance),
+            ..Explanation::default()
+        },
         reason,
     }
 }
@@ -111,9 +116,23 @@ fn effect_psi(decider: &Decider, stats: Option<&FeatureStats>) -> Option<f64> {
     psi.filter(|_| !decided.name.starts_with("psi_"))
 }
 
+/// Multiplies each value, or the PSI beside it, by the feature's importance. A feature whose importance is not known counts as the most
+/// important one: nothing says that its drift can wait.
+fn weigh(findings: &mut [Finding]) {
+    let largest = findings.iter().filter_map(|finding| finding.explanation.importance).reduce(f64::max);
+    let Some(largest) = largest else { return };
+    for finding in findings {
+        let importance = finding.explanation.importance.unwrap_or(largest);
+        let drift = finding.effect_psi.or(finding.value.value);
+        finding.explanation.priority = drift.map(|drift| drift.abs() * importance);
+    }
+}
+
+/// By severity, then by drift times importance.
 fn graver(left: &Finding, right: &Finding) -> Ordering {
     let p = |finding: &Finding| finding.p_adjusted.unwrap_or(0.0);
-    let value = |finding: &Finding| finding.value.value.unwrap_or(0.0).abs();
+    let value =
+        |finding: &Finding| finding.explanation.priority.unwrap_or_else(|| finding.value.value.unwrap_or(0.0).abs());
     right
         .severity
         .cmp(&left.severity)
@@ -123,21 +142,10 @@ fn graver(left: &Finding, right: &Finding) -> Ordering {
         .then_with(|| left.feature.cmp(&right.feature))
 }
 
-fn moved(stats: &FeatureStats) -> Vec<BinShare> {
-    let change = |bin: &BinShare| (bin.window - bin.reference).abs();
-    let mut bins: Vec<BinShare> = stats.bins.iter().filter(|bin| change(bin) > 0.0).cloned().collect();
-    bins.sort_by(|left, right| change(right).total_cmp(&change(left)));
-    bins.truncate(MAX_MOVED);
-    bins
-}
-
 /// "`amount` where `country` is `DE`: PSI 0.41 against training".
 fn opening(rule: &Rule, judgement: &Judgement<'_>, decider: &Decider) -> String {
     let segment = &judgement.pair.segment;
-    let place = match segment.is_all() {
-        true => String::new(),
-        false => format!(" where `{}` is `{}`", segment.column, segment.value),
-    };
+    let place = place(segment);
     let subject = match &judgement.pair.feature {
         Some(feature) => format!("`{feature}`{place}"),
         None if segment.is_all() => "all events".to_string(),
@@ -305,12 +313,15 @@ pub fn probability(p: f64) -> String {
 }
 
 /// "fraud@3", "fraud@3 where `country` is `DE`".
-pub fn who(model: &str, version: &str, segment: &crate::windows::result::Segment) -> String {
+pub fn who(model: &str, version: &str, segment: &Segment) -> String {
     let name = if version.is_empty() { model.to_string() } else { format!("{model}@{version}") };
-    match segment.is_all() {
-        true => name,
-        false => format!("{name} where `{}` is `{}`", segment.column, segment.value),
-    }
+    format!("{name}{}", place(segment))
+}
+
+/// " where `country` is `DE`", " where `country` is `IT` and `device` is `phone`"; nothing for all events.
+fn place(segment: &Segment) -> String {
+    let parts: Vec<String> = segment.parts().iter().map(|(column, value)| format!("`{column}` is `{value}`")).collect();
+    if parts.is_empty() { String::new() } else { format!(" where {}", parts.join(" and ")) }
 }
 
 /// Minutes are enough for people: "2026-11-23 14:00 UTC".

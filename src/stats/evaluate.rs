@@ -10,6 +10,7 @@ mod numeric;
 use std::collections::BTreeMap;
 
 use super::layout::Layout;
+use super::location::location;
 use super::metric::{BinShare, FeatureStats, MetricValue};
 use super::null::Inflation;
 use super::profile::{FeatureReference, Profile};
@@ -56,11 +57,12 @@ pub fn evaluate_selected(reference: &FeatureReference, window: &Profile, selecti
     let comparable = stats.n > 0 && stats.n_reference > 0 && countable;
     match (&reference.layout, &reference.profile, window) {
         (Layout::Numeric(layout), Profile::Numeric(of_reference), Profile::Numeric(window))
-            if comparable && window.counts().len() == layout.bins() && of_reference.counts().len() == layout.bins() =>
+            if comparable && window.bins() == layout.bins() && of_reference.bins() == layout.bins() =>
         {
             if let Some(pair) = NumericPair::new(layout, of_reference, window) {
                 let pair = pair.widened(inflations);
                 compute(numeric::STATISTICS, &pair, selection, &mut stats.metrics);
+                stats.location = Some(location(layout, of_reference, window));
                 stats.bins = pair.bars();
                 stats.law = pair.shape().map(|test| test.law);
                 stats.inflation = inflation_shown(pair.widest());
@@ -68,8 +70,8 @@ pub fn evaluate_selected(reference: &FeatureReference, window: &Profile, selecti
         }
         (Layout::Categorical(layout), Profile::Categorical(of_reference), Profile::Categorical(window))
             if comparable
-                && window.counts().len() == layout.categories().len()
-                && of_reference.counts().len() == layout.categories().len() =>
+                && window.categories() == layout.categories().len()
+                && of_reference.categories() == layout.categories().len() =>
         {
             let pair = categorical::CategoricalPair::new(layout, of_reference, window, inflations);
             compute(categorical::STATISTICS, &pair, selection, &mut stats.metrics);

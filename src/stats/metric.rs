@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::location::Location;
 use super::null::NullLaw;
 
 /// One statistic of one feature in one window.
@@ -95,6 +96,12 @@ pub struct FeatureStats {
     /// most; absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inflation: Option<f64>,
+    /// Numeric features with values on both sides: mean and median of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// How much the model's output depends on the feature: given in the model file, or learned from the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<f64>,
     /// Ten bins or the largest categories, as shares of the non-missing values, and `(missing)` last, where there are
     /// any, as a share of all rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -58,7 +58,11 @@ impl Pane {
             return Ok(());
         }
         let profile = decode_profile(reference, feature, state)?;
-        self.merge_profile(feature, &profile)
+        if self.profiles.contains_key(feature) {
+            return self.merge_profile(feature, &profile);
+        }
+        self.profiles.insert(feature.to_string(), profile);
+        Ok(())
     }
 
     pub fn merge(&mut self, other: &Pane) -> Result<(), PaneError> {

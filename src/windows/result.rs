@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::segment;
 use crate::stats::metric::{FeatureStats, MetricValue};
 use crate::stats::quality::WindowQuality;
 
@@ -85,7 +86,8 @@ impl WindowResult {
     }
 }
 
-/// `column` = `value`; both empty for all events.
+/// `column` = `value`; both empty for all events. Of two columns together both are written `country,device`, in
+/// alphabetical order of the columns, with a backslash before a comma or backslash of either part.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Segment {
     pub column: String,
@@ -96,11 +98,35 @@ impl Segment {
     pub fn is_all(&self) -> bool {
         self.column.is_empty()
     }
+
+    /// Columns with their values: none for all events, one, or two.
+    pub fn parts(&self) -> Vec<(String, String)> {
+        if self.is_all() {
+            return Vec::new();
+        }
+        match segment::split(&self.column).zip(segment::split(&self.value)) {
+            Some(((first, second), (first_value, second_value))) => vec![(first, first_value), (second, second_value)],
+            None => vec![(self.column.clone(), self.value.clone())],
+        }
+    }
+
+    /// Whether its events are part of those of `other`, by name, and not all of them.
+    pub fn is_within(&self, other: &Segment) -> bool {
+        let (mine, others) = (self.parts(), other.parts());
+        mine.len() > others.len() && others.iter().all(|part| mine.contains(part))
+    }
 }
 
 impl std::fmt::Display for Segment {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.is_all() { write!(formatter, "all") } else { write!(formatter, "{}={}", self.column, self.value) }
+        match self.parts().as_slice() {
+            [] => write!(formatter, "all"),
+            [(column, value)] => write!(formatter, "{column}={value}"),
+            parts => {
+                let parts: Vec<String> = parts.iter().map(|(column, value)| format!("{column}={value}")).collect();
+                formatter.write_str(&parts.join(", "))
+            }
+        }
     }
 }
 
@@ -114,4 +140,32 @@ pub struct ClosedWindow {
     pub window: Window,
     pub revision: u32,
     pub results: Vec<WindowResult>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_written_as_people_read_them() {
+        let segment = |column: &str, value: &str| Segment { column: column.into(), value: value.into() };
+        let written = [segment("", ""), segment("country", "DE"), segment("country,device", "IT,a\\,b")];
+        assert_eq!(written.map(|segment| segment.to_string()), ["all", "country=DE", "country=IT, device=a,b"]);
+        assert_eq!(segment("place", "Nice, France").to_string(), "place=Nice, France");
+    }
+
+    #[test]
+    fn a_pair_lies_within_each_of_its_columns_values() {
+        let segment = |column: &str, value: &str| Segment { column: column.into(), value: value.into() };
+        let pair = segment("country,device", "IT,phone");
+        for (other, within) in [
+            (Segment::default(), true),
+            (segment("country", "IT"), true),
+            (segment("country", "DE"), false),
+            (pair.clone(), false),
+        ] {
+            assert_eq!(pair.is_within(&other), within, "{pair} within {other}");
+        }
+        assert!(!Segment::default().is_within(&Segment::default()));
+    }
 }

@@ -355,13 +355,19 @@ impl PartitionState {
 
     fn merge_row(&mut self, key: &PaneKey, feature: &str, rows: u64, state: &[u8]) -> Result<(), PaneError> {
         let reference = self.reference(&key.model, &key.reference_id)?;
-        let pane = self.panes.entry(key.clone()).or_default();
+        // A pane's rows follow one another: its key, five texts, is not copied for each feature.
+        if !self.panes.contains_key(key) {
+            self.panes.insert(key.clone(), Pane::default());
+        }
+        let Some(pane) = self.panes.get_mut(key) else { return Ok(()) };
         if feature.is_empty() {
             pane.rows += rows;
         } else {
             pane.merge_state(&reference, feature, state)?;
         }
-        self.changed.insert(key.clone());
+        if !self.changed.contains(key) {
+            self.changed.insert(key.clone());
+        }
         Ok(())
     }
 
@@ -430,6 +436,7 @@ impl PartitionState {
                 {
                     of_window.schema_missing.push(feature.name.clone());
                 }
+                stats.importance = reference.importance_of(&watched.model, &feature.name);
                 features.insert(feature.name.clone(), stats);
             }
             results.push(WindowResult {
@@ -592,10 +599,13 @@ fn compared(
     merged: &Merged,
     window: &Pane,
 ) -> WindowResult {
-    let segment_column = &against_stored.segment.column;
+    let split_by = against_stored.segment.parts();
     let mut features = BTreeMap::new();
     for (name, feature) in &reference.features {
-        if merged.baseline.wanting.is_some() || !comparison.features.contains(name) || name == segment_column {
+        if merged.baseline.wanting.is_some()
+            || !comparison.features.contains(name)
+            || split_by.iter().any(|(column, _)| column == name)
+        {
             continue;
         }
         let empty = || Profile::new(&feature.layout);
@@ -605,6 +615,7 @@ fn compared(
         if let Some(quality) = window.quality.as_ref().filter(|_| against_stored.segment.is_all()) {
             quality::from_flaws(&mut stats, &profile, quality, name);
         }
+        stats.importance = reference.importance_of(&watched.model, name);
         features.insert(name.clone(), stats);
     }
     let name = comparison.reference.to_string();

@@ -3,6 +3,7 @@
 
 use driftline::config::rules::Severity;
 use driftline::rules::episode::{EpisodeStatus, Finding, Notification};
+use driftline::rules::explanation::Explanation;
 use driftline::stats::metric::{BinShare, MetricValue};
 use driftline::windows::result::{Segment, Window};
 
@@ -56,9 +57,10 @@ pub fn finding(feature: &str, metric: &str, value: f64) -> Finding {
         n: 10_200,
         n_reference: 100_000,
         moved: vec![
-            BinShare { label: ">= 140.5".into(), reference: 0.1, window: 0.312 },
-            BinShare { label: "< 61".into(), reference: 0.1, window: 0.021 },
+            BinShare { label: ">= 140.5".into(), reference: 0.1, window: 0.312 }.into(),
+            BinShare { label: "< 61".into(), reference: 0.1, window: 0.021 }.into(),
         ],
+        explanation: Explanation::default(),
         reason: format!(
             "`{feature}`: PSI {value:.2} against training, 2 of 2 windows, 10 240 events, adjusted p < 1e-6"
         ),

@@ -14,6 +14,7 @@ use driftline::http::readiness::Readiness;
 use driftline::http::server::{AppState, serve};
 use driftline::http::view::{Delivery, DeliveryStatus, Limits, View};
 use driftline::rules::episode::{EpisodeStatus, Finding, Notification};
+use driftline::rules::explanation::Explanation;
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
 use driftline::stats::quality::WindowQuality;
 use driftline::telemetry::{KnownLabels, Metrics};
@@ -81,6 +82,8 @@ fn stats(feature: usize, hour: i64, psi: f64) -> FeatureStats {
         n_reference: 100_000,
         moved: Vec::new(),
         metrics,
+        location: None,
+        importance: None,
         bins: bins
             .map(|(index, (label, share))| BinShare { label, reference: share, window: share * tilt(index) })
             .collect(),
@@ -186,7 +189,8 @@ pub fn finding(feature: &str, value: f64, severity: Severity) -> Finding {
         inflation: None,
         n: 10_180,
         n_reference: 100_000,
-        moved: vec![BinShare { label: "225 to 250".into(), reference: 0.1, window: 0.21 }],
+        moved: vec![BinShare { label: "225 to 250".into(), reference: 0.1, window: 0.21 }.into()],
+        explanation: Explanation::default(),
         reason: format!(
             "`{feature}`: PSI {value} against training, 2 of 2 windows, 10\u{202f}240 events, adjusted p < 1e-6"
         ),

@@ -98,7 +98,10 @@ fn text(reference: &Reference, promotions: &[Promotion]) {
     }
     for (name, feature) in &reference.features {
         let (shape, profile) = (shape(&feature.layout), &feature.profile);
-        println!("  {name:<24} {shape}, {} values, {} missing", profile.n(), profile.missing());
+        let importance =
+            reference.importance.get(name).map_or(String::new(), |importance| format!(", importance {importance:.3}"));
+        let (n, missing) = (profile.n(), profile.missing());
+        println!("  {name:<24} {shape}, {n} values, {missing} missing{importance}");
         feature.calibration.own_windows().iter().for_each(print_own_windows);
     }
     for warning in reference.warnings() {

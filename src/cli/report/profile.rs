@@ -160,15 +160,15 @@ pub fn compare(reference: &FeatureReference, window: &Profile) -> FromProfiles {
             }
             if !layout.truncated() {
                 let filled = |counts: &[u64]| counts.iter().filter(|count| **count > 0).count();
-                let both = before.counts().iter().zip(now.counts());
-                let listed = both.filter(|(before, now)| **before + **now > 0).count();
-                found.put_exact("cardinality_ref", filled(before.counts()) as f64);
+                let (before, now) = (before.counts(), now.counts());
+                let listed = before.iter().zip(&now).filter(|(before, now)| **before + **now > 0).count();
+                found.put_exact("cardinality_ref", filled(&before) as f64);
                 if let Some(unseen) = found.stats.metrics.get("unseen_categories").copied() {
                     let with_unseen = |listed: usize| MetricValue {
                         value: unseen.value.map(|unseen| unseen + listed as f64),
                         ..unseen
                     };
-                    found.put("cardinality", with_unseen(filled(now.counts())));
+                    found.put("cardinality", with_unseen(filled(&now)));
                     if found.stats.metrics.contains_key("chi_square") {
                         found.put("chi2_dof", with_unseen(listed - 1));
                     }

@@ -8,6 +8,7 @@ use crate::http::metrics::severity_name;
 use crate::http::view::{Delivery, DeliveryStatus, Episode, View, slots};
 use crate::http::wording;
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
+use crate::rules::explanation::Moved;
 use crate::stats::metric::BinShare;
 
 /// Findings with charts; further ones are told in a sentence each.
@@ -72,6 +73,7 @@ fn finding_card(
                 span class={ "chip " (severity_name(finding.severity)) } { (severity_name(finding.severity)) }
                 " " (sentence(&finding.reason))
             }
+            (explanation(finding))
             (certainty(finding))
             @if charted {
                 div.charts {
@@ -80,6 +82,15 @@ fn finding_card(
                 }
             }
         }
+    }
+}
+
+/// What moved and by how much, and where it is worst.
+fn explanation(finding: &Finding) -> Markup {
+    let sentences: Vec<String> =
+        finding.moved.iter().map(Moved::sentence).chain(finding.explanation.sentences()).collect();
+    html! {
+        @if !sentences.is_empty() { ul.explanation { @for text in &sentences { li { (sentence(text)) } } } }
     }
 }
 
@@ -147,7 +158,8 @@ fn distribution(view: &View, notification: &Notification, finding: &Finding) -> 
     let result = series.and_then(|series| series.get(&notification.window.start_ms));
     let stats = result.zip(finding.feature.as_deref()).and_then(|(result, feature)| result.features.get(feature));
     let all: Option<&[BinShare]> = stats.map(|stats| stats.bins.as_slice()).filter(|bins| !bins.is_empty());
-    let bins = all.unwrap_or(&finding.moved);
+    let moved: Vec<BinShare> = finding.moved.iter().map(Moved::bin).collect();
+    let bins = all.unwrap_or(&moved);
     let name = finding.feature.as_deref().unwrap_or("the window");
     html! {
         @if !bins.is_empty() {
