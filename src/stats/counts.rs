@@ -209,7 +209,8 @@ fn merge_sparse(left: &[u32], right: &[u32], most: usize) -> Option<Vec<u32>> {
     loop {
         let next = match (lefts.peek().copied(), rights.peek().copied()) {
             (Some(a), Some(b)) if position_of(a) == position_of(b) => {
-                (lefts.next(), rights.next());
+                lefts.next();
+                rights.next();
                 let count = count_of(a) + count_of(b);
                 if count > LARGEST_SPARSE {
                     return None;
