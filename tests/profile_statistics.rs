@@ -262,7 +262,8 @@ fn p_values_keep_their_level_without_drift() {
         ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     };
     let mut normal = move || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
-    let shapes: [(&str, fn(f64) -> f64); 4] = [
+    type Shape = (&'static str, fn(f64) -> f64);
+    let shapes: [Shape; 4] = [
         ("normal", |z| z),
         ("log-normal", |z| (0.5 * z).exp()),
         ("heavy tails", |z| z * z * z),
