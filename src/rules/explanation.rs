@@ -182,7 +182,9 @@ fn share(value: f64) -> String {
 impl Explanation {
     /// Sentences beside those on what moved, in the order in which people ask.
     pub fn sentences(&self) -> Vec<String> {
-        let weight = self.importance.zip(self.priority).map(|(importance, priority)| {
+        // A feature that has nothing to do with the score needs no line that says so.
+        let weight = self.importance.filter(|importance| *importance > 0.0).zip(self.priority);
+        let weight = weight.map(|(importance, priority)| {
             format!("importance {}: drift x importance {}", number(importance), number(priority))
         });
         let location = self.location.as_ref().and_then(middle);
