@@ -6,7 +6,9 @@
 //! tells how much they differ. With W windows of m rows, the mean square between them estimates 1 + m rho (in units
 //! of the variance of a row); a new window of M rows then differs from the reference of N rows with the variance
 //!
-//!     1/M + 1/N + rho (1 + 1/W)
+//! ```text
+//! 1/M + 1/N + rho (1 + 1/W)
+//! ```
 //!
 //! and not 1/M + 1/N. rho is estimated from W windows, no more, so what is said with it follows Student's law.
 //! Level, spread, shape and missing values have a rho each: seasons move the level and leave the spread alone.

@@ -11,9 +11,9 @@ use super::scores::ScoreTests;
 
 /// Parts of the false-alarm rate. A moved level is what pipelines do most often and what every test sees worst, so it
 /// gets the most; `cargo bench --bench drift_power` measures what that buys.
-const LEVEL_PART: f64 = 0.6;
-const SPREAD_PART: f64 = 0.15;
-const SHAPE_PART: f64 = 0.25;
+const LEVEL_PART: f64 = 0.8;
+const SPREAD_PART: f64 = 0.1;
+const SHAPE_PART: f64 = 0.1;
 
 /// How far windows differ beyond chance, by what a test looks at.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -6,6 +6,10 @@
 //! a moved mean is more powerful than the first, and it never has less power than the t-test against any shift
 //! (Chernoff and Savage, 1958); yet its law depends on nothing but the ranks: mean, variance and skewness under
 //! permutation are exact, for ties and heavy tails too.
+//!
+//! A window that lies higher or lower is wider about the common middle, too, by the square of how far it moved. Where
+//! levels wander without any drift that square has a heavy tail, which no mean square of earlier windows foretells: so
+//! what the level explains is taken off the spread, as far as it points the same way.
 
 use super::normal;
 use super::wilson_hilferty::normal_equivalent;
@@ -39,12 +43,32 @@ pub fn test(reference: &[u64], window: &[u64]) -> ScoreTests {
     let pooled: Vec<u64> = reference.iter().zip(window).map(|(left, right)| left.saturating_add(*right)).collect();
     let scores = normal_scores(&pooled);
     let squares: Vec<f64> = scores.iter().map(|score| score * score).collect();
-    ScoreTests { level: deviate(&pooled, window, &scores), spread: deviate(&pooled, window, &squares) }
+    let explained = squares_of_level(&pooled, window, &scores);
+    ScoreTests { level: deviate(&pooled, window, &scores, 0.0), spread: deviate(&pooled, window, &squares, explained) }
 }
 
-/// Normal equivalent of the window's sum of scores under permutation.
-fn deviate(pooled: &[u64], window: &[u64], scores: &[f64]) -> f64 {
-    let total = |counts: &[u64]| counts.iter().map(|count| *count as f64).sum::<f64>();
+fn total(counts: &[u64]) -> f64 {
+    counts.iter().map(|count| *count as f64).sum()
+}
+
+/// What a moved level alone adds to the window's sum of squares, about the mean of all squares. Negative where the
+/// window is the larger side: then it is the reference that stands apart.
+fn squares_of_level(pooled: &[u64], window: &[u64], scores: &[f64]) -> f64 {
+    let (all, drawn) = (total(pooled), total(window));
+    let left = all - drawn;
+    if drawn < 1.0 || left < 1.0 {
+        return 0.0;
+    }
+    let mean = |counts: &[u64], of: f64| {
+        counts.iter().zip(scores).map(|(count, score)| *count as f64 * score).sum::<f64>() / of
+    };
+    let level = mean(window, drawn) - mean(pooled, all);
+    drawn * level * level * (left * left - drawn * drawn) / (left * all)
+}
+
+/// Normal equivalent of the window's sum of scores under permutation, less what is `explained` of it: no further than
+/// to 0.
+fn deviate(pooled: &[u64], window: &[u64], scores: &[f64], explained: f64) -> f64 {
     let (all, drawn) = (total(pooled), total(window));
     let left = all - drawn;
     if drawn < 1.0 || left < 1.0 || all < 3.0 {
@@ -67,6 +91,7 @@ fn deviate(pooled: &[u64], window: &[u64], scores: &[f64]) -> f64 {
     }
     let third = drawn * left * (left - drawn) / (all * (all - 1.0) * (all - 2.0)) * cubes;
     let sum = weighted(window, &|score| score - mean);
+    let sum = if sum > 0.0 { (sum - explained.max(0.0)).max(0.0) } else { (sum - explained.min(0.0)).min(0.0) };
     normal_equivalent(sum / variance.sqrt(), third / variance.powf(1.5))
 }
 
@@ -88,6 +113,19 @@ mod tests {
         assert!(spread.spread > 6.0 && spread.level.abs() < 0.1, "{spread:?}");
         let mirrored: Vec<u64> = higher.iter().rev().copied().collect();
         assert!((test(&reference, &mirrored).level + moved.level).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_moved_level_is_no_spread() {
+        // 20 bins of a uniform reference; the window is moved by two bins, and as wide as it was.
+        let reference = [1_000u64; 20];
+        let mut moved = [100u64; 20];
+        (moved[0], moved[1], moved[19]) = (0, 0, 300);
+        let tested = test(&reference, &moved);
+        assert!(tested.level > 6.0 && tested.spread.abs() < 3.0, "{tested:?}");
+        // Seen from the larger side, it is the same.
+        let mirrored = test(&moved, &reference);
+        assert!(mirrored.level < -6.0 && mirrored.spread.abs() < 3.0, "{mirrored:?}");
     }
 
     #[test]
