@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use driftline::log::kafka::{KafkaLog, KafkaOptions};
-use driftline::log::{Log, TopicSpec};
+use driftline::log::{Log, LogError, TopicSpec};
 use driftline::rules::episode::Notification;
 use driftline::windows::result::WindowResult;
 
@@ -125,17 +125,28 @@ impl Workspace {
         records.map(|(_, value)| serde_json::from_slice(&value).expect("a record is valid JSON")).collect()
     }
 
-    /// Keys and values of one of Driftline's topics, read committed.
+    /// Keys and values of one of Driftline's topics, read committed. A broker that has just come back answers that it
+    /// does not lead yet: read again, as any client does.
     pub fn records(&self, log: &dyn Log, stem: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            match self.try_records(log, stem) {
+                Ok(records) => return records,
+                Err(LogError::Retry(_)) if Instant::now() < until => std::thread::sleep(Duration::from_millis(200)),
+                Err(error) => panic!("{stem} cannot be read: {error}"),
+            }
+        }
+    }
+
+    fn try_records(&self, log: &dyn Log, stem: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LogError> {
         let topic = format!("{}.{stem}", self.app);
         let mut records = Vec::new();
-        for partition in 0..log.partition_count(&topic).unwrap().unwrap_or(0) {
+        for partition in 0..log.partition_count(&topic)?.unwrap_or(0) {
             driftline::windows::role::read_to_end(log, &topic, partition, |key, value| {
                 records.push((key.to_vec(), value.unwrap_or_default().to_vec()));
-            })
-            .unwrap();
+            })?;
         }
-        records
+        Ok(records)
     }
 }
 
