@@ -54,6 +54,8 @@ pub struct Workspace {
     pub http_port: u16,
 }
 
+type KeyAndValue = (Vec<u8>, Vec<u8>);
+
 impl Workspace {
     pub fn new(app: &str, model_yaml: &str, rules_yaml: &str, service_extra: &str) -> Self {
         Self::on_broker(&broker(), app, model_yaml, rules_yaml, service_extra)
@@ -127,7 +129,7 @@ impl Workspace {
 
     /// Keys and values of one of Driftline's topics, read committed. A broker that has just come back answers that it
     /// does not lead yet: read again, as any client does.
-    pub fn records(&self, log: &dyn Log, stem: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub fn records(&self, log: &dyn Log, stem: &str) -> Vec<KeyAndValue> {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
             match self.try_records(log, stem) {
@@ -138,7 +140,7 @@ impl Workspace {
         }
     }
 
-    fn try_records(&self, log: &dyn Log, stem: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LogError> {
+    fn try_records(&self, log: &dyn Log, stem: &str) -> Result<Vec<KeyAndValue>, LogError> {
         let topic = format!("{}.{stem}", self.app);
         let mut records = Vec::new();
         for partition in 0..log.partition_count(&topic)?.unwrap_or(0) {
