@@ -95,6 +95,7 @@ fn the_shipped_rules_find_every_drift_and_nothing_else() {
                 baseline: None,
                 quality: None,
                 changes: Vec::new(),
+                performance: None,
             });
             result.features.insert(signal.name.clone(), evaluate(feature, &profile));
         }

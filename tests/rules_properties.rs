@@ -37,7 +37,7 @@ fn rule_set(rules: &str) -> RuleSet {
 }
 
 fn feature(psi: f64, p_value: f64) -> FeatureStats {
-    let metric = |value, p_value| MetricValue { value: Some(value), bound: None, p_value };
+    let metric = |value, p_value| MetricValue { value: Some(value), bound: None, p_value, interval: None };
     FeatureStats {
         n: 10_240,
         missing: 2_560,
@@ -72,6 +72,7 @@ fn result(model: &str, index: i64, segment: Segment, features: BTreeMap<String, 
         baseline: None,
         quality: None,
         changes: Vec::new(),
+        performance: None,
         features,
     }
 }
@@ -118,7 +119,8 @@ fn in_two_bins(n: u64, lower: f64) -> FeatureStats {
     ];
     let index = psi::population_stability_index(&[0.5, 0.5], &[lower, 1.0 - lower], psi::SHARE_FLOOR);
     let p_value = psi::p_value(index, 2, 10 * n, n);
-    let metrics = BTreeMap::from([("psi".to_string(), MetricValue { value: Some(index), bound: None, p_value })]);
+    let metrics =
+        BTreeMap::from([("psi".to_string(), MetricValue { value: Some(index), bound: None, p_value, interval: None })]);
     FeatureStats { n, n_reference: 10 * n, bins, metrics, ..FeatureStats::default() }
 }
 
@@ -582,7 +584,7 @@ proptest! {
 fn tested(statistic: f64) -> FeatureStats {
     let law = NullLaw::new(statistic, 9.0, Inflation::NONE);
     let p = law.p_value();
-    let metric = |value| MetricValue { value: Some(value), bound: None, p_value: Some(p) };
+    let metric = |value| MetricValue { value: Some(value), bound: None, p_value: Some(p), interval: None };
     let metrics = BTreeMap::from([
         ("psi".to_string(), metric(statistic * 2e-5)),
         ("drift".to_string(), metric(-p.log10())),

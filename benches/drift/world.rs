@@ -105,6 +105,7 @@ impl World {
             baseline: None,
             quality: None,
             changes: Vec::new(),
+            performance: None,
         };
         let rule = self.rules.rules().iter().find(|known| known.name == rule).ok_or("no such rule")?;
         let evaluation = judge(rule, &[&result]);

@@ -16,6 +16,7 @@ pub mod load;
 pub mod meaning;
 pub mod model;
 pub mod nearest;
+pub mod performance;
 pub mod rules;
 pub mod schema;
 pub mod segment;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::performance::Performance;
 use super::segment::SegmentColumns;
 use super::units::Span;
 
@@ -63,6 +64,9 @@ pub struct Model {
     /// Detectors that read a signal value by value, in the order of each source partition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub change_detectors: Vec<ChangeDetector>,
+    /// How predictions are judged once their labels are known, and what is expected of them before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub performance: Option<Performance>,
     /// Reference data by name; rules compare with `training` unless they say otherwise.
     #[serde(default)]
     pub references: BTreeMap<String, ReferenceSource>,

@@ -96,6 +96,7 @@ fn result(rows: u64) -> Vec<u8> {
         baseline: None,
         quality: None,
         changes: Vec::new(),
+        performance: None,
         features: BTreeMap::new(),
     };
     serde_json::to_vec(&result).unwrap()

@@ -8,7 +8,7 @@ const HOUR_MS: i64 = 3_600_000;
 fn result(model: &str, version: &str, hour: i64, psi: &[(&str, Option<f64>)]) -> WindowResult {
     let features = psi.iter().map(|(name, value)| {
         let mut stats = FeatureStats { n: 10, n_reference: 100, ..FeatureStats::default() };
-        stats.metrics.insert("psi".into(), MetricValue { value: *value, bound: None, p_value: None });
+        stats.metrics.insert("psi".into(), MetricValue { value: *value, bound: None, p_value: None, interval: None });
         (name.to_string(), stats)
     });
     WindowResult {
@@ -24,6 +24,7 @@ fn result(model: &str, version: &str, hour: i64, psi: &[(&str, Option<f64>)]) ->
         baseline: None,
         quality: None,
         changes: Vec::new(),
+        performance: None,
         features: features.collect(),
     }
 }

@@ -24,6 +24,7 @@ fn result(version: &str, hour: i64, psi: &[(&str, f64)]) -> WindowResult {
         baseline: None,
         quality: None,
         changes: Vec::new(),
+        performance: None,
         features: features.collect(),
     }
 }

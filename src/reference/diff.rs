@@ -195,7 +195,7 @@ fn numeric_psi(old: &Distribution<'_>, new: &Distribution<'_>) -> MetricValue {
             ((q / p).ln() + 1.0 - p / q).abs() * off
         })
         .sum();
-    MetricValue { value: Some(value), bound: (bound > 0.0).then_some(bound), p_value: None }
+    MetricValue { value: Some(value), bound: (bound > 0.0).then_some(bound), p_value: None, interval: None }
 }
 
 /// Over the edges of both.
@@ -213,7 +213,7 @@ fn distance(old: &Distribution<'_>, new: &Distribution<'_>) -> MetricValue {
         bins.filter(|(_, atom)| !**atom).map(|(count, _)| count).max().unwrap_or(0) as f64 / distribution.n
     };
     let bound = (most - value) + hidden(old).min(hidden(new));
-    MetricValue { value: Some(value), bound: (bound > 0.0).then_some(bound), p_value: None }
+    MetricValue { value: Some(value), bound: (bound > 0.0).then_some(bound), p_value: None, interval: None }
 }
 
 fn categorical(

@@ -209,7 +209,10 @@ mod tests {
             (0..10).map(|bin| BinShare { label: format!("bin {bin}"), reference: 0.1, window: window(bin) }).collect();
         let index: f64 = bins.iter().map(|bin| psi::term(bin.reference, bin.window, SHARE_FLOOR)).sum();
         let p_value = psi::p_value(index, 10, 10 * n, n);
-        let metrics = BTreeMap::from([("psi".to_string(), MetricValue { value: Some(index), bound: None, p_value })]);
+        let metrics = BTreeMap::from([(
+            "psi".to_string(),
+            MetricValue { value: Some(index), bound: None, p_value, interval: None },
+        )]);
         FeatureStats { n, n_reference: 10 * n, bins, metrics, ..FeatureStats::default() }
     }
 
@@ -227,6 +230,7 @@ mod tests {
             baseline: None,
             quality: None,
             changes: Vec::new(),
+            performance: None,
             features: BTreeMap::from([("amount".to_string(), stats)]),
         }
     }
@@ -285,7 +289,7 @@ mod tests {
             let rate = [0.01, 0.2][usize::from(place == 8)];
             let rate = if place == 0 { 0.0195 } else { rate };
             let stats = result.features.get_mut("amount").unwrap();
-            let metric = |value| MetricValue { value: Some(value), bound: None, p_value: Some(1e-12) };
+            let metric = |value| MetricValue { value: Some(value), bound: None, p_value: Some(1e-12), interval: None };
             stats.metrics.insert("null_rate".into(), metric(rate));
             stats.metrics.insert("null_rate_change".into(), metric(rate - 0.01));
         }

@@ -126,7 +126,7 @@ fn null_rates(
     let change = rate(window).zip(rate(reference)).map(|(window, reference)| window - reference);
     for (name, value) in [("null_rate", rate(window)), ("null_rate_change", change)] {
         if selection.has(name) {
-            metrics.insert(name.into(), MetricValue { value, bound: None, p_value });
+            metrics.insert(name.into(), MetricValue { value, bound: None, p_value, interval: None });
         }
     }
 }

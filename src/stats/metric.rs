@@ -19,15 +19,18 @@ pub struct MetricValue {
     /// Probability of a value at least this large under no drift, uncorrected; absent: this statistic has no law.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p_value: Option<f64>,
+    /// 95% confidence interval; absent: none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
 }
 
 impl MetricValue {
     pub fn exact(value: f64) -> Self {
-        Self { value: Some(value), bound: None, p_value: None }
+        Self { value: Some(value), bound: None, p_value: None, interval: None }
     }
 
     pub fn undefined() -> Self {
-        Self { value: None, bound: None, p_value: None }
+        Self { value: None, bound: None, p_value: None, interval: None }
     }
 
     /// Somewhere in [least, most], most likely `value`. Undefined where any of them is not a number.
@@ -38,11 +41,15 @@ impl MetricValue {
         // Rounding can leave the ends, or the value and an end, the wrong way round.
         let (least, most) = (least.min(most), most.max(least));
         let value = value.clamp(least, most);
-        Self { value: Some(value), bound: Some((most - value).max(value - least)), p_value: None }
+        Self { value: Some(value), bound: Some((most - value).max(value - least)), p_value: None, interval: None }
     }
 
     pub fn with_p(self, p_value: impl Into<Option<f64>>) -> Self {
         Self { p_value: p_value.into(), ..self }
+    }
+
+    pub fn with_interval(self, interval: impl Into<Option<[f64; 2]>>) -> Self {
+        Self { interval: interval.into(), ..self }
     }
 
     /// Numbers that JSON has: NaN and infinity are undefined, and so is a value whose bound is; a bound of 0 is none.
@@ -52,6 +59,7 @@ impl MetricValue {
             value: self.value.filter(|value| value.is_finite() && bounded),
             bound: self.bound.filter(|bound| *bound > 0.0 && bounded),
             p_value: self.p_value.filter(|p| p.is_finite()),
+            interval: self.interval.filter(|ends| ends.iter().all(|end| end.is_finite())),
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::stats::quality::WindowQuality;
 
 use super::baseline::Baseline;
 
+/// Under this name performance stands among the features of a result, and of `driftline report`.
+pub const PERFORMANCE_FEATURE: &str = "_performance";
+
 /// A window of event time, [start, end), epoch milliseconds, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Window {
@@ -49,7 +52,29 @@ pub struct WindowResult {
     /// time; at most 100. The metric `change_points` of each watched signal counts all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
+    /// How well the model did in this window; a result with it has the one feature [`PERFORMANCE_FEATURE`], and is keyed
+    /// with `|performance` behind the window. Results of features have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub performance: Option<WindowPerformance>,
     pub features: BTreeMap<String, FeatureStats>,
+}
+
+/// What the figures of a window rest on. Its metrics, realised ones under their own names and estimates as `est_...`, are
+/// those of the feature [`PERFORMANCE_FEATURE`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WindowPerformance {
+    /// Predictions that can be met by a label: those of the window, or its sample.
+    pub predictions: u64,
+    /// Those whose label is known.
+    pub labelled: u64,
+    /// `labelled / predictions`, 0 without predictions.
+    pub label_coverage: f64,
+    /// No label can change it any more.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// The reference's own values by metric, for `baseline`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub baseline: BTreeMap<String, MetricValue>,
 }
 
 /// A signal had changed: seen at this event, begun before it.

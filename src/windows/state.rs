@@ -452,6 +452,7 @@ impl PartitionState {
                 baseline: None,
                 quality,
                 changes: Vec::new(),
+                performance: None,
                 features,
             });
         }

@@ -47,7 +47,7 @@ pub fn finding(feature: &str, metric: &str, value: f64) -> Finding {
         segment: Segment::default(),
         severity: Severity::Critical,
         metric: metric.into(),
-        value: MetricValue { value: Some(value), bound: None, p_value: Some(1e-12) },
+        value: MetricValue { value: Some(value), bound: None, p_value: Some(1e-12), interval: None },
         condition: format!("{metric} > 0.25"),
         threshold: None,
         effect_psi: None,

@@ -52,7 +52,8 @@ fn noise(feature: usize, hour: i64) -> f64 {
 fn stats(feature: usize, hour: i64, psi: f64) -> FeatureStats {
     let name = FEATURES[feature];
     let p_value = if psi > 0.05 { 1e-12 } else { 0.05 + 0.9 * noise(feature, hour) };
-    let metric = |value: f64, p_value: Option<f64>| MetricValue { value: Some(value), bound: None, p_value };
+    let metric =
+        |value: f64, p_value: Option<f64>| MetricValue { value: Some(value), bound: None, p_value, interval: None };
     let mut metrics = BTreeMap::from([
         ("psi".to_string(), metric(psi, Some(p_value))),
         ("js".to_string(), metric((psi / 8.0).sqrt(), None)),
@@ -66,7 +67,8 @@ fn stats(feature: usize, hour: i64, psi: f64) -> FeatureStats {
             .map(|(label, share)| (label.to_string(), share))
             .to_vec()
     } else {
-        let ks = MetricValue { value: Some((psi / 5.0).sqrt()), bound: Some(0.001), p_value: Some(p_value) };
+        let ks =
+            MetricValue { value: Some((psi / 5.0).sqrt()), bound: Some(0.001), p_value: Some(p_value), interval: None };
         metrics.insert("ks".into(), ks);
         metrics.insert("wasserstein_norm".into(), metric(psi * 1.4, None));
         metrics.insert("mean".into(), metric(102.0 + 20.0 * psi, None));
@@ -125,6 +127,7 @@ fn quality(calm: bool, hour: i64, start_ms: i64) -> WindowQuality {
             value: Some(if wrong { 0.034 } else { 0.0 }),
             bound: Some(0.004),
             p_value: None,
+            interval: None,
         }),
         expected_rows: (hour >= 3).then_some(10_600.0),
         freshness_seconds: Some(12.5 + (start_ms % 7) as f64),
@@ -159,6 +162,7 @@ pub fn window(model: &str, version: &str, hour: i64, size_ms: i64) -> WindowResu
         baseline: None,
         quality: Some(quality(calm, hour, start_ms)),
         changes: if !calm && hour == WINDOWS - 4 { vec![change(start_ms)] } else { Vec::new() },
+        performance: None,
         features: (0..FEATURES.len()).map(stats_of).collect(),
     }
 }
@@ -180,7 +184,7 @@ pub fn finding(feature: &str, value: f64, severity: Severity) -> Finding {
         segment: Segment::default(),
         severity,
         metric: "psi".into(),
-        value: MetricValue { value: Some(value), bound: None, p_value: Some(1e-12) },
+        value: MetricValue { value: Some(value), bound: None, p_value: Some(1e-12), interval: None },
         condition: "psi > 0.25".into(),
         threshold: None,
         effect_psi: None,

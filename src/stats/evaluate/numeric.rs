@@ -302,9 +302,14 @@ impl<'a> NumericPair<'a> {
 
 /// Of the window alone. A mean of sums beyond the largest double is undefined rather than infinite.
 fn described(value: Option<f64>) -> Option<MetricValue> {
-    Some(MetricValue { value, bound: None, p_value: None })
+    Some(MetricValue { value, bound: None, p_value: None, interval: None })
 }
 
 fn bounded(distance: BinnedDistance, unit: f64) -> MetricValue {
-    MetricValue { value: Some(distance.value / unit), bound: Some(distance.bound / unit), p_value: None }
+    MetricValue {
+        value: Some(distance.value / unit),
+        bound: Some(distance.bound / unit),
+        p_value: None,
+        interval: None,
+    }
 }

@@ -57,12 +57,12 @@ fn out_of_range_rate(
         false => proportions::upper_tail_p(outside_before, reference.n(), outside, n),
     };
     let value = Some(outside as f64 / n as f64);
-    metrics.insert("out_of_range_rate".into(), MetricValue { value, bound: None, p_value });
+    metrics.insert("out_of_range_rate".into(), MetricValue { value, bound: None, p_value, interval: None });
 }
 
 fn insert_constant(counts_of_reference: &[u64], n: u64, metrics: &mut BTreeMap<String, MetricValue>) {
     let p_value = constant::p_value(counts_of_reference, n);
-    metrics.insert("constant".into(), MetricValue { value: Some(1.0), bound: None, p_value });
+    metrics.insert("constant".into(), MetricValue { value: Some(1.0), bound: None, p_value, interval: None });
 }
 
 /// Categories with rows; 2 stands for more.
