@@ -475,6 +475,7 @@ fn freshness_is_that_of_the_first_close_whenever_a_window_is_revised() {
         specs: vec![WindowSpec::tumbling(60_000)],
         selection: Default::default(),
         comparisons: Vec::new(),
+        performance: Default::default(),
     }]);
     let references = Arc::new(OneReference(world.reference.clone()));
     let mut state = PartitionState::new(watched, references, Box::new(NoJudge));

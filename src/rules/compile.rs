@@ -22,6 +22,7 @@ use crate::stats::selection::Selection;
 use crate::windows::baseline::Comparison;
 use crate::windows::result::WindowResult;
 use crate::windows::state::{WatchedModel, WindowSpec};
+use crate::windows::watched::WatchedPerformance;
 
 /// A problem and the index of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,6 +228,7 @@ impl RuleSet {
             specs: self.window_specs(model),
             selection: self.selection(model),
             comparisons: self.comparisons(model),
+            performance: WatchedPerformance::default(),
         }
     }
 

@@ -280,7 +280,8 @@ mod tests {
         );
         let model = Arc::new(crate::config::parse_model_str("model.yaml", &yaml).unwrap().value);
         let specs = vec![WindowSpec::tumbling(PANE_MS)];
-        Changes::new(&[WatchedModel { model, specs, selection: Selection::default(), comparisons: Vec::new() }])
+        let (selection, comparisons) = (Selection::default(), Vec::new());
+        Changes::new(&[WatchedModel { model, specs, selection, comparisons, performance: Default::default() }])
     }
 
     const ADWIN: &str = "[{signal: x, method: adwin, clock: 1}]";

@@ -2,7 +2,8 @@
 //!
 //! `progress` holds the clocks of the source partitions and derives watermarks; `pane` the panes; `state` is the
 //! pure machine around them: `(state, flush) -> effects`; `baseline` puts moving references together from panes, of
-//! which `history` keeps those past revision; `changes` holds the change detectors; `judge` is the seam to the rules; `role` the loop around a log.
+//! which `history` keeps those past revision; `changes` holds the change detectors; `judge` is the seam to the rules; `watched` says what
+//! rules want of performance; `role` the loop around a log.
 //!
 //! A new kind of window is a `WindowSpec` that says which windows cover an instant; a new kind of moving reference is a
 //! `ReferenceTime` of `reference::moving` that says which stretches of time a window is compared with.
@@ -17,3 +18,4 @@ pub mod result;
 pub mod role;
 pub mod row_counts;
 pub mod state;
+pub mod watched;

@@ -26,6 +26,7 @@ use super::judge::{Judge, ModelActivity, Verdict};
 use super::pane::{Pane, PaneError, PaneKey};
 use super::progress::{Continuity, Progress};
 use super::result::{ClosedWindow, Segment, Window, WindowResult};
+use super::watched::WatchedPerformance;
 
 /// Windows of one size at one distance; a multiple of `slide_ms` starts a window. Tumbling where both are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,14 +72,21 @@ pub fn pane_width_ms(specs: &[WindowSpec]) -> i64 {
 #[derive(Debug, Clone)]
 pub struct WatchedModel {
     pub model: Arc<Model>,
+    /// Windows of features.
     pub specs: Vec<WindowSpec>,
     /// Statistics of every feature in results.
     pub selection: Selection,
     /// Moving references that windows are compared with, beside the stored one.
     pub comparisons: Vec<Comparison>,
+    pub performance: WatchedPerformance,
 }
 
 impl WatchedModel {
+    /// Width of every pane of this model, of features and of performance, milliseconds.
+    pub fn pane_ms(&self) -> i64 {
+        pane_width_ms(&[self.specs.as_slice(), &self.performance.specs].concat())
+    }
+
     /// How far before the start of a window any reference reaches, and how long that window may be, milliseconds.
     fn reach_ms(&self) -> i64 {
         let reach = |comparison: &Comparison| {
@@ -260,7 +268,7 @@ impl PartitionState {
             let watermark_ms = self.progress.models.get(&run.model).and_then(|progress| progress.watermark_ms);
             let expired =
                 |pane: Window| watermark_ms.is_some_and(|watermark_ms| expiry_ms(watched, pane) <= watermark_ms);
-            let placing = Placing { pane_ms: pane_width_ms(&watched.specs), watermark_ms, expired: &expired };
+            let placing = Placing { pane_ms: watched.pane_ms(), watermark_ms, expired: &expired };
             self.changes.observe(run, &placing);
         }
     }
@@ -486,7 +494,7 @@ impl PartitionState {
             model: &watched.model.model,
             open: &self.panes,
             history: &self.history,
-            pane_ms: pane_width_ms(&watched.specs),
+            pane_ms: watched.pane_ms(),
             has_gap: &has_gap,
         };
         let stored = || against_stored.iter().filter(|result| result.baseline.is_none());
@@ -620,7 +628,7 @@ fn compared(
         features.insert(name.clone(), stats);
     }
     let name = comparison.reference.to_string();
-    let expected_rows = merged.baseline.expected_rows(against_stored.window, pane_width_ms(&watched.specs));
+    let expected_rows = merged.baseline.expected_rows(against_stored.window, watched.pane_ms());
     let quality = against_stored.quality.clone().map(|quality| WindowQuality { expected_rows, ..quality });
     WindowResult {
         reference_id: format!("{}+{name}", reference.id),
