@@ -1,6 +1,6 @@
 //! Role: partial aggregates to panes, windows and metrics.
 //!
-//! `progress` holds the clocks of the source partitions and derives watermarks; `pane` the panes; `state` is the
+//! `progress` derives watermarks from the clocks of the source partitions (`ingest::clocks`); `pane` the panes; `state` is the
 //! pure machine around them: `(state, flush) -> effects`; `baseline` puts moving references together from panes, of
 //! which `history` keeps those past revision; `changes` holds the change detectors; `judge` is the seam to the rules; `watched` says what
 //! rules want of performance; `role` the loop around a log.

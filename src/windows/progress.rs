@@ -1,14 +1,12 @@
-//! Clocks of the source partitions, watermarks of the models, and gaps in what was read.
-//!
-//! A clock belongs to a source partition, not to the process that reads it: it advances with the event times
-//! read, stalls while its owner is dead, and is passed over while the partition is quiet at its end.
+//! Watermarks of the models, from the clocks of the source partitions (`ingest::clocks`), and gaps in what was read.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::Model;
-use crate::ingest::partial::{FlushHeader, SourceProgress};
+use crate::ingest::clocks::{Continuity, Pace, SourceClocks};
+use crate::ingest::partial::FlushHeader;
 
 use super::result::Window;
 use super::row_counts::RowCounts;
@@ -21,21 +19,8 @@ pub struct Progress {
     /// Wall clock of the first flush.
     pub first_at_ms: i64,
     /// Source topics and their partitions.
-    pub topics: BTreeMap<String, BTreeMap<i32, SourceClock>>,
+    pub topics: SourceClocks,
     pub models: BTreeMap<String, ModelProgress>,
-}
-
-/// `None` where nothing is known yet: an unknown clock blocks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceClock {
-    pub next_offset: Option<i64>,
-    pub clock_ms: Option<i64>,
-    /// How long the partition had been quiet at its end when its owner last reported, milliseconds.
-    pub quiet_ms: i64,
-    /// The owner reports again by this wall clock; past it, it is gone, and what it said of quiet is void.
-    pub report_by_ms: i64,
-    /// Offsets were skipped after this event time, and no event has been read since: the gap has no end yet.
-    pub gap_since_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -61,24 +46,10 @@ pub struct ClosedEntry {
     pub closed_ms: i64,
 }
 
-/// How a flush continues what was read before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Continuity {
-    Next,
-    /// Everything in it was counted before: drop it.
-    Duplicate,
-}
-
 impl Progress {
     /// Looks at a flush before its aggregates are merged.
     pub fn continuity(&self, header: &FlushHeader) -> Continuity {
-        let advanced: Vec<&SourceProgress> = header.sources.iter().filter(|source| source.to > source.from).collect();
-        let seen = |source: &SourceProgress| self.next_offset(source).is_some_and(|next| source.to <= next);
-        if !advanced.is_empty() && advanced.into_iter().all(seen) { Continuity::Duplicate } else { Continuity::Next }
-    }
-
-    fn next_offset(&self, source: &SourceProgress) -> Option<i64> {
-        self.topics.get(&source.topic)?.get(&source.partition)?.next_offset
+        self.topics.continuity(header)
     }
 
     /// Takes in a flush's header once all its parts were merged. Returns the topics in which a gap was found.
@@ -87,12 +58,7 @@ impl Progress {
             self.first_at_ms = header.at_ms;
         }
         self.at_ms = self.at_ms.max(header.at_ms);
-        for (topic, partitions) in &header.topics {
-            let clocks = self.topics.entry(topic.clone()).or_default();
-            for partition in 0..*partitions {
-                clocks.entry(partition).or_default();
-            }
-        }
+        self.topics.learn(header);
         for (model, rows) in &header.rows {
             if *rows > 0 {
                 self.models.entry(model.clone()).or_default().last_arrival_ms = Some(header.at_ms);
@@ -100,7 +66,8 @@ impl Progress {
         }
         let mut topics_with_gap = Vec::new();
         for source in &header.sources {
-            let (skipped, gap) = self.advance_source(source, header);
+            let (skipped, gap) = self.topics.advance(source, header);
+            let gap = gap.map(|gap| Window { start_ms: gap.start_ms, end_ms: gap.end_ms });
             if skipped {
                 topics_with_gap.push(source.topic.clone());
             }
@@ -111,35 +78,12 @@ impl Progress {
         topics_with_gap
     }
 
-    /// Whether offsets were skipped, and the stretch of event time of a gap that has just found its end.
-    fn advance_source(&mut self, source: &SourceProgress, header: &FlushHeader) -> (bool, Option<Window>) {
-        let clock = self.topics.entry(source.topic.clone()).or_default().entry(source.partition).or_default();
-        let skipped = clock.next_offset.is_some_and(|next| source.from > next);
-        if skipped && clock.gap_since_ms.is_none() {
-            clock.gap_since_ms = Some(clock.clock_ms.unwrap_or(i64::MIN));
-        }
-        let gap = match (clock.gap_since_ms, source.clock_ms) {
-            (Some(start_ms), Some(clock_ms)) => {
-                clock.gap_since_ms = None;
-                Some(Window { start_ms, end_ms: clock_ms.saturating_add(1) })
-            }
-            _ => None,
-        };
-        clock.next_offset = Some(clock.next_offset.map_or(source.to, |next| next.max(source.to)));
-        clock.clock_ms = clock.clock_ms.max(source.clock_ms);
-        clock.quiet_ms = source.quiet_since_ms.map_or(0, |since_ms| header.at_ms.saturating_sub(since_ms).max(0));
-        clock.report_by_ms = header.next_by_ms;
-        (skipped, gap)
-    }
-
     /// True if events of the model that belong to this window may never have been read.
     pub fn has_gap(&self, model: &Model, window: Window) -> bool {
         let known = self.models.get(&model.model).is_some_and(|progress| {
             progress.gaps.iter().any(|gap| gap.start_ms < window.end_ms && window.start_ms < gap.end_ms)
         });
-        let endless = |clock: &SourceClock| clock.gap_since_ms.is_some_and(|since_ms| since_ms < window.end_ms);
-        let topics = model.topics.iter().filter_map(|topic| self.topics.get(topic));
-        known || topics.flat_map(BTreeMap::values).any(endless)
+        known || self.topics.open_gap_before(&model.topics, window.end_ms)
     }
 
     /// Event time up to which the model's windows can close; never steps back. `None`: a partition has not
@@ -150,7 +94,7 @@ impl Progress {
     /// that holds events: the watermark goes no further, since what comes next may be older than now (a replay).
     pub fn advance_watermark(&mut self, model: &Model, last_end_ms: impl FnOnce(i64) -> Option<i64>) -> Option<i64> {
         let delay_ms = model.windows.watermark_delay.ms;
-        let candidate = match self.slowest_clock(model) {
+        let candidate = match self.topics.slowest(&model.topics, self.at_ms, model.windows.idle_after.ms) {
             Pace::Unknown => None,
             Pace::Clock(clock_ms) => Some(clock_ms.saturating_sub(delay_ms)),
             Pace::Quiet => last_end_ms(self.at_ms.saturating_sub(delay_ms)),
@@ -159,34 +103,6 @@ impl Progress {
         progress.watermark_ms = progress.watermark_ms.max(candidate);
         progress.watermark_ms
     }
-
-    fn slowest_clock(&self, model: &Model) -> Pace {
-        let mut slowest: Option<i64> = None;
-        for topic in &model.topics {
-            let Some(clocks) = self.topics.get(topic) else { return Pace::Unknown };
-            for clock in clocks.values() {
-                let owned = self.at_ms <= clock.report_by_ms;
-                let idle = owned && clock.quiet_ms > 0 && clock.quiet_ms >= model.windows.idle_after.ms;
-                match (clock.next_offset, clock.clock_ms) {
-                    (None, _) => return Pace::Unknown,
-                    (Some(_), _) if idle => {}
-                    (Some(_), None) => return Pace::Unknown,
-                    (Some(_), Some(clock_ms)) => {
-                        slowest = Some(slowest.map_or(clock_ms, |slowest| slowest.min(clock_ms)));
-                    }
-                }
-            }
-        }
-        slowest.map_or(Pace::Quiet, Pace::Clock)
-    }
-}
-
-/// What the source partitions of a model say together.
-enum Pace {
-    Unknown,
-    /// The slowest clock of those that are not quiet, epoch milliseconds.
-    Clock(i64),
-    Quiet,
 }
 
 impl ModelProgress {
@@ -220,6 +136,7 @@ impl ModelProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::partial::SourceProgress;
 
     fn model() -> Model {
         let yaml = "version: 1\nmodel: m\ntopics: [t]\nfeatures: {x: numeric}\nwindows: {watermark_delay: 0s, idle_after: 5s}\nreferences: {training: {path: t.csv}}\n";

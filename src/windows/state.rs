@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::config::model::Model;
+use crate::ingest::clocks::Continuity;
 use crate::ingest::partial::{FlushHeader, PartialRow};
 use crate::ingest::signals::SignalRun;
 use crate::reference::Reference;
@@ -24,7 +25,7 @@ use super::changes::{Changes, ChangesKey, Placing, StoredChange};
 use super::history::History;
 use super::judge::{Judge, ModelActivity, Verdict};
 use super::pane::{Pane, PaneError, PaneKey};
-use super::progress::{Continuity, Progress};
+use super::progress::Progress;
 use super::result::{ClosedWindow, Segment, Window, WindowResult};
 use super::watched::WatchedPerformance;
 
