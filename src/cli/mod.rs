@@ -14,6 +14,7 @@ pub mod run;
 pub mod sample;
 pub mod schema;
 pub mod service;
+pub mod skew;
 pub mod supervise;
 pub mod watched;
 
@@ -43,6 +44,8 @@ enum Command {
     Report(Box<report::ReportArgs>),
     /// Build, list, show, promote, roll back and compare references
     Reference(reference::ReferenceArgs),
+    /// Compare features as served with features as trained on, value by value; needs no Kafka
+    Skew(Box<skew::SkewArgs>),
     /// Print the JSON Schema of a configuration file
     Schema(schema::SchemaArgs),
     /// Write the Grafana dashboards
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
             }
         },
         Command::Reference(args) => reference::run(&args),
+        Command::Skew(args) => skew::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),
         Command::ProduceSample(args) => produce_sample::run(&args),

@@ -30,8 +30,11 @@ use crate::reference::table::{TableError, TableFile};
 use crate::stats::change::method::{Method, parse_list};
 use crate::stats::rows::numeric::{Depth, Metrics};
 
+pub(super) use compute::short;
+pub(super) use text::counted;
 pub use verdict::Thresholds;
 pub use windows::WindowSpec;
+pub(super) use windows::instant;
 
 /// The report was written, and with `--fail-on-drift` nothing has drifted.
 const EXIT_OK: u8 = 0;

@@ -198,7 +198,7 @@ fn names_drifted<'a>(report: &'a Report, verdict: &WindowVerdict) -> Vec<&'a str
     positions.into_iter().map(|position| report.features[position].name.as_str()).collect()
 }
 
-fn counted(count: usize, noun: &str) -> String {
+pub fn counted(count: usize, noun: &str) -> String {
     let digits = count.to_string();
     let mut grouped = String::new();
     for (position, digit) in digits.chars().enumerate() {
