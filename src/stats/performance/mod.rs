@@ -2,7 +2,8 @@
 //!
 //! `binary`, `regression` and `multiclass` gather the metrics of one kind of model under the keys of
 //! docs/statistics.md; the other files hold one metric or family each, as functions of counts, scores or errors.
-//! `confidence_based` estimates the metrics of a binary model without labels, by `isotonic` calibration. To add a
+//! `confidence_based` estimates the metrics of a binary model without labels, by `isotonic` calibration. `profile` is what
+//! the service keeps of a window, and the metrics computed from it. To add a
 //! metric: a file (or a function beside its family), its source and a small known case, a line where its kind of model
 //! is gathered, and a row in docs/statistics.md.
 
@@ -14,6 +15,8 @@ pub mod isotonic;
 pub mod multiclass;
 pub mod precision_recall;
 pub mod probability;
+pub mod profile;
+pub mod ranking;
 pub mod regression;
 pub mod roc;
 pub mod score_groups;
