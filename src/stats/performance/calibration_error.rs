@@ -4,25 +4,66 @@ use super::mean;
 
 const BINS: usize = 10;
 
-/// Over ten bins of equal width; a score on an edge, as ten times it is rounded, belongs to the bin above. In [0, 1];
-/// `NaN` without rows.
-pub fn by_width(positive: &[bool], scores: &[f64]) -> f64 {
-    let mut rows = [0_u64; BINS];
-    let mut positives = [0_u64; BINS];
-    let mut score_sums = [0.0; BINS];
-    for (positive, score) in positive.iter().zip(scores) {
-        let bin = ((score * BINS as f64) as usize).min(BINS - 1);
-        rows[bin] += 1;
-        positives[bin] += u64::from(*positive);
-        score_sums[bin] += score;
+/// Rows in ten bins of equal width of the score; a score on an edge, as ten times it is rounded, belongs to the bin above.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WidthBins {
+    rows: [f64; BINS],
+    positives: [f64; BINS],
+    score_sums: [f64; BINS],
+    /// Of label - score.
+    squares: [f64; BINS],
+}
+
+impl WidthBins {
+    pub fn bin_of(score: f64) -> usize {
+        ((score * BINS as f64) as usize).min(BINS - 1)
     }
-    let total = scores.len() as f64;
-    let filled = (0..BINS).filter(|bin| rows[*bin] > 0);
-    let errors = filled.map(|bin| {
-        let count = rows[bin] as f64;
-        count / total * (positives[bin] as f64 / count - score_sums[bin] / count).abs()
-    });
-    if total > 0.0 { errors.sum() } else { f64::NAN }
+
+    /// Adds rows of one score, by their labels.
+    pub fn add(&mut self, score: f64, positives: f64, negatives: f64) {
+        let bin = Self::bin_of(score);
+        self.rows[bin] += positives + negatives;
+        self.positives[bin] += positives;
+        self.score_sums[bin] += score * (positives + negatives);
+        self.squares[bin] += positives * (1.0 - score).powi(2) + negatives * score * score;
+    }
+
+    /// Of each filled bin: its share of the rows, the share of positives less the mean score, and the sampling variance
+    /// of that difference.
+    pub fn gaps(&self) -> Vec<Gap> {
+        let total: f64 = self.rows.iter().sum();
+        let filled = (0..BINS).filter(|bin| self.rows[*bin] > 0.0);
+        let gaps = filled.map(|bin| {
+            let count = self.rows[bin];
+            let gap = self.positives[bin] / count - self.score_sums[bin] / count;
+            let variance = (self.squares[bin] / count - gap * gap).max(0.0) / count;
+            Gap { share: count / total, gap, variance }
+        });
+        gaps.collect()
+    }
+
+    /// In [0, 1]; `NaN` without rows.
+    pub fn error(&self) -> f64 {
+        let gaps = self.gaps();
+        if gaps.is_empty() { f64::NAN } else { gaps.iter().map(|bin| bin.share * bin.gap.abs()).sum() }
+    }
+}
+
+/// How far one bin is from being calibrated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gap {
+    pub share: f64,
+    pub gap: f64,
+    pub variance: f64,
+}
+
+/// Over ten bins of equal width, in [0, 1]; `NaN` without rows.
+pub fn by_width(positive: &[bool], scores: &[f64]) -> f64 {
+    let mut bins = WidthBins::default();
+    for (positive, score) in positive.iter().zip(scores) {
+        bins.add(*score, f64::from(u8::from(*positive)), f64::from(u8::from(!*positive)));
+    }
+    bins.error()
 }
 
 /// Over slices of n/10 rows in order of score, the last of which takes the rest; rows of equal score stay in their

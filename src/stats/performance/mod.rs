@@ -11,6 +11,7 @@ pub mod binary;
 pub mod calibration_error;
 pub mod confidence_based;
 pub mod confusion;
+pub mod intervals;
 pub mod isotonic;
 pub mod multiclass;
 pub mod precision_recall;
