@@ -11,8 +11,11 @@ use datafusion::arrow::array::{
     ArrayRef, Date32Array, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, TimestampSecondArray,
 };
+use driftline::log::{Log, OutRecord, TopicSpec};
 use parquet::arrow::ArrowWriter;
 use serde_json::Value;
+
+mod support;
 
 struct Files {
     directory: tempfile::TempDir,
@@ -358,4 +361,50 @@ fn what_does_not_fit_is_said_with_its_remedy() {
     let (code, message) = files.failure(&["--online", "strangers.csv", "--offline", "offline.csv", "--id", "id"]);
     assert_eq!(code, 4);
     assert!(message.contains("nothing compared (`id` begins with `9` online and `a` offline)"), "{message}");
+}
+
+#[test]
+#[ignore = "needs a Kafka broker: DRIFTLINE_TEST_KAFKA"]
+fn topics_of_a_real_broker_are_compared() {
+    let files = Files::new();
+    let log = support::kafka_log();
+    let (served, offline) = (support::unique("skew-served"), support::unique("skew-offline"));
+    for topic in [&served, &offline] {
+        log.create_topics(&[TopicSpec { name: topic.clone(), partitions: 3, replication: 1, config: vec![] }]).unwrap();
+    }
+    // Each tenth value is served otherwise, and each hundredth event is broken.
+    let record = |topic: &str, row: i64, text: String| OutRecord {
+        topic: topic.into(),
+        partition: Some((row % 3) as i32),
+        value: Some(text.into_bytes()),
+        ..OutRecord::default()
+    };
+    let value = |row: i64| if row % 10 == 3 { -row } else { row };
+    let served_rows = (0..1_000).map(|row| match row % 100 {
+        99 => record(&served, row, "{broken".into()),
+        _ => record(&served, row, format!("{{\"id\": {row}, \"features\": {{\"x\": {}}}}}", value(row))),
+    });
+    log.append(served_rows.collect()).unwrap();
+    let offline_rows = (0..1_000).rev().map(|row| record(&offline, row, format!("{{\"id\": {row}, \"x\": {row}}}")));
+    log.append(offline_rows.collect()).unwrap();
+    files.write(
+        "driftline.yaml",
+        &format!("app: test\nrules: []\nkafka: {{bootstrap_servers: '{}'}}\n", support::broker()),
+    );
+    let model = format!(
+        "version: 1\nmodel: shop\ntopics: [{served}]\nfields: {{prediction_id: id}}\nfeatures: {{x: numeric}}\n"
+    );
+    files.write("models/shop.yaml", &model);
+    let (online, offline) = (format!("kafka:{served}"), format!("kafka:{offline}"));
+    let both = ["--online", online.as_str(), "--offline", offline.as_str(), "--model", "models/shop.yaml"];
+    let (code, report) = files.report(&[&both[..], &["--max-rate", "5%"]].concat());
+    assert_eq!(code, 1);
+    assert_eq!(outcomes(feature(&report, "x")), [890, 0, 100, 0, 0, 0]);
+    assert_eq!(report["rows"]["offline_unmatched_keys"], 10);
+    assert_eq!(report["notes"], serde_json::json!([format!("`{served}`: 10 of 1000 records are no JSON object")]));
+    let (code, message) = files.failure(&[&both[..], &["--until", "2026-01-01"]].concat());
+    assert_eq!(code, 4);
+    assert!(message.contains("holds no JSON object in this stretch; 1000 records were read"), "{message}");
+    let (code, message) = files.failure(&["--online", "kafka:nowhere", "--offline", &offline, "--id", "id"]);
+    assert_eq!(code, 2, "{message}");
 }

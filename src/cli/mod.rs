@@ -16,6 +16,7 @@ pub mod schema;
 pub mod service;
 pub mod skew;
 pub mod supervise;
+pub mod time;
 pub mod watched;
 
 use std::process::ExitCode;

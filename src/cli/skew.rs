@@ -1,8 +1,8 @@
 //! `driftline skew`: the features that a model was served against those that it was, or would be, trained on.
 //!
-//! `side` reads a file or a folder, `feast` knows the shape of Feast's logs, `plan` decides by which columns rows are
-//! matched and which are compared, `matching` matches, `compare` counts, `text` and `json` write. All but this file
-//! and `side` are pure.
+//! `side` reads a file or a folder, `topic` a Kafka topic, `feast` knows the shape of Feast's logs, `plan` decides by which columns rows are
+//! matched and which are compared, `matching` matches, `compare` counts, `text` and `json` write. All but this file,
+//! `side` and `topic` are pure.
 
 mod compare;
 mod feast;
@@ -11,6 +11,7 @@ mod matching;
 mod plan;
 mod side;
 mod text;
+mod topic;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -19,9 +20,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::check::Format;
+use crate::cli::time::{Time, time};
 use crate::config::load_model;
 use crate::config::model::Model;
 use crate::config::units::Span;
+use crate::reference::stream::StreamError;
 use crate::reference::table::TableError;
 use crate::stats::skew::FeatureSkew;
 
@@ -39,12 +42,14 @@ const EXIT_UNDECIDED: u8 = 4;
 #[command(after_help = "Examples:
   driftline skew --online served.jsonl --offline training.parquet --id prediction_id
   driftline skew --online logs/ --offline driver_stats.parquet --entity driver_id --max-age 2h
+  driftline skew --online kafka:served --offline kafka:offline-features --id prediction_id --since 1d
   driftline skew --online served.csv --offline history.csv --entity user,shop --timestamp at --max-rate 1%")]
 pub struct SkewArgs {
-    /// Features as served: a Parquet, CSV or JSONL file, or a folder of them; Feast's logs are read as they are.
+    /// Features as served: a Parquet, CSV or JSONL file, or a folder of them; Feast's logs are read as they are. Or
+    /// `kafka:TOPIC`, of JSON objects.
     #[arg(long, value_name = "PATH")]
     pub online: PathBuf,
-    /// Features as trained on: a file, or a folder of files.
+    /// Features as trained on: a file, a folder of files, or `kafka:TOPIC`.
     #[arg(long, value_name = "PATH")]
     pub offline: PathBuf,
     /// Column with an id that both sides have, such as the prediction id.
@@ -74,6 +79,18 @@ pub struct SkewArgs {
     /// Absolute difference up to which numbers agree, of all features or of one; 0 where not given.
     #[arg(long, value_name = "[FEATURE=]T", value_parser = parse_tolerance)]
     pub absolute_tolerance: Vec<ToleranceOf>,
+    /// Of topics, only records from this time on: RFC 3339, a date, or how long ago (`7d`).
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<Time>,
+    /// Of topics, only records before this time.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<Time>,
+    /// Most rows of a topic to hold in memory.
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub max_rows: u64,
+    /// Service file that says where Kafka is; default: driftline.yaml here.
+    #[arg(long, short, value_name = "FILE", env = "DRIFTLINE_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Model file: its features are compared, by its paths and its prediction id.
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
@@ -128,6 +145,11 @@ enum SkewError {
     Column { side: &'static str, path: PathBuf, source: TableError },
     #[error("{side}: {source}")]
     File { side: &'static str, source: TableError },
+    #[error("{side} {}: {source}", path.display())]
+    Topic { side: &'static str, path: PathBuf, source: StreamError },
+    /// The service file does not say where Kafka is.
+    #[error("{0}")]
+    Service(String),
     /// Nothing to compare.
     #[error("{0}")]
     NothingMatched(String),
@@ -139,6 +161,7 @@ impl SkewError {
     fn exit_code(&self) -> u8 {
         match self {
             SkewError::Usage(_)
+            | SkewError::Topic { source: StreamError::NoSuchTopic(_), .. }
             | SkewError::Column { source: TableError::NoSuchColumn { .. } | TableError::WrongType { .. }, .. } => {
                 EXIT_USAGE
             }
@@ -193,9 +216,15 @@ pub fn run(arguments: &SkewArgs) -> ExitCode {
 }
 
 fn build(arguments: &SkewArgs, model: Option<&Model>) -> Result<Report, SkewError> {
-    let online = side::Side::open("online", &arguments.online)?;
-    let offline = side::Side::open("offline", &arguments.offline)?;
-    let (plan, compared, mut notes) = plan::plan(arguments, model, &online, &offline)?;
+    let mut notes = Vec::new();
+    let mut open = |name, path| match topic::name(path) {
+        Some(_) => topic::read(arguments, name, path, &mut notes),
+        None => side::Side::open(name, path),
+    };
+    let online = open("online", &arguments.online)?;
+    let offline = open("offline", &arguments.offline)?;
+    let (plan, compared, left_out) = plan::plan(arguments, model, &online, &offline)?;
+    notes.extend(left_out);
     let matching = matching::find(&plan, &online, &offline)?;
     if matching.counts.matched == 0 {
         return Err(SkewError::NothingMatched(text::nothing_matched(&plan, &matching, &online, &offline)));

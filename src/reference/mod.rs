@@ -4,9 +4,9 @@
 //! says how a column of a file is read as numbers or categories, `vectors` reads vector and joint signals, `store`
 //! keeps references as files, addressed by their content (`stored_vector`: their vector layouts), `promotions` knows which one is in force and which were, `diff` compares two of them, `weakness`
 //! says which are too small, `moving` what references that follow the stream are the union of. `table` reads the
-//! files that references and reports are made from, `stream` a stretch of the model's topics; to add another source,
-//! hand its rows to `Reference::build` as Arrow batches. To add a file format: one file in `table/` with a function
-//! from a path to a `Table`, and its extension in `table::Format`.
+//! files that references and reports are made from, `stream` a stretch of the model's topics, `topic` any topic of
+//! JSON objects; to add another source, hand its rows to `Reference::build` as Arrow batches. To add a file format: one
+//! file in `table/` with a function from a path to a `Table`, and its extension in `table::Format`.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,7 @@ pub mod store;
 mod stored_vector;
 pub mod stream;
 pub mod table;
+pub mod topic;
 mod vectors;
 pub mod weakness;
 

@@ -58,6 +58,10 @@ pub enum StreamError {
          {bytes_per_row} bytes of memory each)"
     )]
     TooManyRows { most_rows: u64, bytes_per_row: u64 },
+    #[error("topic `{0}` does not exist on this broker")]
+    NoSuchTopic(String),
+    #[error("topic `{topic}` holds no JSON object in this stretch; {}", seen_text(.read, .broken, &None))]
+    NoObjects { topic: String, read: u64, broken: u64 },
     /// `seen`: first and last event time read.
     #[error("no event of the model lies in this stretch; {}", seen_text(.read, .rejected, .seen))]
     NoEvents { read: u64, rejected: u64, seen: Option<(i64, i64)> },
@@ -105,6 +109,20 @@ pub fn read(
         seen: None,
         offsets: BTreeMap::new(),
     };
+    read_to_end(log, &partitions(log, model, range)?, |records| {
+        reader.take(records, now_ms)?;
+        progress(reader.read);
+        Ok(())
+    })?;
+    reader.finish(model)
+}
+
+/// Reads the partitions from their earliest record to what is their end now.
+pub(super) fn read_to_end(
+    log: &dyn Log,
+    partitions: &[TopicPartition],
+    mut each: impl FnMut(&Records) -> Result<(), StreamError>,
+) -> Result<(), StreamError> {
     let mut consumer = log.consumer(ConsumerOptions {
         group: None,
         topics: Vec::new(),
@@ -113,11 +131,11 @@ pub fn read(
     })?;
     let mut left: BTreeMap<TopicPartition, i64> = BTreeMap::new();
     let mut from = Vec::new();
-    for partition in partitions(log, model, range)? {
-        let (earliest, end) = consumer.offsets(&partition)?;
+    for partition in partitions {
+        let (earliest, end) = consumer.offsets(partition)?;
         if earliest < end {
             from.push((partition.clone(), Some(earliest)));
-            left.insert(partition, end);
+            left.insert(partition.clone(), end);
         }
     }
     if !from.is_empty() {
@@ -131,8 +149,7 @@ pub fn read(
         } else if heard.elapsed() > PATIENCE {
             return Err(StreamError::BrokerAway);
         }
-        reader.take(&polled.records, now_ms)?;
-        progress(reader.read);
+        each(&polled.records)?;
         for record in polled.records.iter() {
             let partition = TopicPartition::new(record.topic, record.partition);
             if left.get(&partition).is_some_and(|end| record.offset + 1 >= *end) {
@@ -147,7 +164,7 @@ pub fn read(
             }
         }
     }
-    reader.finish(model)
+    Ok(())
 }
 
 fn partitions(log: &dyn Log, model: &Model, range: &Range) -> Result<Vec<TopicPartition>, StreamError> {

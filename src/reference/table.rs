@@ -2,7 +2,7 @@
 
 mod columns;
 mod csv;
-mod jsonl;
+pub(super) mod jsonl;
 mod nearest;
 mod parquet;
 
@@ -118,6 +118,12 @@ impl TableFile {
             return Err(TableError::NoRows { path: path.to_path_buf() });
         }
         Ok(Self { path: path.to_path_buf(), schema, rows, content })
+    }
+
+    /// Rows that are there already; `path` is what messages call them.
+    pub fn of_table(path: PathBuf, table: Table) -> Self {
+        let (schema, rows, content) = Self::in_memory(table);
+        Self { path, schema, rows, content }
     }
 
     fn in_memory(table: Table) -> (SchemaRef, usize, Content) {

@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::check::UNDECIDED;
 use crate::cli::service::now_ms;
+use crate::cli::time::{Time, time};
 use crate::config::model::Model;
-use crate::config::units::Span;
 use crate::log::kafka::{KafkaLog, KafkaOptions};
 use crate::reference::stream::{self, Range, StreamError};
-use crate::reference::table::{Table, parse_epoch_ms};
+use crate::reference::table::Table;
 use crate::reference::{Reference, ReferenceStore, Source};
 use crate::rules::Workspace;
 
@@ -55,29 +55,6 @@ pub struct BuildArgs {
     /// Store it without putting it in force
     #[arg(long)]
     no_promote: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Time {
-    At(i64),
-    Ago(Span),
-}
-
-impl Time {
-    fn ms(self, now_ms: i64) -> i64 {
-        match self {
-            Time::At(ms) => ms,
-            Time::Ago(span) => now_ms.saturating_sub(span.ms),
-        }
-    }
-}
-
-fn time(text: &str) -> Result<Time, String> {
-    if let Ok(span) = Span::parse(text) {
-        return Ok(Time::Ago(span));
-    }
-    let help = "write RFC 3339 (2026-03-01T00:00:00Z), a date, or how long ago (`7d`)";
-    parse_epoch_ms(text).map(Time::At).ok_or_else(|| format!("`{text}` is not a time; {help}"))
 }
 
 pub fn run(args: &BuildArgs, workspace: &Workspace, store: &ReferenceStore) -> Outcome {

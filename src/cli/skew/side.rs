@@ -60,6 +60,12 @@ pub enum Column {
 }
 
 impl Side {
+    /// Rows of a topic, named as it was on the command line.
+    pub fn of_table(name: &'static str, path: &Path, table: Table) -> Self {
+        let file = TableFile::of_table(path.to_path_buf(), table);
+        Self { name, path: path.to_path_buf(), rows: file.rows, files: vec![file] }
+    }
+
     pub fn open(name: &'static str, path: &Path) -> Result<Self, SkewError> {
         let at = |source: TableError| SkewError::File { side: name, source };
         let files = if path.is_dir() {

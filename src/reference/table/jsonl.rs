@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::error::ArrowError;
 use serde::de::DeserializeSeed;
 
 use self::builder::{Builders, RowSeed};
@@ -36,6 +37,32 @@ pub fn read(path: &Path) -> Result<Table, TableError> {
         lines_before += piece.iter().filter(|byte| **byte == b'\n').count();
     }
     assemble(parts).map_err(|reason| TableError::Malformed { path: path.to_path_buf(), place: String::new(), reason })
+}
+
+/// Rows that come one by one, each a JSON object.
+#[derive(Default)]
+pub struct Rows(Builders);
+
+impl Rows {
+    /// Fails, and takes nothing, where the text is no JSON object.
+    pub fn push(&mut self, object: &[u8]) -> Result<(), String> {
+        // Read once for nothing: a row that fails half-way would leave its first values behind.
+        read_row(&mut Builders::default(), object)?;
+        read_row(&mut self.0, object)
+    }
+}
+
+fn read_row(builders: &mut Builders, object: &[u8]) -> Result<(), String> {
+    let mut deserializer = serde_json::Deserializer::from_slice(object);
+    let outcome = RowSeed(builders).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    outcome.map_err(|error| explain(object, &error))?;
+    builders.end_row();
+    Ok(())
+}
+
+/// The rows of all parts, one after the other.
+pub fn table(parts: Vec<Rows>) -> Result<Table, ArrowError> {
+    assemble(parts.into_iter().map(|part| part.0).collect()).map_err(ArrowError::SchemaError)
 }
 
 struct LineError {
@@ -72,10 +99,7 @@ fn parse(piece: &[u8]) -> Result<Builders, LineError> {
         if line.is_empty() {
             continue;
         }
-        let mut deserializer = serde_json::Deserializer::from_slice(line);
-        let outcome = RowSeed(&mut builders).deserialize(&mut deserializer).and_then(|()| deserializer.end());
-        outcome.map_err(|error| LineError { line: number + 1, reason: explain(line, &error) })?;
-        builders.end_row();
+        read_row(&mut builders, line).map_err(|reason| LineError { line: number + 1, reason })?;
     }
     Ok(builders)
 }
