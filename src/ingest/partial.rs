@@ -87,11 +87,11 @@ pub struct PartialRow {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PartialError {
-    #[error("not a partial record: {0}")]
+    #[error("not a record of a flush: {0}")]
     Malformed(&'static str),
-    #[error("partial record header: {0}")]
+    #[error("header of a flush: {0}")]
     Header(#[from] serde_json::Error),
-    #[error("partial record body: {0}")]
+    #[error("body of a flush: {0}")]
     Body(#[from] datafusion::arrow::error::ArrowError),
 }
 
@@ -166,7 +166,7 @@ fn slice_by_size(rows: &[PartialRow]) -> Vec<&[PartialRow]> {
     slices
 }
 
-fn begin_part(magic: &[u8; 4], header: &FlushHeader) -> Result<Vec<u8>, PartialError> {
+pub(super) fn begin_part(magic: &[u8; 4], header: &FlushHeader) -> Result<Vec<u8>, PartialError> {
     let header_json = serde_json::to_vec(header)?;
     let mut record = Vec::with_capacity(header_json.len() + 1024);
     record.extend_from_slice(magic);
@@ -219,10 +219,7 @@ pub fn decode_flush(record: &[u8]) -> Result<FlushPart, PartialError> {
         (None, Some(rest)) => (false, rest),
         (None, None) => return Err(PartialError::Malformed("wrong magic")),
     };
-    let (length, rest) = rest.split_at_checked(4).ok_or(PartialError::Malformed("truncated"))?;
-    let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
-    let (header, body) = rest.split_at_checked(length).ok_or(PartialError::Malformed("truncated header"))?;
-    let header: FlushHeader = serde_json::from_slice(header)?;
+    let (header, body) = split_part(rest)?;
     let (mut rows, mut signals) = (Vec::new(), Vec::new());
     if has_rows && !body.is_empty() {
         for batch in StreamReader::try_new(body, None)? {
@@ -236,6 +233,14 @@ pub fn decode_flush(record: &[u8]) -> Result<FlushPart, PartialError> {
         }
     }
     Ok(FlushPart { header, rows, signals })
+}
+
+/// Header and body of what follows the magic.
+pub(super) fn split_part(rest: &[u8]) -> Result<(FlushHeader, &[u8]), PartialError> {
+    let (length, rest) = rest.split_at_checked(4).ok_or(PartialError::Malformed("truncated"))?;
+    let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
+    let (header, body) = rest.split_at_checked(length).ok_or(PartialError::Malformed("truncated header"))?;
+    Ok((serde_json::from_slice(header)?, body))
 }
 
 fn from_batch(batch: &RecordBatch, rows: &mut Vec<PartialRow>) -> Result<(), PartialError> {
