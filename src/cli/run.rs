@@ -122,7 +122,7 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
     };
     // The first answer of a broker that is away takes a while; silence would look like a hang.
     tracing::info!(bootstrap_servers = %service.kafka.bootstrap_servers, "connecting to Kafka");
-    create_topics(&*log, &service)
+    create_topics(&*log, &service, &workspace.models)
         .map_err(|message| Failure { message: format!("error: {message}"), code: UNDECIDED })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -191,8 +191,15 @@ fn current_references(
 }
 
 /// Waits for the broker for a while: in a fleet that starts together it may come last.
-fn create_topics(log: &dyn Log, service: &crate::config::service::Service) -> Result<(), String> {
-    let specs = Topics::new(&service.app).specs(service.kafka.partitions, service.kafka.replication);
+fn create_topics(
+    log: &dyn Log,
+    service: &crate::config::service::Service,
+    models: &[Arc<Model>],
+) -> Result<(), String> {
+    let labels = models.iter().filter_map(|model| model.performance.as_ref()?.labels.as_ref());
+    let label_delay_ms = labels.map(|labels| labels.delay.ms).max().unwrap_or(0);
+    let topics = Topics::new(&service.app);
+    let specs = topics.specs_for(service.kafka.partitions, service.kafka.replication, label_delay_ms);
     // An attempt takes up to 15 s: two minutes in all.
     for attempt in 1..=8 {
         match log.create_topics(&specs) {

@@ -567,9 +567,8 @@ mod tests {
     fn a_large_flush_is_split_below_the_message_limit_and_its_parts_stand_alone() {
         let made = Prediction { score: 0.5, ..Prediction::default() };
         let predictions: Vec<_> = (0..50_000).map(|index| prediction(index, made.clone())).collect();
-        let labels: Vec<_> =
-            (0..20).map(|index| JoinLabel { raw: vec![b' '; 60_000], ..label(index, Label::Class(1)) });
-        let labels: Vec<_> = labels.collect();
+        let labels: Vec<JoinLabel> =
+            (0..20).map(|index| JoinLabel { raw: vec![b' '; 60_000], ..label(index, Label::Class(1)) }).collect();
         let records = encode_joins(&header(), &predictions, &labels).unwrap();
         assert!(records.len() > 2 && records.iter().all(|record| record.len() < 1_000_000));
         let parts: Vec<JoinPart> = records.iter().map(|record| decode_joins(record).unwrap()).collect();
