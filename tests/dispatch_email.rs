@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use dispatch_support::notification;
 use dispatch_support::role_harness::Harness;
-use driftline::config::rules::{EmailReceiver, Receiver, Secret};
+use driftline::config::receivers::{EmailReceiver, Receiver, Secret};
 use driftline::config::service::Smtp;
 use driftline::dispatch::catcher::{CaughtMail, MailCatcher};
 use driftline::dispatch::delivery::DeliveryStatus;
@@ -25,7 +25,7 @@ fn smtp(url: &str) -> Smtp {
 
 fn try_transport(to: &[&str], smtp: &Smtp) -> Result<Box<dyn Transport>, ReceiverError> {
     let to = to.iter().map(ToString::to_string).collect();
-    build("mail", &Receiver { email: Some(EmailReceiver { to }), webhook: None }, Some(smtp))
+    build("mail", &Receiver { email: Some(EmailReceiver { to }), ..Receiver::default() }, Some(smtp))
 }
 
 fn transport(to: &[&str], smtp: &Smtp) -> Box<dyn Transport> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dispatch_support::notification;
-use driftline::config::rules::{Receiver, TextOrSecret, WebhookReceiver};
+use driftline::config::receivers::{Receiver, TextOrSecret, WebhookReceiver};
 use driftline::config::service::Service;
 use driftline::config::units::Span;
 use driftline::dispatch::delivery::DeliveryStatus;
@@ -55,7 +55,7 @@ fn role_process() {
         allow_private: true,
         timeout: None,
     };
-    let hook = build("hook", &Receiver { email: None, webhook: Some(webhook) }, None).unwrap();
+    let hook = build("hook", &Receiver { webhook: Some(webhook), ..Receiver::default() }, None).unwrap();
     let receivers: Arc<Receivers> = Arc::new(BTreeMap::from([("hook".to_string(), hook)]));
     let mut service = Service { app: app.into(), ..Service::default() };
     service.dispatch.first_retry = Span::from_ms(50);

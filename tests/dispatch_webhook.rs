@@ -19,7 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dispatch_support::notification;
 use dispatch_support::role_harness::Harness;
-use driftline::config::rules::{Receiver, Secret, TextOrSecret, WebhookReceiver};
+use driftline::config::receivers::{Receiver, Secret, TextOrSecret, WebhookReceiver};
 use driftline::config::units::Span;
 use driftline::dispatch::delivery::DeliveryStatus;
 use driftline::dispatch::hook_catcher::HookCatcher;
@@ -64,7 +64,7 @@ fn configured(url: &str, secrets: &[&[u8]]) -> Configured {
 }
 
 fn transport(config: &WebhookReceiver) -> Box<dyn Transport> {
-    build("hook", &Receiver { email: None, webhook: Some(config.clone()) }, None).unwrap()
+    build("hook", &Receiver { webhook: Some(config.clone()), ..Receiver::default() }, None).unwrap()
 }
 
 fn context() -> DeliveryContext {
@@ -278,7 +278,7 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
     for host in ["127.0.0.1", "127.1", "2130706433", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"] {
         let mut config = configured(&format!("http://{host}:{port}/"), &[]).config;
         config.allow_private = false;
-        let error = build("hook", &Receiver { email: None, webhook: Some(config) }, None).err();
+        let error = build("hook", &Receiver { webhook: Some(config), ..Receiver::default() }, None).err();
         let error = error.unwrap_or_else(|| panic!("{host} passed")).to_string();
         assert!(error.contains("allow_private"), "{error}");
     }
@@ -298,7 +298,9 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
 #[test]
 fn a_receiver_that_cannot_work_is_refused_at_the_start() {
     let refusal = |config: WebhookReceiver| {
-        build("hook", &Receiver { email: None, webhook: Some(config) }, None).err().map(|error| error.to_string())
+        build("hook", &Receiver { webhook: Some(config), ..Receiver::default() }, None)
+            .err()
+            .map(|error| error.to_string())
     };
     let good = configured("https://hooks.example.com/x", &[&CURRENT]);
     assert_eq!(refusal(good.config.clone()), None);

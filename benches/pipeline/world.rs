@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use driftline::config::model::Model;
-use driftline::config::rules::{RuleFile, TextOrSecret};
+use driftline::config::receivers::TextOrSecret;
+use driftline::config::rules::RuleFile;
 use driftline::config::{parse_model_str, parse_rules_str};
 use driftline::event::Decoder;
 use driftline::log::{Log, OutRecord, Records, TopicSpec};

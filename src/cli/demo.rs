@@ -14,7 +14,7 @@ use clap::Args;
 use datafusion::arrow::array::RecordBatch;
 
 use crate::config::model::Model;
-use crate::config::rules::TextOrSecret;
+use crate::config::receivers::TextOrSecret;
 use crate::config::service::{Dispatch, Http, Ingest, Service, Smtp};
 use crate::config::units::Span;
 use crate::config::{parse_model_str, parse_rules_str};

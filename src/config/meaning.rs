@@ -1,11 +1,10 @@
 //! What one file alone can get wrong beyond its shape.
 
-use std::net::IpAddr;
-
 use super::diagnostic::Problem;
 use super::model::{Feature, JOINT_SIGNAL, JointFeatures, Kind, MOST_DIMENSIONS, Model, OnInvalid};
 use super::nearest::suggest;
-use super::rules::{Receiver, RuleFile, Secret, TextOrSecret, WebhookReceiver};
+use super::receiver_checks::{self, secret};
+use super::rules::RuleFile;
 use super::service::Service;
 use super::yaml::child;
 
@@ -263,111 +262,7 @@ pub fn rules(file: &RuleFile) -> Vec<Problem> {
     let mut problems = Vec::new();
     version(&mut problems, file.version);
     for (name, receiver) in &file.receivers {
-        self::receiver(&mut problems, &child("/receivers", name), name, receiver);
+        receiver_checks::receiver(&mut problems, &child("/receivers", name), name, receiver);
     }
     problems
-}
-
-fn receiver(problems: &mut Vec<Problem>, pointer: &str, name: &str, receiver: &Receiver) {
-    if receiver.email.is_some() == receiver.webhook.is_some() {
-        let message = format!("receiver `{name}` must have exactly one of `email` and `webhook`");
-        problems.push(Problem::error("receiver-kind", pointer, message).key());
-    }
-    if let Some(email) = &receiver.email {
-        if email.to.is_empty() {
-            problems.push(Problem::error("empty-list", format!("{pointer}/email/to"), "nobody to write to"));
-        }
-        for (index, address) in email.to.iter().enumerate() {
-            let well_formed = address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.len() > 2);
-            if !well_formed {
-                let message = format!("`{address}` is not an e-mail address");
-                problems.push(Problem::error("bad-address", format!("{pointer}/email/to/{index}"), message));
-            }
-        }
-    }
-    if let Some(webhook) = &receiver.webhook {
-        self::webhook(problems, &format!("{pointer}/webhook"), webhook);
-    }
-}
-
-fn webhook(problems: &mut Vec<Problem>, pointer: &str, webhook: &WebhookReceiver) {
-    let url_pointer = format!("{pointer}/url");
-    secret(problems, &format!("{pointer}/secret"), webhook.secret.as_ref());
-    secret(problems, &format!("{pointer}/previous_secret"), webhook.previous_secret.as_ref());
-    let url = match &webhook.url {
-        TextOrSecret::Secret(source) => return secret(problems, &url_pointer, Some(source)),
-        TextOrSecret::Text(url) => url,
-    };
-    let (plain, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
-        (Some(rest), _) => (false, rest),
-        (None, Some(rest)) => (true, rest),
-        (None, None) => {
-            let message = format!("`{url}` is not a web address");
-            problems.push(Problem::error("bad-url", url_pointer, message).help("write `https://...`"));
-            return;
-        }
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.contains('@') || has_token(rest) {
-        let problem = Problem::error("literal-secret", url_pointer, "`url` holds a secret");
-        problems.push(problem.help("write `url: {env: NAME}` or `url: {file: PATH}`"));
-        return;
-    }
-    let host = host(authority);
-    if host.is_empty() {
-        problems.push(Problem::error("bad-url", url_pointer, format!("`{url}` names no host")));
-    } else if is_private(host) {
-        if !webhook.allow_private {
-            let message = format!("`{host}` is a private address");
-            problems.push(
-                Problem::error("private-address", url_pointer, message).help("allow it with `allow_private: true`"),
-            );
-        }
-    } else if plain {
-        let message = format!("plain http to `{host}`: anyone on the way can read and change alerts");
-        problems.push(Problem::error("plain-http", url_pointer, message).help("write `https://`"));
-    }
-}
-
-/// Query parameters that carry credentials.
-fn has_token(rest: &str) -> bool {
-    let query = rest.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').filter_map(|pair| pair.split_once('=')).any(|(key, value)| {
-        let key = key.to_lowercase();
-        !value.is_empty() && ["token", "secret", "password", "key", "sig"].iter().any(|word| key.contains(word))
-    })
-}
-
-fn host(authority: &str) -> &str {
-    match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => authority.split(':').next().unwrap_or_default(),
-    }
-}
-
-/// By name alone; what a name resolves to is checked again when connecting.
-fn is_private(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(v4)) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        Ok(IpAddr::V6(v6)) => {
-            v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
-        }
-        Err(_) => {
-            let host = host.to_lowercase();
-            !host.contains('.') || [".local", ".internal", ".localhost"].iter().any(|end| host.ends_with(end))
-        }
-    }
-}
-
-fn secret(problems: &mut Vec<Problem>, pointer: &str, secret: Option<&Secret>) {
-    let Some(secret) = secret else { return };
-    let one = match (&secret.env, &secret.file) {
-        (Some(name), None) => !name.is_empty(),
-        (None, Some(path)) => !path.is_empty(),
-        _ => false,
-    };
-    if !one {
-        let problem = Problem::error("secret-source", pointer, "a secret has exactly one source");
-        problems.push(problem.help("write `{env: NAME}` or `{file: PATH}`"));
-    }
 }

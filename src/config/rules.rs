@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::receivers::Receiver;
 use super::segment::SegmentColumns;
 use super::units::Span;
 
@@ -273,54 +274,4 @@ pub struct Matcher {
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-}
-
-/// Exactly one kind.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Receiver {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub email: Option<EmailReceiver>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<WebhookReceiver>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EmailReceiver {
-    pub to: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WebhookReceiver {
-    pub url: TextOrSecret,
-    /// Standard Webhooks secrets (`whsec_...`); two while rotating, each signs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<Secret>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous_secret: Option<Secret>,
-    /// Allow loopback, private and link-local addresses.
-    #[serde(default)]
-    pub allow_private: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Span>,
-}
-
-/// A plain value, or where to read it from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum TextOrSecret {
-    Text(String),
-    Secret(Secret),
-}
-
-/// `{env: NAME}` or `{file: PATH}`; never the value itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Secret {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub env: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
 }

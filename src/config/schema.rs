@@ -90,7 +90,14 @@ struct Reader<'a> {
 }
 
 /// Keys that hold secrets, whatever the file.
-const SECRET_KEYS: [&str; 3] = ["secret", "previous_secret", "password"];
+const SECRET_KEYS: [&str; 4] = ["secret", "previous_secret", "password", "routing_key"];
+/// Kinds of receivers whose `url` is itself what lets one post.
+const SECRET_URLS: [&str; 2] = ["/slack/url", "/teams/url"];
+
+fn is_secret(pointer: &str) -> bool {
+    last_name(pointer).is_some_and(|name| SECRET_KEYS.contains(&name))
+        || SECRET_URLS.iter().any(|end| pointer.ends_with(end))
+}
 
 impl Reader<'_> {
     fn problems(&self, error: &ValidationError<'_>) -> Vec<Problem> {
@@ -166,7 +173,7 @@ impl Reader<'_> {
             _ => String::new(),
         };
         let name = last_name(&pointer).unwrap_or("the file").to_string();
-        if SECRET_KEYS.contains(&name.as_str()) && instance.is_string() {
+        if is_secret(&pointer) && instance.is_string() {
             let message = format!("`{name}` holds the secret itself");
             return Problem::error("literal-secret", pointer, message)
                 .help("write `{env: NAME}` or `{file: PATH}`, and change the secret if this file was ever shared");

@@ -104,7 +104,7 @@ pub struct Smtp {
     #[serde(default)]
     pub username: Option<String>,
     #[serde(default)]
-    pub password: Option<super::rules::Secret>,
+    pub password: Option<super::receivers::Secret>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

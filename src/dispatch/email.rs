@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
 use super::{render, secret};
-use crate::config::rules::EmailReceiver;
+use crate::config::receivers::EmailReceiver;
 use crate::config::service::Smtp;
 use crate::rules::episode::Notification;
 

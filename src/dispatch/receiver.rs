@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::email::EmailTransport;
+use super::pagerduty::PagerDutyTransport;
 use super::secret::SecretError;
+use super::slack::SlackTransport;
+use super::teams::TeamsTransport;
 use super::webhook::WebhookTransport;
-use crate::config::rules::Receiver;
+use crate::config::receivers::{Receiver, ReceiverKind};
 use crate::config::service::Smtp;
 use crate::rules::episode::Notification;
 
@@ -94,12 +97,15 @@ pub fn build_all(receivers: &BTreeMap<String, Receiver>, smtp: Option<&Smtp>) ->
 /// Resolves the secrets of one receiver and checks what can be checked without connecting.
 pub fn build(name: &str, receiver: &Receiver, smtp: Option<&Smtp>) -> Result<Box<dyn Transport>, ReceiverError> {
     let invalid = |reason: String| ReceiverError::Invalid { receiver: name.to_string(), reason };
-    match (&receiver.email, &receiver.webhook) {
-        (Some(email), None) => match smtp {
+    match receiver.kinds().as_slice() {
+        [ReceiverKind::Email(email)] => match smtp {
             Some(smtp) => Ok(Box::new(EmailTransport::new(name, email, smtp)?)),
             None => Err(invalid("e-mail needs `smtp` in the service file".into())),
         },
-        (None, Some(webhook)) => Ok(Box::new(WebhookTransport::new(name, webhook)?)),
-        _ => Err(invalid("exactly one of `email` and `webhook` is needed".into())),
+        [ReceiverKind::Webhook(webhook)] => Ok(Box::new(WebhookTransport::new(name, webhook)?)),
+        [ReceiverKind::Slack(slack)] => Ok(Box::new(SlackTransport::new(name, slack)?)),
+        [ReceiverKind::Teams(teams)] => Ok(Box::new(TeamsTransport::new(name, teams)?)),
+        [ReceiverKind::PagerDuty(pagerduty)] => Ok(Box::new(PagerDutyTransport::new(name, pagerduty)?)),
+        _ => Err(invalid(format!("exactly one of {} is needed", Receiver::KINDS))),
     }
 }

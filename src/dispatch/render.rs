@@ -11,7 +11,7 @@ use crate::rules::metrics;
 use crate::windows::result::Window;
 
 /// Findings shown in full; more would not be read. The next ones are named, the page has them all.
-const MAX_FINDINGS: usize = 5;
+pub(super) const MAX_FINDINGS: usize = 5;
 const MAX_NAMED: usize = 10;
 /// Characters of a name or sentence that comes from events.
 const MAX_NAME_CHARS: usize = 500;
@@ -181,7 +181,7 @@ fn findings_table(findings: &[&Finding]) -> Markup {
     }
 }
 
-fn state_word(notification: &Notification) -> &'static str {
+pub(super) fn state_word(notification: &Notification) -> &'static str {
     match notification.status {
         EpisodeStatus::Resolved => "resolved",
         EpisodeStatus::Firing => severity_word(notification.severity),
@@ -196,7 +196,7 @@ fn severity_word(severity: Severity) -> &'static str {
 }
 
 /// `fraud@3: amount drifted`, `fraud@3 country=DE: amount and 2 more drifted`, `fraud@3: back to normal`.
-fn headline(notification: &Notification) -> String {
+pub(super) fn headline(notification: &Notification) -> String {
     let model = format!("{}@{}", clean(&notification.model), clean(&notification.version));
     let segment = if notification.segment.is_all() {
         String::new()
@@ -252,7 +252,7 @@ fn whole_window(finding: &Finding) -> String {
 }
 
 /// What, since when, how sure, in rows.
-fn facts(notification: &Notification) -> Vec<(&'static str, String)> {
+pub(super) fn facts(notification: &Notification) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("Model", format!("{}@{}", clean(&notification.model), clean(&notification.version))),
         ("Rule", clean(&notification.rule)),
@@ -273,7 +273,7 @@ fn facts(notification: &Notification) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn findings_title(notification: &Notification) -> &'static str {
+pub(super) fn findings_title(notification: &Notification) -> &'static str {
     match notification.status {
         EpisodeStatus::Firing => "How sure, worst first",
         EpisodeStatus::Resolved => "Where it stands now",
@@ -281,7 +281,7 @@ fn findings_title(notification: &Notification) -> &'static str {
 }
 
 /// By severity, then by value, times importance where that is known; equal ones keep the order of the rule.
-fn worst_first(notification: &Notification) -> Vec<&Finding> {
+pub(super) fn worst_first(notification: &Notification) -> Vec<&Finding> {
     let mut findings: Vec<&Finding> = notification.findings.iter().collect();
     findings.sort_by(|a, b| {
         let value =
@@ -291,16 +291,16 @@ fn worst_first(notification: &Notification) -> Vec<&Finding> {
     findings
 }
 
-fn subject_of(finding: &Finding) -> String {
+pub(super) fn subject_of(finding: &Finding) -> String {
     let feature = finding.feature.as_deref().map_or("whole window".into(), clean);
     if finding.segment.is_all() { feature } else { format!("{feature}, {}", clean(&finding.segment.to_string())) }
 }
 
-fn measured(finding: &Finding) -> String {
+pub(super) fn measured(finding: &Finding) -> String {
     format!("{} {} ({})", metric_title(&finding.metric), value_of(finding), clean(&finding.condition))
 }
 
-fn evidence(finding: &Finding) -> String {
+pub(super) fn evidence(finding: &Finding) -> String {
     let counts = format!("n {}, N {}", grouped(finding.n), grouped(finding.n_reference));
     match finding.p_adjusted {
         Some(p) if p < SMALLEST_P => format!("adjusted p {}, {counts}", p_value(p)),
@@ -314,13 +314,13 @@ fn value_of(finding: &Finding) -> String {
 }
 
 /// What moved, one line each, then how the middle moved and where it is worst.
-fn explained(finding: &Finding) -> Vec<String> {
+pub(super) fn explained(finding: &Finding) -> Vec<String> {
     let moved = finding.moved.iter().map(Moved::sentence);
     moved.chain(finding.explanation.sentences()).map(|sentence| clean(&sentence)).collect()
 }
 
 /// `and 12 more on the page: amount, age`; `None`: all are shown in full.
-fn more(findings: &[&Finding]) -> Option<String> {
+pub(super) fn more(findings: &[&Finding]) -> Option<String> {
     let rest = findings.get(MAX_FINDINGS..).filter(|rest| !rest.is_empty())?;
     let names: Vec<String> = rest.iter().take(MAX_NAMED).map(|finding| subject_of(finding)).collect();
     let further = if rest.len() > MAX_NAMED { ", ..." } else { "" };
@@ -328,7 +328,7 @@ fn more(findings: &[&Finding]) -> Option<String> {
 }
 
 /// Nothing here is new to a person on call at noon; it is written for the night.
-fn next_steps(notification: &Notification) -> Vec<&'static str> {
+pub(super) fn next_steps(notification: &Notification) -> Vec<&'static str> {
     if notification.status == EpisodeStatus::Resolved {
         return vec![
             "Nothing at once: the rule no longer holds.",
@@ -360,7 +360,7 @@ fn next_steps(notification: &Notification) -> Vec<&'static str> {
     steps
 }
 
-fn footer(notification: &Notification) -> String {
+pub(super) fn footer(notification: &Notification) -> String {
     format!("Driftline, episode {}, notification {}", clean(&notification.episode_id), clean(&notification.id))
 }
 
@@ -435,7 +435,7 @@ fn grouped(count: u64) -> String {
 }
 
 /// A name from events, fit for one line: no control characters, bounded length.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let is_unfit = |c: char| {
         c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };

@@ -1,6 +1,6 @@
 //! Reads secrets from where the configuration says they are, once, at the start.
 
-use crate::config::rules::{Secret, TextOrSecret};
+use crate::config::receivers::{Secret, TextOrSecret};
 
 /// Why a secret could not be had. The message names the place, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

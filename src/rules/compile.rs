@@ -10,8 +10,9 @@ use super::state::Persistence;
 use crate::config::diagnostic::{Level, Problem};
 use crate::config::glob;
 use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
+use crate::config::receivers::Receiver;
 use crate::config::rules::{
-    Absent, FeatureSelector, GroupKey, Include, Receiver, ReferenceChoice, Route, RuleFile, Severity, Significance,
+    Absent, FeatureSelector, GroupKey, Include, ReferenceChoice, Route, RuleFile, Severity, Significance,
 };
 use crate::config::segment::SegmentColumns;
 use crate::config::units::Span;

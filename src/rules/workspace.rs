@@ -11,7 +11,8 @@ use crate::config::glob;
 use crate::config::layers::{ConfigError, Layers, layered};
 use crate::config::load::{Loaded, open_model, open_rules};
 use crate::config::model::Model;
-use crate::config::rules::{Receiver, RuleFile};
+use crate::config::receivers::Receiver;
+use crate::config::rules::RuleFile;
 use crate::config::service::Service;
 use crate::config::yaml::child;
 

@@ -68,3 +68,4 @@ pub fn finding(feature: &str, metric: &str, value: f64) -> Finding {
 }
 
 pub mod role_harness;
+pub mod samples;

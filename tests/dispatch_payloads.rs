@@ -1,0 +1,158 @@
+//! What each receiver is sent, as golden files, and the limits that its service documents. After a wanted change:
+//! `DRIFTLINE_WRITE_GOLDEN=1 cargo test --test dispatch_payloads`, then read the difference.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod dispatch_support;
+
+use std::path::PathBuf;
+
+use dispatch_support::finding;
+use dispatch_support::samples::{firing, hostile, resolved, silent};
+use driftline::config::receivers::PagerDutySeverities;
+use driftline::dispatch::{pagerduty, slack, teams};
+use driftline::rules::episode::Notification;
+use serde_json::Value;
+
+const URL: &str = "https://drift.example.com/alerts/9f2c41";
+
+fn compare(receiver: &str, name: &str, payload: &Value) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{receiver}_{name}.json"));
+    let actual = format!("{payload:#}\n");
+    if std::env::var_os("DRIFTLINE_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &actual).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(actual, golden, "{receiver}_{name}: expected on the right");
+}
+
+fn compare_all(receiver: &str, payload: impl Fn(&Notification) -> Value) {
+    for (name, notification) in
+        [("firing", firing()), ("resolved", resolved()), ("no_data", silent()), ("hostile", hostile())]
+    {
+        compare(receiver, name, &payload(&notification));
+    }
+}
+
+/// The longest that names from events, findings and sentences get, in characters of several bytes that all need
+/// escaping somewhere.
+fn huge() -> Notification {
+    let long = "\u{20ac}<&>\"\\".repeat(2_000);
+    let mut huge = hostile();
+    huge.rule = long.clone();
+    huge.model = long.clone();
+    huge.version = long.clone();
+    huge.summary = long.clone();
+    huge.reference = long.clone();
+    huge.segment.value = long.clone();
+    huge.findings = (0..300)
+        .map(|place| {
+            let mut finding = finding(&format!("{place}{long}"), "psi", f64::from(place));
+            finding.reason = long.clone();
+            finding.condition = long.clone();
+            finding
+        })
+        .collect();
+    huge
+}
+
+/// Every text in a payload, with the key it stands under.
+fn texts<'a>(value: &'a Value, key: &'a str, found: &mut Vec<(&'a str, &'a str)>) {
+    match value {
+        Value::String(text) => found.push((key, text)),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, key, found)),
+        Value::Object(object) => object.iter().for_each(|(key, value)| texts(value, key, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn slack_is_sent_block_kit() {
+    compare_all("slack", |notification| slack::payload(notification, URL));
+}
+
+#[test]
+fn slack_texts_keep_to_block_kits_limits() {
+    let payload = slack::payload(&huge(), URL);
+    let blocks = payload["blocks"].as_array().unwrap();
+    assert!(blocks.len() <= 50, "{} blocks", blocks.len());
+    let length = |value: &Value| value.as_str().unwrap().chars().count();
+    let mut total = 0;
+    for block in blocks {
+        let fields = block["fields"].as_array().cloned().unwrap_or_default();
+        assert!(fields.len() <= 10, "{} fields", fields.len());
+        for field in &fields {
+            assert!(length(&field["text"]) <= 2_000, "a field of {}", length(&field["text"]));
+            total += length(&field["text"]);
+        }
+        for element in block["elements"].as_array().into_iter().flatten() {
+            total += length(&element["text"]);
+        }
+        let most = if block["type"] == "header" { 150 } else { 3_000 };
+        if let Some(text) = block["text"]["text"].as_str() {
+            assert!(text.chars().count() <= most, "{} of {}", text.chars().count(), block["type"]);
+            total += text.chars().count();
+        }
+    }
+    assert!(total <= 12_000, "{total} characters in all");
+}
+
+#[test]
+fn slack_reads_no_markup_in_names_from_events() {
+    for notification in [hostile(), huge()] {
+        let payload = slack::payload(&notification, URL);
+        let mut found = Vec::new();
+        for block in payload["blocks"].as_array().unwrap().iter().filter(|block| block["type"] != "header") {
+            texts(block, "", &mut found);
+        }
+        let link = format!("<{URL}|Open the alert>");
+        for (_, text) in found.into_iter().filter(|(key, _)| *key == "text") {
+            let without_link = text.replacen(&link, "", 1);
+            assert!(!without_link.contains(['<', '>']), "{text}");
+            for rest in without_link.split('&').skip(1) {
+                assert!(["amp;", "lt;", "gt;"].iter().any(|entity| rest.starts_with(entity)), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn teams_is_sent_an_adaptive_card() {
+    compare_all("teams", |notification| teams::payload(notification, URL));
+}
+
+#[test]
+fn a_teams_message_is_below_the_documented_size() {
+    let size = teams::payload(&huge(), URL).to_string().len();
+    assert!(size <= 28_000, "{size} bytes");
+    let plain = teams::payload(&firing(), URL).to_string();
+    assert!(plain.len() <= 20_000 && plain.contains("median"), "{plain}");
+}
+
+#[test]
+fn teams_shows_names_from_events_where_markdown_is_not_read() {
+    let payload = teams::payload(&hostile(), URL);
+    let mut kinds = Vec::new();
+    texts(&payload["attachments"][0]["content"]["body"], "", &mut kinds);
+    let kinds: Vec<&str> = kinds.into_iter().filter(|(key, _)| *key == "type").map(|(_, kind)| kind).collect();
+    assert!(kinds.contains(&"TextRun"), "{kinds:?}");
+    assert!(kinds.iter().all(|kind| ["Container", "RichTextBlock", "TextRun"].contains(kind)), "{kinds:?}");
+}
+
+fn pagerduty_event(notification: &Notification) -> Value {
+    let event = pagerduty::event(notification, URL, "0123456789abcdef0123456789abcdef", PagerDutySeverities::default());
+    serde_json::to_value(event).unwrap()
+}
+
+#[test]
+fn pagerduty_is_sent_events_v2() {
+    compare_all("pagerduty", pagerduty_event);
+}
+
+#[test]
+fn a_pagerduty_event_keeps_to_the_documented_limits() {
+    let event = pagerduty_event(&huge());
+    let summary = event["payload"]["summary"].as_str().unwrap().chars().count();
+    assert!(summary <= 1_024, "{summary} characters");
+    assert!(event.to_string().len() < 512_000, "{} bytes", event.to_string().len());
+    assert!(event["dedup_key"].as_str().unwrap().len() <= 255);
+}
