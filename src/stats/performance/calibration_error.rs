@@ -1,7 +1,15 @@
 //! Expected calibration error: how far the share of positives is from the mean score, over bins of the score.
 
+use std::sync::OnceLock;
+
 use super::mean;
 
+/// Draws that stand for the sampling law of the error.
+const DRAWS: usize = 1_000;
+const SEED: u64 = 0x6563_655f_7731_3000;
+/// The largest multiple of the observed gaps that is looked at, and how often the search for the ends is halved.
+const MOST_TIMES: f64 = 16.0;
+const HALVINGS: usize = 16;
 const BINS: usize = 10;
 
 /// Rows in ten bins of equal width of the score; a score on an edge, as ten times it is rounded, belongs to the bin above.
@@ -10,8 +18,6 @@ pub struct WidthBins {
     rows: [f64; BINS],
     positives: [f64; BINS],
     score_sums: [f64; BINS],
-    /// Of label - score.
-    squares: [f64; BINS],
 }
 
 impl WidthBins {
@@ -25,7 +31,6 @@ impl WidthBins {
         self.rows[bin] += positives + negatives;
         self.positives[bin] += positives;
         self.score_sums[bin] += score * (positives + negatives);
-        self.squares[bin] += positives * (1.0 - score).powi(2) + negatives * score * score;
     }
 
     /// Of each filled bin: its share of the rows, the share of positives less the mean score, and the sampling variance
@@ -36,7 +41,9 @@ impl WidthBins {
         let gaps = filled.map(|bin| {
             let count = self.rows[bin];
             let gap = self.positives[bin] / count - self.score_sums[bin] / count;
-            let variance = (self.squares[bin] / count - gap * gap).max(0.0) / count;
+            // One row of each class more, so that a bin of few rows is not taken for certain.
+            let chance = (self.positives[bin] + 1.0) / (count + 2.0);
+            let variance = chance * (1.0 - chance) / count;
             Gap { share: count / total, gap, variance }
         });
         gaps.collect()
@@ -55,6 +62,65 @@ pub struct Gap {
     pub share: f64,
     pub gap: f64,
     pub variance: f64,
+}
+
+/// 95% interval of the error over bins. An error is a sum of absolute values, which noise alone makes larger than it is:
+/// the interval holds the multiples of the observed gaps under which the observed error is no outlier, by a parametric
+/// bootstrap with a fixed seed. Its lower end is 0 where a calibrated score would show as much. `None` without rows.
+pub fn error_interval(gaps: &[Gap]) -> Option<[f64; 2]> {
+    let error: f64 = gaps.iter().map(|bin| bin.share * bin.gap.abs()).sum();
+    if gaps.is_empty() || gaps.len() > BINS {
+        return None;
+    }
+    let terms: Vec<(f64, f64)> =
+        gaps.iter().map(|bin| (bin.share * bin.gap, bin.share * bin.variance.sqrt())).collect();
+    // Share of the draws below the observed error, were the gaps so many times as large.
+    let below = |times: f64| {
+        let drawn = noise().iter().filter(|draw| {
+            let sum: f64 =
+                terms.iter().zip(*draw).map(|((gap, deviation), z)| (times * gap + deviation * z).abs()).sum();
+            sum < error
+        });
+        drawn.count() as f64 / DRAWS as f64
+    };
+    // `below` falls as the gaps grow.
+    let times_of = |level: f64| {
+        let (mut low, mut high) = (0.0, MOST_TIMES);
+        if below(low) <= level {
+            return low;
+        }
+        for _ in 0..HALVINGS {
+            let middle = (low + high) / 2.0;
+            if below(middle) > level { low = middle } else { high = middle }
+        }
+        high
+    };
+    // With gaps of 0 there is no direction to scale: the error of pure noise.
+    let [least, most] = [0.975, 0.025].map(|level| times_of(level) * error);
+    Some([least.clamp(0.0, error), most.clamp(error, 1.0)])
+}
+
+/// Standard normal numbers, the same in every process.
+fn noise() -> &'static Vec<[f64; BINS]> {
+    static NOISE: OnceLock<Vec<[f64; BINS]>> = OnceLock::new();
+    NOISE.get_or_init(|| {
+        let mut state = SEED;
+        (0..DRAWS).map(|_| std::array::from_fn(|_| normal_number(&mut state))).collect()
+    })
+}
+
+/// By Box and Muller, from splitmix64.
+fn normal_number(state: &mut u64) -> f64 {
+    let mut uniform = || {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = *state;
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        ((bits >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    };
+    let (radius, angle) = (uniform(), uniform());
+    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
 /// Over ten bins of equal width, in [0, 1]; `NaN` without rows.

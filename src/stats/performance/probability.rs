@@ -11,14 +11,16 @@ pub fn log_probability(probability: f64) -> f64 {
     probability.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY).ln()
 }
 
+/// -ln of the probability that a score gives to a row's class.
+pub fn row_loss(positive: bool, score: f64) -> f64 {
+    // Clipped first: 1 - score alone would round a tiny score away.
+    let score = score.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY);
+    if positive { -score.ln() } else { -(1.0 - score).ln() }
+}
+
 /// Mean of -ln of the probability given to the label, at least 0. `NaN` without rows.
 pub fn log_loss(positive: &[bool], scores: &[f64]) -> f64 {
-    let rows = positive.iter().zip(scores);
-    -mean(rows.map(|(positive, score)| {
-        // Clipped first: 1 - score alone would round a tiny score away.
-        let score = score.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY);
-        if *positive { score.ln() } else { (1.0 - score).ln() }
-    }))
+    mean(positive.iter().zip(scores).map(|(positive, score)| row_loss(*positive, *score)))
 }
 
 /// Mean squared distance of score and label (Brier, 1950), in [0, 1]. `NaN` without rows.

@@ -1,9 +1,9 @@
 //! What is kept of a binary model, and its metrics.
 
+use super::binary_metrics::{Named, at_threshold, of_scores, of_table};
 use super::layout::PerformanceLayout;
 use super::prediction::Prediction;
 use super::value_counts::{Group, ValueCounts};
-use crate::stats::metric::MetricValue;
 use crate::stats::performance::confusion::Confusion;
 use crate::stats::varint::Reader;
 
@@ -18,7 +18,7 @@ pub struct BinaryOutcomes {
 }
 
 /// Place of a row's counter: true negative, false positive, false negative, true positive.
-fn cell(label: u32, predicted: u32) -> usize {
+pub(super) fn cell(label: u32, predicted: u32) -> usize {
     2 * usize::from(label == 1) + usize::from(predicted == 1)
 }
 
@@ -83,36 +83,21 @@ impl BinaryOutcomes {
         self.added.groups_without(&self.retracted)
     }
 
-    pub(super) fn metrics(&self, _layout: &PerformanceLayout) -> Vec<(String, MetricValue)> {
+    pub(super) fn metrics(&self, layout: &PerformanceLayout) -> Named {
+        let groups = self.labelled();
         let mut cells = [0; 4];
-        for group in self.labelled() {
+        for group in &groups {
             cells.iter_mut().zip(group.counts).for_each(|(sum, count)| *sum += count);
         }
-        table_metrics(&confusion(cells)).into_iter().map(|(name, value)| (name.to_string(), value)).collect()
-    }
-
-    pub(super) fn metrics_at(&self, threshold: f64) -> Vec<(&'static str, MetricValue)> {
-        let mut cells = [0; 4];
-        for group in self.labelled() {
-            let predicted = u32::from(group.value() >= threshold);
-            cells[cell(0, predicted)] += group.counts[cell(0, 0)] + group.counts[cell(0, 1)];
-            cells[cell(1, predicted)] += group.counts[cell(1, 0)] + group.counts[cell(1, 1)];
+        let mut metrics = of_table(&confusion(cells));
+        if layout.has_score() {
+            metrics.extend(of_scores(&groups));
         }
-        table_metrics(&confusion(cells))
+        metrics
     }
-}
 
-fn table_metrics(table: &Confusion) -> Vec<(&'static str, MetricValue)> {
-    let value = |value: Option<f64>| value.map_or(MetricValue::undefined(), MetricValue::exact);
-    vec![
-        ("accuracy", value(table.accuracy())),
-        ("precision", value(table.precision())),
-        ("recall", value(table.recall())),
-        ("specificity", value(table.specificity())),
-        ("f1", value(table.f1())),
-        ("balanced_accuracy", value(table.balanced_accuracy())),
-        ("mcc", value(Some(table.matthews_correlation()))),
-        ("prevalence", value(table.prevalence())),
-        ("positive_rate", value(table.positive_rate())),
-    ]
+    pub(super) fn metrics_at(&self, threshold: f64) -> Named {
+        let groups = self.labelled();
+        if groups.is_empty() { Vec::new() } else { at_threshold(&groups, threshold) }
+    }
 }

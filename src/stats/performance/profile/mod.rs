@@ -8,12 +8,16 @@
 //! file with its outcomes, a line in each match of [`PerformanceProfile`].
 
 mod binary;
+mod binary_metrics;
+mod label_sums;
 mod layout;
 mod moments;
 mod multiclass;
+mod multiclass_metrics;
 mod prediction;
 mod ranking;
 mod regression;
+mod regression_metrics;
 mod value_counts;
 
 use std::collections::BTreeMap;
@@ -30,6 +34,7 @@ pub use value_counts::{Group, ValueCounts};
 use crate::config::performance::Task;
 use crate::stats::metric::MetricValue;
 use crate::stats::varint::Reader;
+use binary_metrics::Named;
 use moments::{read_signed, write_signed};
 
 /// Of the encoded form.
@@ -217,10 +222,11 @@ impl PerformanceProfile {
         if self.labelled - self.incomplete_labelled <= 0 {
             return BTreeMap::new();
         }
-        let metrics = match &self.outcomes {
-            Outcomes::Binary(outcomes) => outcomes.metrics(layout),
-            Outcomes::Multiclass(outcomes) => outcomes.metrics(layout),
-            Outcomes::Regression(outcomes) => outcomes.metrics(),
+        let named = |metrics: Named| metrics.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        let metrics: Vec<(String, MetricValue)> = match &self.outcomes {
+            Outcomes::Binary(outcomes) => named(outcomes.metrics(layout)),
+            Outcomes::Multiclass(outcomes) => named(outcomes.metrics()),
+            Outcomes::Regression(outcomes) => named(outcomes.metrics()),
             Outcomes::Ranking(outcomes) => outcomes.metrics(layout),
         };
         metrics.into_iter().map(|(name, value)| (name, value.tidy())).collect()

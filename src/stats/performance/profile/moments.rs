@@ -1,6 +1,8 @@
 //! Count, sum and sum of squares of numbers, each of which may be taken back.
 
 use crate::stats::exact_sum::ExactSum;
+use crate::stats::metric::MetricValue;
+use crate::stats::performance::intervals::{of_mean, within};
 use crate::stats::varint::{self, Reader};
 
 /// Adds up in any order to the bit, also where numbers are taken back before they were added.
@@ -51,6 +53,13 @@ impl Moments {
     pub fn variance(&self) -> Option<f64> {
         let (n, mean) = (self.n as f64, self.mean()?);
         (self.n > 1).then(|| ((self.squares() - n * mean * mean) / (n - 1.0)).max(0.0))
+    }
+
+    /// The mean, with the interval of a mean within what the numbers can be.
+    pub fn metric(&self, least: f64, most: f64) -> MetricValue {
+        let Some(mean) = self.mean() else { return MetricValue::undefined() };
+        let interval = self.variance().and_then(|variance| of_mean(mean, variance, self.n as f64));
+        MetricValue::exact(mean).with_interval(within(interval, least, most))
     }
 
     pub fn allocated_bytes(&self) -> usize {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::binary_metrics::Named;
 use super::layout::PerformanceLayout;
 use super::moments::{Moments, read_signed, write_signed};
+use super::multiclass_metrics::{mean_area, of_table};
 use super::prediction::Prediction;
 use super::value_counts::{Group, ValueCounts};
-use crate::stats::metric::MetricValue;
 use crate::stats::performance::probability::log_probability;
 use crate::stats::varint::{self, Reader};
 
@@ -201,11 +202,14 @@ impl MulticlassOutcomes {
         self.confusion.iter().map(|(cell, rows)| (*cell, u64::try_from(*rows).unwrap_or(0))).collect()
     }
 
-    pub(super) fn metrics(&self, _layout: &PerformanceLayout) -> Vec<(String, MetricValue)> {
-        let confusion = self.confusion();
-        let rows: u64 = confusion.values().sum();
-        let right: u64 = confusion.iter().filter(|((label, predicted), _)| label == predicted).map(|(_, n)| n).sum();
-        vec![("accuracy".into(), MetricValue::exact(right as f64 / rows as f64))]
+    pub(super) fn metrics(&self) -> Named {
+        let mut metrics = of_table(&self.confusion(), self.classes as usize);
+        if !self.scores.is_empty() {
+            metrics.push(("log_loss", self.loss.metric(0.0, f64::INFINITY)));
+            let classes: Vec<Vec<Group<2>>> = (0..self.scores.len()).map(|class| self.class_labelled(class)).collect();
+            metrics.extend(mean_area(&classes).map(|area| ("roc_auc_ovr_macro", area)));
+        }
+        metrics
     }
 }
 

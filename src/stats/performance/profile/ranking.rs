@@ -59,7 +59,7 @@ impl RankingOutcomes {
     }
 
     pub(super) fn metrics(&self, layout: &PerformanceLayout) -> Vec<(String, MetricValue)> {
-        let value = |moments: &Moments| moments.mean().map_or(MetricValue::undefined(), MetricValue::exact);
+        let value = |moments: &Moments| moments.metric(0.0, 1.0);
         let mut metrics = vec![("mrr".to_string(), value(&self.reciprocal_rank))];
         for ([gain, share], k) in self.at.iter().zip(layout.top_k()) {
             metrics.push((format!("ndcg@{k}"), value(gain)));

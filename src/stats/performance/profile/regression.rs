@@ -1,11 +1,12 @@
 //! What is kept of a model that predicts a number, and its metrics.
 
+use super::binary_metrics::Named;
+use super::label_sums::LabelSums;
 use super::layout::PerformanceLayout;
 use super::moments::{Moments, read_signed, write_signed};
 use super::prediction::Prediction;
+use super::regression_metrics::{of_errors, root};
 use super::value_counts::{Group, ValueCounts};
-use crate::stats::exact_sum::ExactSum;
-use crate::stats::metric::MetricValue;
 use crate::stats::varint::Reader;
 
 /// Labels smaller than this are taken for it when errors are divided by them (scikit-learn's bound).
@@ -27,41 +28,6 @@ pub struct RegressionOutcomes {
     logarithmic: Moments,
     without_logarithm: i64,
     label: LabelSums,
-}
-
-/// Sums of powers of labels, alone and with squared errors.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct LabelSums {
-    first: ExactSum,
-    /// Without rounding: with what each square loses.
-    second: ExactSum,
-    third: ExactSum,
-    fourth: ExactSum,
-    /// Of squared error times label, and times squared label.
-    with_error: [ExactSum; 2],
-}
-
-impl LabelSums {
-    fn add(&mut self, label: f64, squared_error: f64, sign: f64) {
-        let square = label * label;
-        self.first.add(sign * label);
-        self.second.add(sign * square);
-        self.second.add(sign * label.mul_add(label, -square));
-        self.third.add(sign * square * label);
-        self.fourth.add(sign * square * square);
-        self.with_error[0].add(sign * squared_error * label);
-        self.with_error[1].add(sign * squared_error * square);
-    }
-
-    fn all(&self) -> [&ExactSum; 6] {
-        let [once, twice] = &self.with_error;
-        [&self.first, &self.second, &self.third, &self.fourth, once, twice]
-    }
-
-    fn all_mut(&mut self) -> [&mut ExactSum; 6] {
-        let [once, twice] = &mut self.with_error;
-        [&mut self.first, &mut self.second, &mut self.third, &mut self.fourth, once, twice]
-    }
 }
 
 impl RegressionOutcomes {
@@ -124,22 +90,21 @@ impl RegressionOutcomes {
         self.added.merge(&other.added);
         self.retracted.merge(&other.retracted);
         self.moments_mut().into_iter().zip(other.moments()).for_each(|(mine, theirs)| mine.merge(theirs));
-        self.label.all_mut().into_iter().zip(other.label.all()).for_each(|(mine, theirs)| mine.merge(theirs));
+        self.label.merge(&other.label);
         self.without_logarithm += other.without_logarithm;
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
         let counts = self.added.allocated_bytes() + self.retracted.allocated_bytes();
         let moments: usize = self.moments().iter().map(|moments| moments.allocated_bytes()).sum();
-        let sums: usize = self.label.all().iter().map(|sum| sum.allocated_bytes()).sum();
-        counts + moments + sums
+        counts + moments + self.label.allocated_bytes()
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         self.added.encode(out);
         self.retracted.encode(out);
         self.moments().iter().for_each(|moments| moments.encode(out));
-        self.label.all().iter().for_each(|sum| sum.encode(out));
+        self.label.encode(out);
         write_signed(self.without_logarithm, out);
     }
 
@@ -150,9 +115,7 @@ impl RegressionOutcomes {
         for moments in read.moments_mut() {
             *moments = Moments::decode(reader)?;
         }
-        for sum in read.label.all_mut() {
-            *sum = ExactSum::decode(reader)?;
-        }
+        read.label = LabelSums::decode(reader)?;
         read.without_logarithm = read_signed(reader).filter(|count| count.unsigned_abs() < 1 << 62)?;
         Some(read)
     }
@@ -172,17 +135,20 @@ impl RegressionOutcomes {
         self.added.groups_without(&self.retracted)
     }
 
-    pub(super) fn metrics(&self) -> Vec<(String, MetricValue)> {
-        let value = |value: Option<f64>| value.map_or(MetricValue::undefined(), MetricValue::exact);
-        let squared = self.squared.mean();
-        [
-            ("mae", self.absolute.mean()),
-            ("mse", squared),
-            ("rmse", squared.map(f64::sqrt)),
-            ("mape", self.share.mean()),
-            ("bias", self.error.mean()),
-        ]
-        .map(|(name, mean)| (name.to_string(), value(mean)))
-        .into()
+    pub(super) fn metrics(&self) -> Named {
+        let mut metrics = vec![
+            ("mae", self.absolute.metric(0.0, f64::INFINITY)),
+            ("mse", self.squared.metric(0.0, f64::INFINITY)),
+            ("rmse", root(self.squared.metric(0.0, f64::INFINITY))),
+            ("mape", self.share.metric(0.0, f64::INFINITY)),
+            ("bias", self.error.metric(f64::NEG_INFINITY, f64::INFINITY)),
+            ("r2", self.label.determination(&self.squared)),
+        ];
+        metrics.extend(of_errors(&self.errors()));
+        if self.without_logarithm == 0 {
+            let logarithmic = self.logarithmic.metric(0.0, f64::INFINITY);
+            metrics.extend([("msle", logarithmic), ("rmsle", root(logarithmic))]);
+        }
+        metrics
     }
 }
