@@ -2,15 +2,18 @@
 //!
 //! `binary`, `regression` and `multiclass` gather the metrics of one kind of model under the keys of
 //! docs/statistics.md; the other files hold one metric or family each, as functions of counts, scores or errors.
-//! `confidence_based` estimates the metrics of a binary model without labels, by `isotonic` calibration. `profile` is what
-//! the service keeps of a window, and the metrics computed from it. To add a
-//! metric: a file (or a function beside its family), its source and a small known case, a line where its kind of model
-//! is gathered, and a row in docs/statistics.md.
+//! `confidence_based` estimates the metrics of a classifier without labels, by `isotonic` calibration, and `direct_loss`
+//! those of a model that predicts a number; `calibration_shift` tests, once labels are there, whether scores still mean
+//! what they meant. `profile` is what the service keeps of a window, and the metrics computed from it. To add a metric: a
+//! file (or a function beside its family), its source and a small known case, a line where its kind of model is
+//! gathered, and a row in docs/statistics.md.
 
 pub mod binary;
 pub mod calibration_error;
+pub mod calibration_shift;
 pub mod confidence_based;
 pub mod confusion;
+pub mod direct_loss;
 pub mod intervals;
 pub mod isotonic;
 pub mod multiclass;

@@ -1,4 +1,4 @@
-//! Confidence-based performance estimation (CBPE): what a binary model's metrics should be, before labels come.
+//! Confidence-based performance estimation (CBPE): what a classifier's metrics should be, before labels come.
 //!
 //! The score is calibrated on the reference, where labels are known; a calibrated score is the chance that a row is a
 //! positive, so that every count is known in expectation (Guo and others, On calibration of modern neural networks,
@@ -6,41 +6,32 @@
 //! inputs have moved to where the model is unsure, and cannot see that the same inputs have got other labels.
 //!
 //! The score is always calibrated; NannyML does so only where ten random splits find that it helps.
+//!
+//! `binary` estimates from counts of scores and says how far off the estimate may be, `multiclass` from sums of the
+//! rows' chances, `band` holds what the two share; [`estimate_performance`] is the estimate row by row. To estimate
+//! another metric of a binary model: a line in `binary::estimates` with its value, its derivatives and, for counts of
+//! coarse scores, its ends.
 
-use super::confusion::Confusion;
+pub mod band;
+pub mod binary;
+pub mod multiclass;
+
 use super::isotonic::Isotonic;
-use super::precision_recall::average_precision;
-use super::roc::roc_auc;
-use super::score_groups::score_groups;
 use crate::stats::rows::numeric::Metrics;
+use binary::ScoreCell;
 
 /// Estimates from scores and predictions, row by row; labels are not asked for. Without rows nothing is given. As in
 /// the definition, what has no denominator is 0 here.
 pub fn estimate_performance(calibration: &Isotonic, scores: &[f64], predicted: &[bool]) -> Metrics {
-    if scores.is_empty() {
-        return Vec::new();
-    }
-    let chances: Vec<f64> = scores.iter().map(|score| calibration.at(*score)).collect();
-    let mut table = Confusion::default();
-    for (predicted, chance) in predicted.iter().zip(&chances) {
-        table.add(*predicted, *chance);
-    }
-    // In the order of the raw score: calibration makes ties of what the model tells apart.
-    let groups = score_groups(scores, &chances);
-    let or_zero = |value: Option<f64>| Some(value.unwrap_or(0.0));
-    vec![
-        ("est_accuracy", table.accuracy()),
-        ("est_precision", or_zero(table.precision())),
-        ("est_recall", or_zero(table.recall())),
-        ("est_f1", or_zero(table.f1())),
-        ("est_specificity", or_zero(table.specificity())),
-        ("est_roc_auc", roc_auc(&groups)),
-        ("est_pr_auc", average_precision(&groups)),
-        ("exp_tp", Some(table.true_positives)),
-        ("exp_fp", Some(table.false_positives)),
-        ("exp_fn", Some(table.false_negatives)),
-        ("exp_tn", Some(table.true_negatives)),
-    ]
+    let rows = scores.iter().zip(predicted);
+    let cells = rows.map(|(score, predicted)| ScoreCell {
+        low: *score,
+        high: *score,
+        predicted_negative: u64::from(!predicted),
+        predicted_positive: u64::from(*predicted),
+    });
+    let estimates = binary::estimates(calibration, cells.collect());
+    estimates.into_iter().map(|(name, estimate)| (name, estimate.value)).collect()
 }
 
 #[cfg(test)]
