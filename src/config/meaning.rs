@@ -116,7 +116,8 @@ pub fn model(model: &Model) -> Vec<Problem> {
     }
     for (reference, source) in &model.references {
         for feature in source.columns.keys().filter(|feature| !model.features.contains_key(*feature)) {
-            if model.signals().iter().any(|signal| signal.name == **feature) {
+            let of_performance = model.performance.as_ref().is_some_and(|performance| performance.has_column(feature));
+            if of_performance || model.signals().iter().any(|signal| signal.name == **feature) {
                 continue;
             }
             let pointer = child(&child(&child("/references", reference), "columns"), feature);

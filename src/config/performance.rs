@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::model::{Column, TimestampUnit};
 use super::units::Span;
 
+/// Name of the label among the columns of reference data.
+pub const LABEL_SIGNAL: &str = "performance.label";
+/// Names of the scores of classes among the columns of reference data; the class follows.
+pub const CLASS_SCORE_SIGNAL: &str = "performance.class_scores.";
+
 /// How predictions are judged. The label stands in the prediction event (`label`) or comes later on a topic of its own
 /// (`labels`), one of the two.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +44,14 @@ pub struct Performance {
     /// What an outcome is worth to the business.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
+}
+
+impl Performance {
+    /// Whether a reference's `columns` may map this name: the label, or the score of a class.
+    pub fn has_column(&self, name: &str) -> bool {
+        let class = name.strip_prefix(CLASS_SCORE_SIGNAL);
+        name == LABEL_SIGNAL || class.is_some_and(|class| self.class_scores.contains_key(class))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

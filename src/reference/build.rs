@@ -7,6 +7,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use super::calibrate;
 use super::column::{self, ColumnProblem};
 use super::importance;
+use super::performance;
 use super::segments;
 use super::vectors::VectorRows;
 use super::{FeatureReference, Reference, Source};
@@ -59,7 +60,11 @@ impl Reference {
             return Err(ReferenceError::Empty);
         }
         let signals = model.signals();
-        if let Some(unknown) = columns.keys().find(|name| !signals.iter().any(|signal| signal.name == **name)) {
+        let known = |name: &str| {
+            let of_performance = model.performance.as_ref().is_some_and(|performance| performance.has_column(name));
+            of_performance || signals.iter().any(|signal| signal.name == name)
+        };
+        if let Some(unknown) = columns.keys().find(|name| !known(name)) {
             return Err(ReferenceError::UnknownSignal { signal: unknown.clone(), model: model.model.clone() });
         }
         let mut features = BTreeMap::new();
@@ -83,6 +88,7 @@ impl Reference {
             rows,
             source,
             importance: importance::learn(model, &features, columns, batches)?,
+            performance: performance::build::build(model, columns, batches)?,
             features,
             segments,
         };

@@ -91,6 +91,24 @@ pub fn vectors(array: &ArrayRef, dimension: usize) -> Result<Vec<Option<Vec<f64>
     Ok(vectors)
 }
 
+/// Lists of numbers of any type and length as doubles; a missing list is `None`, a missing or NaN entry NaN.
+pub fn lists(array: &ArrayRef) -> Result<Vec<Option<Vec<f64>>>, ColumnProblem> {
+    let entries = |list: ArrayRef| -> Result<Vec<f64>, ColumnProblem> {
+        Ok(numbers(&list)?.into_iter().map(|entry| entry.unwrap_or(f64::NAN)).collect())
+    };
+    let lists: Vec<Option<ArrayRef>> = match array.data_type() {
+        DataType::Null => return Ok(vec![None; array.len()]),
+        DataType::List(_) => array.as_list::<i32>().iter().collect(),
+        DataType::LargeList(_) => array.as_list::<i64>().iter().collect(),
+        DataType::FixedSizeList(_, _) => array.as_fixed_size_list().iter().collect(),
+        other => {
+            let wanted = "lists of numbers (Parquet lists, JSONL arrays; CSV has none)";
+            return Err(ColumnProblem::Type { found: other.to_string(), wanted });
+        }
+    };
+    lists.into_iter().map(|list| list.map(entries).transpose()).collect()
+}
+
 /// Dictionaries unpacked.
 fn plain(array: &ArrayRef) -> Option<ArrayRef> {
     match array.data_type() {

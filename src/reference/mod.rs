@@ -18,6 +18,7 @@ pub mod column;
 pub mod diff;
 pub mod importance;
 pub mod moving;
+pub mod performance;
 pub mod promotions;
 pub mod segments;
 pub mod store;
@@ -31,6 +32,7 @@ pub mod weakness;
 pub use crate::stats::profile::FeatureReference;
 pub use build::ReferenceError;
 pub use moving::MovingReference;
+pub use performance::{PerformanceBaseline, PerformanceReference};
 pub use segments::SegmentReferences;
 pub use store::{ReferenceStore, StoreError};
 
@@ -54,6 +56,9 @@ pub struct Reference {
     /// How much the model's output depends on each feature, 0 to 1, as [`importance`] learns it; empty where the
     /// model has no output to learn it from.
     pub importance: BTreeMap<String, f64>,
+    /// How well the model did on these rows; `None` where they hold no labels, or the model file does not say how it is
+    /// judged.
+    pub performance: Option<PerformanceReference>,
 }
 
 /// What a reference was built from: a file, or a stretch of the stream.

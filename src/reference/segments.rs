@@ -26,14 +26,14 @@ pub type SegmentKey = (String, String);
 pub type SegmentReferences = BTreeMap<SegmentKey, BTreeMap<String, FeatureReference>>;
 
 /// Rows split by one column, or by two together.
-struct Split {
+pub(super) struct Split {
     /// As in the segment's key.
-    name: String,
+    pub(super) name: String,
     columns: Vec<String>,
     /// Values that occur or are kept, each once.
-    values: Vec<String>,
+    pub(super) values: Vec<String>,
     /// Of each row the index of its value.
-    places: Vec<usize>,
+    pub(super) places: Vec<usize>,
 }
 
 /// Counts every feature but the segment columns themselves, segment by segment.
@@ -43,16 +43,7 @@ pub(super) fn build(
     columns: &BTreeMap<String, String>,
     batches: &[RecordBatch],
 ) -> Result<SegmentReferences, ReferenceError> {
-    let signals = model.signals();
-    let mut splits = Vec::new();
-    for segment in &model.segments {
-        let mut values = Vec::new();
-        for name in segment.columns() {
-            let Some(signal) = signals.iter().find(|signal| signal.name == name) else { continue };
-            values.push(read_column(signal, &column_of(signal, columns, batches)?, batches, column::categories)?);
-        }
-        splits.push(split(segment, &values, model.max_segments as usize));
-    }
+    let splits = splits(model, columns, batches)?;
     let mut segments = SegmentReferences::new();
     for split in &splits {
         for value in &split.values {
@@ -98,6 +89,25 @@ pub(super) fn build(
         }
     }
     Ok(segments)
+}
+
+/// Every split of the rows that the model asks for.
+pub(super) fn splits(
+    model: &Model,
+    columns: &BTreeMap<String, String>,
+    batches: &[RecordBatch],
+) -> Result<Vec<Split>, ReferenceError> {
+    let signals = model.signals();
+    let mut splits = Vec::new();
+    for segment in &model.segments {
+        let mut values = Vec::new();
+        for name in segment.columns() {
+            let Some(signal) = signals.iter().find(|signal| signal.name == name) else { continue };
+            values.push(read_column(signal, &column_of(signal, columns, batches)?, batches, column::categories)?);
+        }
+        splits.push(split(segment, &values, model.max_segments as usize));
+    }
+    Ok(splits)
 }
 
 /// Kept apart are the `most` largest values (pairs of values) of the reference, so that every process keeps the same.

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::performance::stored::StoredPerformance;
 use super::promotions::Promotions;
 use super::segments::{SegmentKey, SegmentReferences};
 use super::stored_vector::StoredVector;
@@ -24,7 +25,7 @@ use crate::stats::profile::Profile;
 use crate::stats::span::Span;
 
 /// Version of the file format.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const CURRENT: &str = "current";
 
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +108,8 @@ struct Content {
     segments: Vec<StoredSegment>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     importance: BTreeMap<String, f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    performance: Option<StoredPerformance>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -261,6 +264,7 @@ impl Reference {
             features: self.features.iter().map(|(name, feature)| (name.clone(), feature.into())).collect(),
             segments: self.segments.iter().map(|(key, features)| stored_segment(key, features)).collect(),
             importance: self.importance.clone(),
+            performance: self.performance.as_ref().map(StoredPerformance::from),
         }
     }
 
@@ -289,7 +293,7 @@ impl Reference {
                 stored.id
             ));
         }
-        let Content { model, name, rows, source, features, segments, importance, .. } = stored.content;
+        let Content { model, name, rows, source, features, segments, importance, performance, .. } = stored.content;
         let features: BTreeMap<String, FeatureReference> = features
             .into_iter()
             .map(|(name, feature)| feature.into_feature(&name).map(|feature| (name, feature)))
@@ -308,6 +312,7 @@ impl Reference {
             features,
             segments,
             importance,
+            performance: performance.map(StoredPerformance::into_performance).transpose()?,
         })
     }
 }

@@ -1,9 +1,10 @@
 //! How well the model did on the reference's rows, where these hold the labels, and what that tells of rows without.
 //!
-//! `build` reads labels and outputs from the reference's columns, `signals` the values that the expected loss is learned
-//! from; [`PerformanceReference`] is what is kept of it, `stored` its form in the reference's file. It is made ready for
-//! one model by [`PerformanceBaseline`] (`baseline`), which is what the other stages ask: metrics to compare with,
-//! estimates without labels, the shift of what scores mean, and what a prediction carries for all of these (`complete`).
+//! `build` reads labels and outputs from the reference's columns and `signals` the values that the expected loss is
+//! learned from; [`PerformanceReference`] is what is kept of it, `stored` its form in the reference's file. For a model it
+//! is opened as a [`PerformanceBaseline`] (`baseline`), which is what the other stages ask: figures to compare with,
+//! estimates without labels, the shift of what scores mean. [`Completion`] (`complete`) gives each prediction what the
+//! estimates need of it.
 
 mod baseline;
 pub(super) mod build;
@@ -12,16 +13,19 @@ mod signals;
 pub(super) mod stored;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 pub use baseline::PerformanceBaseline;
 pub use complete::Completion;
 
 use super::segments::SegmentKey;
-use crate::config::model::Model;
-use crate::config::performance::{Performance, Task};
+use crate::config::model::{Column, Feature, Model};
+use crate::config::performance::Performance;
 use crate::stats::performance::direct_loss::DirectLoss;
 use crate::stats::performance::isotonic::Isotonic;
-use crate::stats::performance::profile::PerformanceProfile;
+use crate::stats::performance::profile::{PerformanceLayout, PerformanceProfile};
 
 /// Performance on the reference's labelled rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,10 +34,9 @@ pub struct PerformanceReference {
     pub judged_by: JudgedBy,
     /// The different labels as text, sorted; empty for numbers and ranked lists.
     pub classes: Vec<String>,
-    /// Rows with a label.
-    pub labelled: u64,
-    /// Of all rows, and of those of each segment.
+    /// Of all rows.
     pub profile: PerformanceProfile,
+    /// Of the rows of each segment.
     pub segments: BTreeMap<SegmentKey, PerformanceProfile>,
     pub expectation: Expectation,
 }
@@ -41,7 +44,7 @@ pub struct PerformanceReference {
 /// What the reference teaches about rows without labels.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expectation {
-    /// Too few rows, one class only, no score, or a task for which nothing is known.
+    /// Too few rows, one class only, no score, or a task for which there is no estimate.
     None,
     /// The chance of a positive by score.
     Binary(Isotonic),
@@ -51,24 +54,50 @@ pub enum Expectation {
 }
 
 /// The part of a model file that decides what a row counts as.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgedBy {
-    pub performance: Performance,
-    /// Whether the event gives a prediction of its own, and a score.
-    pub prediction: bool,
-    pub score: bool,
+    performance: Performance,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prediction: Option<Column>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    score: Option<Column>,
+    /// Where the business value is an expression over them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    features: BTreeMap<String, Feature>,
 }
 
 impl JudgedBy {
     /// `None` where the model file has no `performance`. Where labels come from, and when, does not matter.
     pub fn of(model: &Model) -> Option<Self> {
         let performance = model.performance.as_ref()?;
-        let judged = Performance { label: None, labels: None, label_column: None, ..performance.clone() };
-        Some(Self { performance: judged, prediction: model.prediction.is_some(), score: model.score.is_some() })
+        let by_expression = performance.value.as_ref().is_some_and(|value| value.sql.is_some());
+        Some(Self {
+            performance: Performance { label: None, labels: None, label_column: None, ..performance.clone() },
+            prediction: model.prediction.clone(),
+            score: model.score.clone(),
+            features: if by_expression { model.features.clone() } else { BTreeMap::new() },
+        })
     }
 
-    pub fn task(&self) -> Task {
-        self.performance.task
+    /// The layout of profiles of rows that are judged so.
+    fn layout(&self, classes: &[String]) -> Option<Arc<PerformanceLayout>> {
+        let model = serde_json::json!({
+            "version": 1,
+            "model": "judged",
+            "topics": [],
+            "features": self.features,
+            "prediction": self.prediction,
+            "score": self.score,
+            "performance": self.performance,
+        });
+        PerformanceLayout::of(&serde_json::from_value(model).ok()?, classes)
+    }
+}
+
+impl PerformanceReference {
+    /// The layout of its profiles; equal to that of any model that judges rows alike.
+    pub fn layout(&self) -> Option<Arc<PerformanceLayout>> {
+        self.judged_by.layout(&self.classes)
     }
 }

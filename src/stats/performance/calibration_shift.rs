@@ -105,7 +105,8 @@ fn group(calibration: &Isotonic, reference: &[LabelledCell], window: &[LabelledC
 }
 
 impl LabelledCell {
-    fn score(&self) -> f64 {
+    /// The score, or the middle of where it may be.
+    pub fn score(&self) -> f64 {
         if self.low < self.high { self.low + (self.high - self.low) / 2.0 } else { self.low }
     }
 }

@@ -298,7 +298,7 @@ fn average_precision(calibration: &Isotonic, groups: &[Group], positives: f64) -
     let mut precisions = Vec::with_capacity(groups.len());
     for group in groups {
         let more = group.all_rows();
-        // Within a cell the precision moves from what it was above towards the cell's own chances.
+        // Within a cell the precision moves, one way, from what it was above to what it is with the whole cell.
         let (least_before, most_before) =
             (part_of(least_above, rows, group.least), part_of(most_above, rows, group.most));
         above += more * group.chance;
@@ -306,11 +306,10 @@ fn average_precision(calibration: &Isotonic, groups: &[Group], positives: f64) -
         most_above += more * group.most;
         rows += more;
         sum += more * group.chance * above / rows;
-        let [least, most] = if group.coarse {
-            [least_before.min(group.least), most_before.max(group.most)]
-        } else {
-            [least_above / rows, most_above / rows]
-        };
+        let [mut least, mut most] = [least_above / rows, most_above / rows];
+        if group.coarse {
+            (least, most) = (least.min(least_before), most.max(most_before));
+        }
         least_sum += more * group.least * least;
         most_sum += more * group.most * most;
         precisions.push((above / rows, more * group.chance / rows));

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 pub use binary::BinaryOutcomes;
 pub use layout::{MOST_CLASSES, MOST_VALUES, PerformanceLayout};
 pub use moments::Moments;
-pub use multiclass::MulticlassOutcomes;
+pub use multiclass::{ClassGroup, MulticlassOutcomes};
 pub use prediction::{Label, Prediction};
 pub use ranking::RankingOutcomes;
 pub use regression::RegressionOutcomes;

@@ -130,6 +130,11 @@ impl RegressionOutcomes {
         &self.expected[1]
     }
 
+    /// Prediction less label, of the labelled predictions.
+    pub fn error(&self) -> &Moments {
+        &self.error
+    }
+
     /// Labelled predictions, ascending by error.
     pub fn errors(&self) -> Vec<Group<1>> {
         self.added.groups_without(&self.retracted)
