@@ -27,6 +27,9 @@ pub struct Limits {
     pub deliveries: usize,
 }
 
+/// Feature statistics that a window of performance counts as: about 40 metrics and the baseline of each.
+const PERFORMANCE_CELLS: usize = 5;
+
 impl Default for Limits {
     fn default() -> Self {
         // A week of hourly windows; 200 000 cells are 8 models of 150 features over that week, and about 430 MB.
@@ -48,7 +51,7 @@ pub struct SeriesKey {
     pub version: String,
     pub segment: Segment,
     pub size_ms: i64,
-    /// Name of the moving reference compared with; `None`: the stored one.
+    /// Name of the moving reference, or of the other version, compared with; `None`: the stored reference.
     pub moving: Option<String>,
 }
 
@@ -112,6 +115,8 @@ impl Episode {
 pub struct View {
     limits: Limits,
     series: BTreeMap<SeriesKey, Series>,
+    /// Windows of performance, apart from those of features.
+    performance: BTreeMap<SeriesKey, Series>,
     cells: usize,
     episodes: BTreeMap<String, Episode>,
     /// By notification, then receiver. Apart from the episodes, as a delivery may be read before its notification.
@@ -140,37 +145,46 @@ impl View {
             }
             self.limits.segment_windows
         };
-        let series = self.series.entry(key).or_default();
+        let of_kind = if result.performance.is_some() { &mut self.performance } else { &mut self.series };
+        let series = of_kind.entry(key).or_default();
         let start_ms = result.window.start_ms;
         if series.get(&start_ms).is_some_and(|held| held.revision > result.revision) {
             return;
         }
-        self.cells += result.features.len();
+        self.cells += cells_of(&result);
         if let Some(replaced) = series.insert(start_ms, result) {
-            self.cells -= replaced.features.len();
+            self.cells -= cells_of(&replaced);
         }
         while series.len() > most {
             let Some((_, dropped)) = series.pop_first() else { break };
-            self.cells -= dropped.features.len();
+            self.cells -= cells_of(&dropped);
         }
         while self.cells > self.limits.cells && self.drop_oldest_window() {}
     }
 
     /// Segments first, then the oldest.
     fn drop_oldest_window(&mut self) -> bool {
-        let victim = self
-            .series
-            .iter()
-            .filter_map(|(key, series)| series.first_key_value().map(|(start_ms, _)| (key, *start_ms)))
-            .min_by_key(|(key, start_ms)| (key.segment.is_all(), *start_ms))
-            .map(|(key, _)| key.clone());
-        let Some(key) = victim else { return false };
-        let Some(series) = self.series.get_mut(&key) else { return false };
+        let oldest = |of_kind: &BTreeMap<SeriesKey, Series>| {
+            let first = of_kind.iter().filter_map(|(key, series)| Some((key, *series.first_key_value()?.0)));
+            let victim = first.min_by_key(|(key, start_ms)| (key.segment.is_all(), *start_ms));
+            victim.map(|(key, start_ms)| ((key.segment.is_all(), start_ms), key.clone()))
+        };
+        let (of_features, of_performance) = (oldest(&self.series), oldest(&self.performance));
+        let features_first = match (&of_features, &of_performance) {
+            (Some((features, _)), Some((performance, _))) => features <= performance,
+            (features, _) => features.is_some(),
+        };
+        let (victim, of_kind) = match features_first {
+            true => (of_features, &mut self.series),
+            false => (of_performance, &mut self.performance),
+        };
+        let Some((_, key)) = victim else { return false };
+        let Some(series) = of_kind.get_mut(&key) else { return false };
         if let Some((_, dropped)) = series.pop_first() {
-            self.cells -= dropped.features.len();
+            self.cells -= cells_of(&dropped);
         }
         if series.is_empty() {
-            self.series.remove(&key);
+            of_kind.remove(&key);
         }
         true
     }
@@ -228,6 +242,18 @@ impl View {
         self.series.iter().filter(move |(key, _)| key.moving.as_deref() == Some(moving))
     }
 
+    /// Every series of performance, ordered as those of features; those compared with another version have it in
+    /// `moving`.
+    pub fn performance_series(&self) -> impl Iterator<Item = (&SeriesKey, &Series)> {
+        self.performance.iter()
+    }
+
+    /// The windows of performance of one model version and segment, of this size, against the stored reference.
+    pub fn performance(&self, model: &str, version: &str, segment: &Segment, size_ms: i64) -> Option<&Series> {
+        let (model, version, segment) = (model.to_string(), version.to_string(), segment.clone());
+        self.performance.get(&SeriesKey { model, version, segment, size_ms, moving: None })
+    }
+
     pub fn get(&self, key: &SeriesKey) -> Option<&Series> {
         self.series.get(key)
     }
@@ -239,7 +265,8 @@ impl View {
 
     /// Names of all models of which a window or an episode is held.
     pub fn models(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.series.keys().map(|key| key.model.clone()).collect();
+        let keys = self.series.keys().chain(self.performance.keys());
+        let mut names: Vec<String> = keys.map(|key| key.model.clone()).collect();
         names.extend(self.episodes.values().filter_map(|episode| episode.first()).map(|first| first.model.clone()));
         names.sort();
         names.dedup();
@@ -300,6 +327,11 @@ impl View {
     pub fn cells(&self) -> usize {
         self.cells
     }
+}
+
+/// What a window counts as, by its memory.
+fn cells_of(result: &WindowResult) -> usize {
+    if result.performance.is_some() { PERFORMANCE_CELLS } else { result.features.len() }
 }
 
 /// One column of a heatmap: a closed window, or the place of one that never closed.

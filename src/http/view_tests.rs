@@ -174,3 +174,31 @@ fn features_that_drift_now_stand_above_those_that_did_and_noise_decides_nothing(
     let new = result("3", 1, &[("amount", 0.0), ("age", 0.2), ("steady", 0.04)]);
     assert_eq!(worst_features(&[&old, &new]), ["age", "amount", "steady", "gone"]);
 }
+
+#[test]
+fn windows_of_performance_are_kept_apart_from_those_of_features() {
+    use crate::windows::result::{PERFORMANCE_FEATURE, WindowPerformance};
+    let on_performance = |hour: i64, revision: u32| {
+        let performance = Some(WindowPerformance { predictions: 10, labelled: 4, ..Default::default() });
+        let features = BTreeMap::from([(PERFORMANCE_FEATURE.to_string(), FeatureStats::default())]);
+        WindowResult { performance, features, revision, ..result("3", hour, &[]) }
+    };
+    let mut view = View::default();
+    view.apply_result(result("3", 7, &[("amount", 0.3)]));
+    view.apply_result(on_performance(7, 1));
+    view.apply_result(on_performance(7, 0));
+    let all = Segment::default();
+    let window = Window { start_ms: 7 * HOUR_MS, end_ms: 8 * HOUR_MS };
+    assert!(view.window("fraud", "3", &all, window).unwrap().features.contains_key("amount"));
+    let of_performance = view.performance("fraud", "3", &all, HOUR_MS).unwrap();
+    assert_eq!((of_performance.len(), of_performance[&window.start_ms].revision), (1, 1));
+    assert_eq!((view.series().count(), view.performance_series().count()), (1, 1));
+    assert_eq!(view.cells(), 1 + PERFORMANCE_CELLS);
+
+    let mut small = View::new(Limits { cells: 2 * PERFORMANCE_CELLS, ..Limits::default() });
+    (0..5).for_each(|hour| small.apply_result(on_performance(hour, 0)));
+    small.apply_result(result("3", 9, &[("amount", 0.3)]));
+    let kept: Vec<i64> = small.performance("fraud", "3", &all, HOUR_MS).unwrap().keys().copied().collect();
+    assert_eq!(kept, [4 * HOUR_MS], "the oldest go first, of either kind");
+    assert_eq!(small.cells(), 1 + PERFORMANCE_CELLS);
+}

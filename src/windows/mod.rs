@@ -17,5 +17,6 @@ pub mod progress;
 pub mod result;
 pub mod role;
 pub mod row_counts;
+pub mod spec;
 pub mod state;
 pub mod watched;

@@ -22,8 +22,8 @@ pub struct Window {
 }
 
 /// One segment of one model version in one closed window: one record of the `results` topic, keyed
-/// `model|version|segment|start|end`, with `|reference` behind it where that moves. A later revision replaces an
-/// earlier one.
+/// `model|version|segment|start|end`, with `|performance` behind it where it is on performance, and `|reference` where that
+/// moves or is another version. A later revision replaces an earlier one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WindowResult {
     pub model: String,
@@ -42,7 +42,7 @@ pub struct WindowResult {
     pub rows: u64,
     /// False: events are known to be missing (a gap in the log); alerts are muted.
     pub complete: bool,
-    /// What a moving reference is made of; absent: a stored reference.
+    /// What a moving reference, or another version's performance, is made of; absent: a stored reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
     /// Of all events; absent for segments.
@@ -72,9 +72,46 @@ pub struct WindowPerformance {
     /// No label can change it any more.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// The reference's own values by metric, for `baseline`.
+    /// By metric, for `baseline`: the values of the reference, or of the version that is compared with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub baseline: BTreeMap<String, MetricValue>,
+    /// Of all events: how far the groups of each segment column lie apart, by column, then metric.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// Of all events: how far earlier estimates of this version lay from what was realised, by metric (`roc_auc`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub estimate_error: BTreeMap<String, EstimateError>,
+}
+
+/// The largest difference of one metric between the groups of one segment column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gap {
+    /// Segment column.
+    pub column: String,
+    pub metric: String,
+    pub highest: GroupValue,
+    pub lowest: GroupValue,
+    /// `highest - lowest`. Its interval allows for the two having been picked among all groups of the column.
+    pub gap: MetricValue,
+}
+
+/// The value of a metric in one group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GroupValue {
+    /// Value of the segment column.
+    pub group: String,
+    pub value: MetricValue,
+}
+
+/// How far estimates lay from realised figures, over windows whose labels are in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EstimateError {
+    /// Mean of |realised - estimated|.
+    pub mean_absolute_error: f64,
+    /// Mean of realised - estimated: above 0 where estimates were too low.
+    pub bias: f64,
+    /// Windows that it is the mean of.
+    pub windows: u64,
 }
 
 /// A signal had changed: seen at this event, begun before it.
@@ -92,6 +129,20 @@ pub struct Change {
 }
 
 impl WindowResult {
+    /// Key of its record.
+    pub fn key(&self) -> String {
+        let Window { start_ms, end_ms } = self.window;
+        let mut key = format!("{}|{}|{}|{start_ms}|{end_ms}", self.model, self.version, self.segment);
+        if self.performance.is_some() {
+            key.push_str("|performance");
+        }
+        if self.baseline.is_some() {
+            key.push('|');
+            key.push_str(&self.reference);
+        }
+        key
+    }
+
     /// Its moving reference has too little to it to be compared with.
     pub fn is_wanting(&self) -> bool {
         self.baseline.as_ref().is_some_and(|baseline| baseline.wanting.is_some())

@@ -382,16 +382,8 @@ fn partition_records(
     for effect in effects {
         match effect {
             Effect::Result(result) => {
-                let window = result.window;
-                let mut key = format!(
-                    "{}|{}|{}|{}|{}",
-                    result.model, result.version, result.segment, window.start_ms, window.end_ms
-                );
-                if result.baseline.is_some() {
-                    key.push_str(&format!("|{}", result.reference));
-                }
                 let value = serde_json::to_vec(result).map_err(unwritable)?;
-                records.push(record(&topics.results, key.into_bytes(), Some(value)));
+                records.push(record(&topics.results, result.key().into_bytes(), Some(value)));
             }
             Effect::Verdict(Verdict::State { key, value }) => {
                 records.push(record(&topics.episodes, key.clone().into_bytes(), value.clone()));

@@ -18,7 +18,6 @@ use crate::reference::Reference;
 use crate::stats::evaluate::evaluate_selected;
 use crate::stats::profile::{FeatureReference, Profile};
 use crate::stats::quality::{self, QualityProfile, WindowQuality};
-use crate::stats::selection::Selection;
 
 use super::baseline::{Comparison, Held, Merged, kept_features, needed_until_ms, outlived};
 use super::changes::{Changes, ChangesKey, Placing, StoredChange};
@@ -27,75 +26,8 @@ use super::judge::{Judge, ModelActivity, Verdict};
 use super::pane::{Pane, PaneError, PaneKey};
 use super::progress::Progress;
 use super::result::{ClosedWindow, Segment, Window, WindowResult};
-use super::watched::WatchedPerformance;
-
-/// Windows of one size at one distance; a multiple of `slide_ms` starts a window. Tumbling where both are equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WindowSpec {
-    pub size_ms: i64,
-    pub slide_ms: i64,
-}
-
-impl WindowSpec {
-    pub fn tumbling(size_ms: i64) -> Self {
-        Self { size_ms, slide_ms: size_ms }
-    }
-
-    /// Windows that cover all of [start, end).
-    fn covering(self, pane: Window) -> impl Iterator<Item = Window> {
-        let last_start = pane.start_ms.div_euclid(self.slide_ms) * self.slide_ms;
-        let count = self.size_ms / self.slide_ms;
-        (0..count).map(move |step| last_start - step * self.slide_ms).filter_map(move |start_ms| {
-            let window = Window { start_ms, end_ms: start_ms + self.size_ms };
-            (window.end_ms >= pane.end_ms).then_some(window)
-        })
-    }
-
-    /// Whether this is one of its windows.
-    fn starts(self, window: Window) -> bool {
-        window.end_ms - window.start_ms == self.size_ms && window.start_ms.rem_euclid(self.slide_ms.max(1)) == 0
-    }
-
-    fn boundary_passed(self, before_ms: Option<i64>, after_ms: i64) -> bool {
-        before_ms.is_none_or(|before| before.div_euclid(self.slide_ms) < after_ms.div_euclid(self.slide_ms))
-    }
-}
-
-/// Width of the panes from which windows of all these specs can be put together: the greatest common divisor.
-pub fn pane_width_ms(specs: &[WindowSpec]) -> i64 {
-    fn gcd(a: i64, b: i64) -> i64 {
-        if b == 0 { a } else { gcd(b, a % b) }
-    }
-    specs.iter().fold(0, |width, spec| gcd(gcd(width, spec.size_ms), spec.slide_ms)).max(1)
-}
-
-/// A model with the windows and statistics that are wanted of it.
-#[derive(Debug, Clone)]
-pub struct WatchedModel {
-    pub model: Arc<Model>,
-    /// Windows of features.
-    pub specs: Vec<WindowSpec>,
-    /// Statistics of every feature in results.
-    pub selection: Selection,
-    /// Moving references that windows are compared with, beside the stored one.
-    pub comparisons: Vec<Comparison>,
-    pub performance: WatchedPerformance,
-}
-
-impl WatchedModel {
-    /// Width of every pane of this model, of features and of performance, milliseconds.
-    pub fn pane_ms(&self) -> i64 {
-        pane_width_ms(&[self.specs.as_slice(), &self.performance.specs].concat())
-    }
-
-    /// How far before the start of a window any reference reaches, and how long that window may be, milliseconds.
-    fn reach_ms(&self) -> i64 {
-        let reach = |comparison: &Comparison| {
-            comparison.reference.reach_ms(comparison.spec.size_ms).saturating_add(comparison.spec.size_ms)
-        };
-        self.comparisons.iter().map(reach).max().unwrap_or(0)
-    }
-}
+pub use super::spec::{WindowSpec, pane_width_ms};
+pub use super::watched::WatchedModel;
 
 /// Finds a reference by its content address.
 pub trait References: Send + Sync {
@@ -672,7 +604,6 @@ fn features_of<'a>(reference: &'a Reference, segment: &Segment) -> Vec<&'a Featu
 
 /// Watermark from which on nothing can change any window that covers this pane.
 fn expiry_ms(watched: &WatchedModel, pane: Window) -> i64 {
-    let last_end = |spec: &WindowSpec| pane.start_ms.div_euclid(spec.slide_ms) * spec.slide_ms + spec.size_ms;
-    let last_end_ms = watched.specs.iter().map(last_end).max().unwrap_or(pane.end_ms);
+    let last_end_ms = watched.specs.iter().map(|spec| spec.last_end_ms(pane.start_ms)).max().unwrap_or(pane.end_ms);
     last_end_ms.saturating_add(watched.model.windows.allowed_lateness.ms)
 }

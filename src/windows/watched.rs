@@ -1,9 +1,43 @@
-//! What rules on performance want of a model beside what its own file says.
+//! What is wanted of a model: windows, statistics, baselines.
+
+use std::sync::Arc;
+
+use crate::config::model::Model;
+use crate::stats::selection::Selection;
 
 use super::baseline::Comparison;
-use super::state::WindowSpec;
+use super::spec::{WindowSpec, pane_width_ms};
 
-/// Windows, thresholds and baselines of performance. Empty for a model without `performance:`.
+/// A model with the windows and statistics that are wanted of it.
+#[derive(Debug, Clone)]
+pub struct WatchedModel {
+    pub model: Arc<Model>,
+    /// Windows of features.
+    pub specs: Vec<WindowSpec>,
+    /// Statistics of every feature in results.
+    pub selection: Selection,
+    /// Moving references that windows are compared with, beside the stored one.
+    pub comparisons: Vec<Comparison>,
+    pub performance: WatchedPerformance,
+}
+
+impl WatchedModel {
+    /// Width of every pane of this model, of features and of performance, milliseconds.
+    pub fn pane_ms(&self) -> i64 {
+        pane_width_ms(&[self.specs.as_slice(), &self.performance.specs].concat())
+    }
+
+    /// How far before the start of a window any reference reaches, and how long that window may be, milliseconds.
+    pub(super) fn reach_ms(&self) -> i64 {
+        let reach = |comparison: &Comparison| {
+            comparison.reference.reach_ms(comparison.spec.size_ms).saturating_add(comparison.spec.size_ms)
+        };
+        self.comparisons.iter().map(reach).max().unwrap_or(0)
+    }
+}
+
+/// What rules on performance want beside what the model's own file says: windows, thresholds, baselines. Empty for a model
+/// without `performance:`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WatchedPerformance {
     /// Windows of performance: the model's own first, then those of rules on performance, each once.
