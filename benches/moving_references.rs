@@ -140,6 +140,7 @@ fn header(hour: i64) -> FlushHeader {
             to: hour + 1,
             clock_ms: Some((hour + 1) * HOUR_MS),
             quiet_since_ms: None,
+            joined_ms: BTreeMap::new(),
         }],
         topics: BTreeMap::from([("t".into(), 1)]),
         rows: BTreeMap::from([("m".into(), 1)]),

@@ -430,6 +430,7 @@ fn flush(world: &World, at: i64, offsets: (i64, i64), event_seconds: &[i64]) -> 
         to: offsets.1,
         clock_ms: event_seconds.iter().max().map(|second| ms(*second)),
         quiet_since_ms: None,
+        joined_ms: BTreeMap::new(),
     };
     let header = FlushHeader {
         instance: "0".into(),

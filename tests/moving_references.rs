@@ -123,6 +123,7 @@ impl Stream {
                 // The clock stands at the start of the next hour, so the window of this one closes.
                 clock_ms: Some(start_ms + HOUR_MS),
                 quiet_since_ms: None,
+                joined_ms: BTreeMap::new(),
             }],
             topics: BTreeMap::from([("predictions".into(), 1)]),
             rows: BTreeMap::from([("fraud".into(), 1)]),
@@ -429,6 +430,7 @@ impl Stream {
                 to: self.offset,
                 clock_ms: Some(start_ms),
                 quiet_since_ms: None,
+                joined_ms: BTreeMap::new(),
             }],
             topics: BTreeMap::from([("predictions".into(), 1)]),
             rows: BTreeMap::from([("fraud".into(), 1)]),

@@ -133,6 +133,7 @@ fn header(world: &World, flush: usize, clock_ms: i64) -> FlushHeader {
             to: (flush as i64 + 1) * events,
             clock_ms: Some(clock_ms),
             quiet_since_ms: None,
+            joined_ms: BTreeMap::new(),
         }],
         topics: BTreeMap::from([("events".into(), 1)]),
         rows: BTreeMap::from([("scale".into(), events as u64)]),

@@ -50,7 +50,7 @@ pub struct FlushHeader {
 }
 
 /// How far one source partition has been read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceProgress {
     pub topic: String,
     pub partition: i32,
@@ -63,6 +63,10 @@ pub struct SourceProgress {
     /// Since when the partition has been read to its end with nothing new, epoch milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_since_ms: Option<i64>,
+    /// Of a partition of `joins`, by model: the join's event time, epoch milliseconds. Whatever a label delay that ended
+    /// before it left open is decided, and told in this flush or an earlier one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub joined_ms: BTreeMap<String, i64>,
 }
 
 /// One aggregate: a profile of one feature, the row count where `feature` is empty, or the quality of all events where
@@ -297,6 +301,7 @@ mod tests {
                 to: 30,
                 clock_ms: Some(999),
                 quiet_since_ms: None,
+                joined_ms: BTreeMap::new(),
             }],
             topics: BTreeMap::from([("predictions".into(), 4)]),
             rows: BTreeMap::from([("fraud".into(), 20)]),

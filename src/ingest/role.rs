@@ -418,6 +418,7 @@ impl Running<'_> {
             to: source.next,
             clock_ms: source.clock_ms,
             quiet_since_ms: source.quiet_since_ms,
+            joined_ms: BTreeMap::new(),
         });
         let rows = self.role.models.iter().zip(&self.batches).filter(|(_, batches)| !batches.is_empty());
         let count = |batches: &Vec<RecordBatch>| batches.iter().map(|batch| batch.num_rows() as u64).sum();

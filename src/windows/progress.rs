@@ -157,6 +157,7 @@ mod tests {
                 to,
                 clock_ms: clock.map(ms),
                 quiet_since_ms: quiet_since.map(ms),
+                joined_ms: BTreeMap::new(),
             }
         };
         FlushHeader {
