@@ -358,10 +358,17 @@ impl Default for Windowing {
 pub const PREDICTION_SIGNAL: &str = "prediction.value";
 /// Name of the column and signal that holds the model's score.
 pub const SCORE_SIGNAL: &str = "prediction.score";
+/// Name of the column that holds the label, where the prediction event carries it.
+pub const LABEL_COLUMN: &str = "performance.label";
 /// Most numbers in a vector, and features in a joint signal.
 pub const MOST_DIMENSIONS: usize = 2_048;
 /// Name of the signal that holds numeric features together.
 pub const JOINT_SIGNAL: &str = "joint";
+
+/// Name of the column that holds the score of a class.
+pub fn class_score_column(class: &str) -> String {
+    format!("performance.class_scores.{class}")
+}
 
 /// Anything of an event that has a distribution: a feature, the prediction, the score, features together.
 #[derive(Debug, Clone, PartialEq)]
@@ -421,6 +428,26 @@ impl Model {
         signals
     }
 
+    /// What else is read of an event: the label where the event carries it (of a ranking an array of any length, with
+    /// dimension 0), then the score of each class in the order of `class_scores`. Columns of decoded batches after those
+    /// of the signals, and watched by nobody but performance.
+    pub fn outcome_columns(&self) -> Vec<Signal> {
+        let Some(performance) = &self.performance else { return Vec::new() };
+        let column = |name: String, kind: Kind, path: &str| Signal {
+            name,
+            kind,
+            path: path.to_string(),
+            required: false,
+            keeps_invalid: self.on_invalid == OnInvalid::Missing,
+            range: None,
+            dimension: 0,
+            members: Vec::new(),
+        };
+        let label = performance.label.iter().map(|label| column(LABEL_COLUMN.to_string(), label.kind, &label.path));
+        let scores = performance.class_scores.iter();
+        label.chain(scores.map(|(class, path)| column(class_score_column(class), Kind::Numeric, path))).collect()
+    }
+
     /// Every watched signal: those that stand in an event, and the joint one.
     pub fn watched_signals(&self) -> Vec<Signal> {
         let mut signals = self.signals();
@@ -442,6 +469,12 @@ impl Model {
             });
         }
         signals
+    }
+
+    /// Topics with label events, where labels come apart from predictions.
+    pub fn label_topics(&self) -> impl Iterator<Item = &String> {
+        let labels = self.performance.iter().filter_map(|performance| performance.labels.as_ref());
+        labels.flat_map(|labels| &labels.topics)
     }
 
     /// Whether results are split by these columns; `name` as `SegmentColumns::name` writes it.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    ArrayRef, FixedSizeListArray, Float32Array, Float64Array, ListArray, RecordBatch, StringArray,
+    TimestampMillisecondArray,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -26,18 +27,19 @@ pub const UNVERSIONED: &str = "unversioned";
 const FULL_BYTES: usize = 1 << 30;
 
 /// Columns of a model's batches: `event_time` (milliseconds, UTC), `version`, `prediction_id`, then
-/// `Model::signals` in order; numeric ones Float64, categorical ones Utf8, vectors fixed-size lists of Float32, null
-/// where the value is missing.
+/// `Model::signals` and `Model::outcome_columns` in order; numeric ones Float64, categorical ones Utf8, vectors fixed-size lists of Float32, ranked
+/// lists lists of Float32, null where the value is missing.
 pub fn schema(model: &Model) -> SchemaRef {
     let mut fields = vec![
         Field::new(EVENT_TIME, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
         Field::new(VERSION, DataType::Utf8, false),
         Field::new(PREDICTION_ID, DataType::Utf8, true),
     ];
-    fields.extend(model.signals().into_iter().map(|signal| {
+    fields.extend(model.signals().into_iter().chain(model.outcome_columns()).map(|signal| {
         let data_type = match signal.kind {
             Kind::Numeric => DataType::Float64,
             Kind::Categorical => DataType::Utf8,
+            Kind::Vector if signal.dimension == 0 => DataType::List(vector_item()),
             Kind::Vector => DataType::FixedSizeList(vector_item(), signal.dimension as i32),
         };
         Field::new(signal.name, data_type, true)
@@ -107,6 +109,8 @@ pub(super) struct Columns {
     version: Texts,
     prediction_id: Texts,
     signals: Vec<SignalColumn>,
+    /// The first of them that are watched: their flaws are noted.
+    watched: usize,
     record_indices: Vec<u32>,
     sources: Vec<SourceProgress>,
     /// Index of the last row's source.
@@ -121,6 +125,7 @@ enum SignalColumn {
     Numeric(Numbers),
     Categorical(Texts),
     Vector(Vectors),
+    List(Lists),
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +139,14 @@ struct Vectors {
     dimension: usize,
     /// Of all committed rows, zeros where there is no vector, and of the open row where it has one.
     values: Vec<f32>,
+    valid: Bits,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    values: Vec<f32>,
+    /// End of each committed row.
+    ends: Vec<i32>,
     valid: Bits,
 }
 
@@ -200,11 +213,24 @@ impl Vectors {
     }
 }
 
+impl Lists {
+    fn take(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        offsets.append(&mut self.ends);
+        let values = Float32Array::new(ScalarBuffer::from(std::mem::take(&mut self.values)), None);
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        Ok(Arc::new(ListArray::try_new(vector_item(), offsets, Arc::new(values), self.valid.take(rows))?))
+    }
+}
+
 impl Columns {
     pub fn new(model_index: usize, model: &Model) -> Self {
-        let signals = model.signals().into_iter().map(|signal| match signal.kind {
+        let watched = model.signals().len();
+        let signals = model.signals().into_iter().chain(model.outcome_columns()).map(|signal| match signal.kind {
             Kind::Numeric => SignalColumn::Numeric(Numbers::default()),
             Kind::Categorical => SignalColumn::Categorical(Texts::default()),
+            Kind::Vector if signal.dimension == 0 => SignalColumn::List(Lists::default()),
             Kind::Vector => SignalColumn::Vector(Vectors::new(signal.dimension)),
         });
         Self {
@@ -218,6 +244,7 @@ impl Columns {
             version: Texts::default(),
             prediction_id: Texts::default(),
             signals: signals.collect(),
+            watched,
             record_indices: Vec::new(),
             sources: Vec::new(),
             last_source: 0,
@@ -248,6 +275,7 @@ impl Columns {
                 }
                 SignalColumn::Categorical(texts) => texts.valid.bytes.resize(bit_bytes, 0),
                 SignalColumn::Vector(vectors) => vectors.valid.bytes.resize(bit_bytes, 0),
+                SignalColumn::List(lists) => lists.valid.bytes.resize(bit_bytes, 0),
             }
         }
     }
@@ -279,7 +307,9 @@ impl Columns {
 
     /// The open row has no value of `signal`, and why.
     pub fn note_flaw(&mut self, signal: usize, flaw: Flaw) {
-        self.flaws.push(RowFlaw { row: self.rows as u32, signal: signal as u32, flaw });
+        if signal < self.watched {
+            self.flaws.push(RowFlaw { row: self.rows as u32, signal: signal as u32, flaw });
+        }
     }
 
     /// The open row has a key beside the features that the model does not list.
@@ -308,7 +338,7 @@ impl Columns {
     pub fn dimension(&self, signal: usize) -> usize {
         match &self.signals[signal] {
             SignalColumn::Vector(vectors) => vectors.dimension,
-            SignalColumn::Numeric(_) | SignalColumn::Categorical(_) => 0,
+            SignalColumn::Numeric(_) | SignalColumn::Categorical(_) | SignalColumn::List(_) => 0,
         }
     }
 
@@ -320,12 +350,21 @@ impl Columns {
         }
     }
 
+    /// `signal` must be a ranked list; at most once a row.
+    pub fn set_list(&mut self, signal: usize, values: &[f32]) {
+        if let SignalColumn::List(lists) = &mut self.signals[signal] {
+            lists.values.extend_from_slice(values);
+            lists.valid.set(self.rows);
+        }
+    }
+
     /// Whether the open row has a value.
     pub fn is_set(&self, signal: usize) -> bool {
         match &self.signals[signal] {
             SignalColumn::Numeric(numbers) => numbers.valid.get(self.rows),
             SignalColumn::Categorical(texts) => texts.valid.get(self.rows),
             SignalColumn::Vector(vectors) => vectors.valid.get(self.rows),
+            SignalColumn::List(lists) => lists.valid.get(self.rows),
         }
     }
 
@@ -341,8 +380,13 @@ impl Columns {
             texts.ends.push(texts.bytes.len() as i32);
         }
         for column in &mut self.signals {
-            if let SignalColumn::Vector(vectors) = column {
-                vectors.values.resize((self.rows + 1) * vectors.dimension, 0.0);
+            match column {
+                SignalColumn::Vector(vectors) => vectors.values.resize((self.rows + 1) * vectors.dimension, 0.0),
+                SignalColumn::List(lists) => {
+                    self.text_bytes = self.text_bytes.max(size_of_val(lists.values.as_slice()));
+                    lists.ends.push(lists.values.len() as i32);
+                }
+                SignalColumn::Numeric(_) | SignalColumn::Categorical(_) => {}
             }
         }
         self.event_times_ms.push(event_time_ms);
@@ -390,6 +434,10 @@ impl Columns {
                     vectors.values.truncate(row * vectors.dimension);
                     vectors.valid.clear(row);
                 }
+                SignalColumn::List(lists) => {
+                    lists.values.truncate(lists.ends.last().map_or(0, |end| *end as usize));
+                    lists.valid.clear(row);
+                }
                 SignalColumn::Categorical(_) => {}
             }
         }
@@ -402,7 +450,7 @@ impl Columns {
     ) -> impl Iterator<Item = &'a mut Texts> {
         let categorical = signals.iter_mut().filter_map(|column| match column {
             SignalColumn::Categorical(texts) => Some(texts),
-            SignalColumn::Numeric(_) | SignalColumn::Vector(_) => None,
+            SignalColumn::Numeric(_) | SignalColumn::Vector(_) | SignalColumn::List(_) => None,
         });
         [version, prediction_id].into_iter().chain(categorical)
     }
@@ -433,6 +481,7 @@ impl Columns {
                 }
                 SignalColumn::Categorical(texts) => texts.take(rows)?,
                 SignalColumn::Vector(vectors) => vectors.take(rows)?,
+                SignalColumn::List(lists) => lists.take(rows)?,
             });
         }
         Ok(Some(DecodedBatch {

@@ -31,6 +31,10 @@ pub(super) enum Target {
     Number(usize),
     Category(usize),
     Vector(usize),
+    /// An array of numbers of any length.
+    List(usize),
+    /// The label of a label event.
+    Label,
 }
 
 /// One key of the tree. A node has targets or children, never both.
@@ -75,15 +79,7 @@ impl Mapping {
 
     fn build(model: &Model) -> Result<Self, String> {
         let fields = &model.fields;
-        let mut mapping = Self {
-            nodes: vec![Node::new("", "")],
-            event_time: ROOT,
-            signals: vec![],
-            keeps_invalid: vec![],
-            required: vec![],
-            model_name: None,
-            vector: vec![],
-        };
+        let mut mapping = Self::empty();
         mapping.event_time = mapping.add(&fields.timestamp, Target::EventTime)?;
         for (path, target) in [
             (&fields.model, Target::ModelName),
@@ -97,7 +93,7 @@ impl Mapping {
         mapping.model_name = fields.model.as_deref().map(split_path).transpose()?;
         let mut names =
             BTreeSet::from([EVENT_TIME.to_string(), VERSION.into(), PREDICTION_ID.into(), QUALITY_FEATURE.into()]);
-        for (index, signal) in model.signals().into_iter().enumerate() {
+        for (index, signal) in model.signals().into_iter().chain(model.outcome_columns()).enumerate() {
             if !names.insert(signal.name.clone()) {
                 return Err(format!(
                     "the feature name `{}` is taken by a standard column; name the feature otherwise and give its `path`",
@@ -107,6 +103,7 @@ impl Mapping {
             let target = match signal.kind {
                 Kind::Numeric => Target::Number(index),
                 Kind::Categorical => Target::Category(index),
+                Kind::Vector if signal.dimension == 0 => Target::List(index),
                 Kind::Vector => Target::Vector(index),
             };
             let node = mapping.add(&signal.path, target)?;
@@ -122,16 +119,46 @@ impl Mapping {
             None => return Err(format!("`fields.features` is `{}`: write `features.*` or `*`", fields.features)),
         };
         mapping.nodes[features as usize].unlisted = model.unknown_features();
-        if let Some(node) = mapping.nodes.iter().find(|node| !node.targets.is_empty() && !node.children.is_empty()) {
+        mapping.check_nodes()?;
+        Ok(mapping)
+    }
+
+    fn empty() -> Self {
+        Self {
+            nodes: vec![Node::new("", "")],
+            event_time: ROOT,
+            signals: vec![],
+            keeps_invalid: vec![],
+            required: vec![],
+            model_name: None,
+            vector: vec![],
+        }
+    }
+
+    /// A tree of these paths alone; `model_name` is among them.
+    pub fn of_paths<'p>(
+        paths: impl Iterator<Item = (&'p str, Target)>,
+        model_name: Option<&str>,
+    ) -> Result<Self, String> {
+        let mut mapping = Self::empty();
+        for (path, target) in paths {
+            mapping.add(path, target)?;
+        }
+        mapping.model_name = model_name.map(split_path).transpose()?;
+        mapping.check_nodes()?;
+        Ok(mapping)
+    }
+
+    fn check_nodes(&self) -> Result<(), String> {
+        if let Some(node) = self.nodes.iter().find(|node| !node.targets.is_empty() && !node.children.is_empty()) {
             return Err(format!("`{}` is mapped both as a value and as an object with fields", node.path));
         }
-        let shared = |node: &&Node| {
-            node.targets.len() > 1 && node.targets.iter().any(|target| matches!(target, Target::Vector(_)))
-        };
-        if let Some(node) = mapping.nodes.iter().find(shared) {
-            return Err(format!("`{}` is mapped both as a vector and as something else", node.path));
+        let is_array = |target: &Target| matches!(target, Target::Vector(_) | Target::List(_));
+        let shared = |node: &&Node| node.targets.len() > 1 && node.targets.iter().any(is_array);
+        match self.nodes.iter().find(shared) {
+            Some(node) => Err(format!("`{}` is mapped both as a vector and as something else", node.path)),
+            None => Ok(()),
         }
-        Ok(mapping)
     }
 
     fn add(&mut self, path: &str, target: Target) -> Result<NodeId, String> {

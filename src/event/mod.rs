@@ -51,6 +51,7 @@ mod columns;
 mod dead_letter;
 mod flaw;
 mod json;
+mod labels;
 mod mapping;
 mod number;
 mod reason;
@@ -71,10 +72,12 @@ pub use columns::{
 };
 pub use dead_letter::{MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, dead_letter};
 pub use flaw::Flaw;
+pub use labels::{DecodedLabel, LabelValue, MAX_LABEL_BYTES};
 pub use mapping::DecoderError;
 pub use reason::{Reason, Rejected, RejectedPlace};
 
 use columns::Columns;
+use labels::LabelDecoder;
 use mapping::Mapping;
 use reason::Fault;
 use route::TopicRoute;
@@ -89,8 +92,10 @@ pub struct Decoded {
     /// One for each model with rows; several only where a model's text exceeds 1 GiB.
     pub batches: Vec<DecodedBatch>,
     /// In the order of the slab.
+    pub labels: Vec<DecodedLabel>,
+    /// In the order of the slab.
     pub rejected: Vec<Rejected>,
-    /// Records that no model takes.
+    /// Records that no model takes, neither as an event nor as a label.
     pub unrouted: u64,
 }
 
@@ -106,6 +111,9 @@ impl Decoded {
 pub struct Decoder {
     routes: HashMap<String, TopicRoute>,
     models: Vec<ModelDecoder>,
+    label_routes: HashMap<String, TopicRoute>,
+    /// By model.
+    labels: Vec<Option<LabelDecoder>>,
     /// Models of the record at hand.
     takers: Vec<usize>,
     /// Unescaped text of the value at hand.
@@ -127,6 +135,8 @@ impl Decoder {
     pub fn new(models: &[Arc<Model>]) -> Result<Self, DecoderError> {
         let mut routes: HashMap<String, TopicRoute> = HashMap::new();
         let mut decoders = Vec::with_capacity(models.len());
+        let mut label_routes: HashMap<String, TopicRoute> = HashMap::new();
+        let mut labels = Vec::with_capacity(models.len());
         for (index, model) in models.iter().enumerate() {
             if model.max_event_bytes > MAX_EVENT_BYTES {
                 let problem = format!("`max_event_bytes` is {}, the most is {MAX_EVENT_BYTES}", model.max_event_bytes);
@@ -139,6 +149,14 @@ impl Decoder {
                 let route = routes.entry_ref(topic.as_str()).or_default();
                 route.add(index, &model.model, mapping.model_name.as_deref(), model.max_event_bytes);
             }
+            let label_decoder = LabelDecoder::compile(model)?;
+            if let Some(decoder) = &label_decoder {
+                for topic in &decoder.topics {
+                    let route = label_routes.entry_ref(topic.as_str()).or_default();
+                    route.add(index, &model.model, decoder.mapping.model_name.as_deref(), decoder.max_bytes);
+                }
+            }
+            labels.push(label_decoder);
             decoders.push(ModelDecoder {
                 name: model.model.as_str().into(),
                 model: model.clone(),
@@ -147,7 +165,7 @@ impl Decoder {
                 events: 0,
             });
         }
-        Ok(Self { routes, models: decoders, takers: Vec::new(), scratch: String::new() })
+        Ok(Self { routes, models: decoders, label_routes, labels, takers: Vec::new(), scratch: String::new() })
     }
 
     /// Decodes a slab. `now_ms`: epoch milliseconds, for the check of event times ahead of the clock. No record
@@ -173,8 +191,12 @@ impl Decoder {
         now_ms: i64,
         decoded: &mut Decoded,
     ) -> Result<Result<(), Fault>, ArrowError> {
+        let is_of_labels = !self.label_routes.is_empty() && self.label_routes.contains_key(&**record.topic);
+        if is_of_labels && let Err(fault) = self.decode_labels(index, record, now_ms, decoded) {
+            return Ok(Err(fault));
+        }
         let Some(route) = self.routes.get(&**record.topic) else {
-            decoded.unrouted += 1;
+            decoded.unrouted += u64::from(!is_of_labels);
             return Ok(Ok(()));
         };
         let text = match readable_text(record, route.max_event_bytes) {
@@ -199,6 +221,39 @@ impl Decoder {
             }
         }
         Ok(Ok(()))
+    }
+}
+
+impl Decoder {
+    /// The error is a fault of the record itself, whoever reads it.
+    fn decode_labels(
+        &mut self,
+        index: usize,
+        record: &RecordRef<'_>,
+        now_ms: i64,
+        decoded: &mut Decoded,
+    ) -> Result<(), Fault> {
+        let Some(route) = self.label_routes.get(&**record.topic) else { return Ok(()) };
+        let text = readable_text(record, route.max_event_bytes)?;
+        route.models_of(text, &mut self.takers, &mut self.scratch)?;
+        if self.takers.is_empty() && !self.routes.contains_key(&**record.topic) {
+            decoded.unrouted += 1;
+        }
+        for model_index in &self.takers {
+            let Some(labels) = &mut self.labels[*model_index] else { continue };
+            match labels.decode(text, now_ms, &mut self.scratch) {
+                Ok((prediction_id, value, given_ms)) => decoded.labels.push(DecodedLabel {
+                    model_index: *model_index,
+                    record: index,
+                    prediction_id,
+                    value,
+                    given_ms,
+                }),
+                Err(fault) if fault.of_document => return Err(fault),
+                Err(fault) => decoded.reject(index, Some(labels.name.clone()), fault, None),
+            }
+        }
+        Ok(())
     }
 }
 

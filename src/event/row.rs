@@ -174,6 +174,11 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
         {
             return self.vector(id, signal, depth);
         }
+        if let [Target::List(signal)] = node.targets[..]
+            && self.reader.peek() == Some(b'[')
+        {
+            return self.list(id, signal, depth);
+        }
         let inner = node.targets.is_empty();
         let value = match self.reader.value() {
             Ok(value) => value,
@@ -234,6 +239,44 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
         Ok(())
     }
 
+    /// Reads an array of numbers from 0 upward, of any length but none.
+    fn list(&mut self, id: NodeId, signal: usize, depth: usize) -> Result<(), Fault> {
+        let mut values = std::mem::take(&mut self.mapping.vector);
+        values.clear();
+        let mut length = 0;
+        let mut invalid: Option<InvalidEntry> = None;
+        let mut more = self.reader.open_array().map_err(|error| self.fault_at(id, error))?;
+        let mismatch = |found: String| InvalidEntry { reason: Reason::WrongType, flaw: Flaw::TypeMismatch, found };
+        while more {
+            match self.entry(id, depth + 1)? {
+                Ok(value) if value >= 0.0 => values.push(value),
+                Ok(value) => {
+                    invalid
+                        .get_or_insert_with(|| mismatch(format!("[{length}]`: a relevance is 0 or more, not {value}")));
+                }
+                Err(entry) => {
+                    invalid.get_or_insert(InvalidEntry { found: format!("[{length}]`: {}", entry.found), ..entry });
+                }
+            }
+            length += 1;
+            more = self.reader.next_element().map_err(|error| self.fault_at(id, error))?;
+        }
+        if length == 0 {
+            let found = "`: expected the relevance of at least one item, found none".to_string();
+            invalid.get_or_insert_with(|| mismatch(found));
+        }
+        match invalid {
+            None => self.columns.set_list(signal, &values),
+            Some(entry) if self.keep_invalid(signal, entry.flaw) => {}
+            Some(entry) => {
+                let detail = format!("`{}{}", self.path(id), entry.found);
+                self.note(entry.reason, detail);
+            }
+        }
+        self.mapping.vector = values;
+        Ok(())
+    }
+
     /// One entry of a vector; the inner error leaves the document readable.
     fn entry(&mut self, id: NodeId, depth: usize) -> Result<Result<f32, InvalidEntry>, Fault> {
         let value = match self.reader.value() {
@@ -252,7 +295,7 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
                     None => Err(InvalidEntry {
                         reason: Reason::NonFinite,
                         flaw: Flaw::Infinite,
-                        found: format!("{} is beyond the largest single-precision number", excerpt(number.text)),
+                        found: beyond_single(number.text),
                     }),
                 }
             }
@@ -276,13 +319,18 @@ impl<'a, 'd> RowDecoder<'a, 'd> {
                 Some(value) => self.columns.set_number(signal, value),
                 None => self.too_large(id, signal, number.text),
             },
-            (Target::Number(signal) | Target::Category(signal) | Target::Vector(signal), Value::Null) => {
+            (
+                Target::Number(signal) | Target::Category(signal) | Target::Vector(signal) | Target::List(signal),
+                Value::Null,
+            ) => {
                 self.columns.note_flaw(signal, Flaw::Null);
             }
-            (Target::ModelName, _) | (_, Value::Null) => {}
+            (Target::ModelName | Target::Label, _) | (_, Value::Null) => {}
             (Target::Number(signal), Value::Text(raw)) => self.text_for_number(id, signal, raw),
             (Target::Number(signal), other) => self.mismatch(id, signal, "a number", other),
-            (Target::Vector(signal), other) => self.mismatch(id, signal, "an array of numbers", other),
+            (Target::Vector(signal) | Target::List(signal), other) => {
+                self.mismatch(id, signal, "an array of numbers", other)
+            }
             (Target::EventTime, Value::Text(raw)) => self.set_event_time(id, raw.raw, true),
             (Target::EventTime, Value::Number(number)) => self.set_event_time(id, number.text, false),
             (Target::EventTime, other) => self.wrong_type(id, "a time", other),
@@ -422,11 +470,20 @@ fn set_text(columns: &mut Columns, target: Target, text: &str) {
         Target::Version => columns.set_version(text),
         Target::PredictionId => columns.set_prediction_id(text),
         Target::Category(signal) => columns.set_category(signal, text),
-        Target::EventTime | Target::ModelName | Target::Number(_) | Target::Vector(_) => {}
+        Target::EventTime
+        | Target::ModelName
+        | Target::Label
+        | Target::Number(_)
+        | Target::Vector(_)
+        | Target::List(_) => {}
     }
 }
 
-fn describe(value: Value<'_>) -> String {
+pub(super) fn beyond_single(number: &str) -> String {
+    format!("{} is beyond the largest single-precision number", excerpt(number))
+}
+
+pub(super) fn describe(value: Value<'_>) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(value) => value.to_string(),
@@ -438,7 +495,7 @@ fn describe(value: Value<'_>) -> String {
 }
 
 /// The words that pandas, numpy, Java and JavaScript write for a number that is none.
-fn non_finite_word(text: &str) -> Option<Flaw> {
+pub(super) fn non_finite_word(text: &str) -> Option<Flaw> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let is_one_of = |words: &[&str]| words.iter().any(|word| unsigned.eq_ignore_ascii_case(word));
     match () {

@@ -21,18 +21,16 @@ use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFuncti
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::{ExecutionPlan, collect};
-use hashbrown::HashMap;
 
 use crate::config::model::{Kind, Model, Signal};
-use crate::config::segment::{self, SegmentColumns};
 use crate::event::{EVENT_TIME, PREDICTION_ID};
 use crate::reference::Reference;
-use crate::reference::segments::{MISSING_SEGMENT, OTHER_SEGMENT};
 use crate::stats::aggregate::profile_function;
 use crate::stats::layout::Layout;
 use crate::stats::profile::{FeatureReference, Profile};
 
 use super::partial::PartialRow;
+use super::segments::{KeyColumn, Membership, SegmentKeys};
 
 const PANE_COLUMN: &str = "pane_start_ms";
 #[derive(Debug, thiserror::Error)]
@@ -57,41 +55,12 @@ pub struct ModelPlan {
     aggregates: Vec<Arc<AggregateFunctionExpr>>,
     /// In the order of `aggregates`, after the row count.
     features: Vec<String>,
-    key_columns: Vec<KeyColumn>,
-    splits: Vec<Split>,
+    segments: SegmentKeys,
     context: Arc<TaskContext>,
 }
 
 /// Version, pane start, segment.
 type RolledKey = (String, i64, Membership);
-
-/// A segment, by the index of its split and of its value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Membership {
-    Whole,
-    Part { split: usize, value: usize },
-}
-
-/// A column that segments are made of, and what its values are called while rows are grouped.
-struct KeyColumn {
-    name: String,
-    /// Where its values stand in decoded batches.
-    column: usize,
-    /// Codes of the values that some segment keeps apart, from 0; then all others, then missing ones.
-    codes: HashMap<String, i32>,
-}
-
-/// One split of the events: by one key column, or by two together.
-struct Split {
-    /// As in the reference.
-    name: String,
-    /// Indices of the key columns, one or two.
-    key_columns: Vec<usize>,
-    /// Values that the reference keeps apart; then [`OTHER_SEGMENT`] and [`MISSING_SEGMENT`].
-    values: Vec<String>,
-    /// By the codes of the key columns, the index in `values`.
-    index: HashMap<Vec<i32>, usize>,
-}
 
 impl ModelPlan {
     /// `schema` is that of the model's decoded batches.
@@ -102,16 +71,9 @@ impl ModelPlan {
         pane_ms: i64,
     ) -> Result<Self, AggregateError> {
         let failed = |message: String| AggregateError::Plan { model: model.model.clone(), message };
-        let mut key_columns: Vec<KeyColumn> = Vec::new();
-        for name in model.segments.iter().flat_map(SegmentColumns::columns) {
-            if key_columns.iter().all(|known| known.name != name) {
-                let column = schema.index_of(name).map_err(|_| failed(format!("no column `{name}`")))?;
-                key_columns.push(KeyColumn::new(name, column, model, &reference));
-            }
-        }
-        let splits = model.segments.iter().map(|segment| Split::new(segment, &key_columns, &reference)).collect();
+        let segments = SegmentKeys::new(model, &reference, schema).map_err(&failed)?;
         let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
-        for key in &key_columns {
+        for key in segments.key_columns() {
             fields.push(Arc::new(Field::new(key.key(), DataType::Int32, false)));
         }
         fields.push(Arc::new(Field::new(PANE_COLUMN, DataType::Int64, false)));
@@ -122,7 +84,7 @@ impl ModelPlan {
         };
         let mut keys = vec![(column("version")?, "version".to_string())];
         // Added to the batch's own columns, in this order; a feature may have the same name.
-        let added = key_columns.iter().map(KeyColumn::key).chain([PANE_COLUMN.to_string()]);
+        let added = segments.key_columns().iter().map(KeyColumn::key).chain([PANE_COLUMN.to_string()]);
         for (index, name) in (schema.fields().len()..).zip(added) {
             keys.push((Arc::new(Column::new(&name, index)), name));
         }
@@ -163,8 +125,7 @@ impl ModelPlan {
             group_by: Arc::new(PhysicalGroupBy::new_single(keys)),
             aggregates,
             features,
-            key_columns,
-            splits,
+            segments,
             context: Arc::new(TaskContext::default()),
         })
     }
@@ -183,7 +144,7 @@ impl ModelPlan {
             self.input_schema.clone(),
         )?);
         let groups = collect(plan, self.context.clone()).await?;
-        if self.splits.is_empty() { self.unpivot(&groups) } else { self.roll_up(&groups) }
+        if self.segments.is_whole() { self.unpivot(&groups) } else { self.roll_up(&groups) }
     }
 
     /// The batch with a column for each key that it does not hold itself: the index of the segment, and the pane.
@@ -192,9 +153,8 @@ impl ModelPlan {
         let panes: Int64Array =
             times.values().iter().map(|time| time.div_euclid(self.pane_ms) * self.pane_ms).collect();
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-        for key in &self.key_columns {
-            let values = batch.column(key.column).as_string::<i32>();
-            columns.push(Arc::new(values.iter().map(|value| key.code(value)).collect::<Int32Array>()));
+        for key in self.segments.key_columns() {
+            columns.push(Arc::new(key.codes(batch).collect::<Int32Array>()));
         }
         columns.push(Arc::new(panes));
         Ok(RecordBatch::try_new(self.input_schema.clone(), columns)?)
@@ -237,7 +197,7 @@ impl ModelPlan {
 
     fn roll_up(&self, groups: &[RecordBatch]) -> Result<Vec<PartialRow>, AggregateError> {
         let mut rolled: BTreeMap<RolledKey, (u64, Vec<Profile>)> = BTreeMap::new();
-        let keys = self.key_columns.len();
+        let keys = self.segments.key_columns().len();
         let state_column = 1 + keys + 2;
         for batch in groups {
             let versions = batch.column(0).as_string::<i32>();
@@ -249,7 +209,7 @@ impl ModelPlan {
                     let state = batch.column(state_column + index).as_binary::<i32>().value(group);
                     profiles.push(self.decode(feature, state)?);
                 }
-                for membership in self.memberships(batch, group) {
+                for membership in self.segments.memberships(&self.codes(batch, group)) {
                     let key = (versions.value(group).to_string(), panes.value(group), membership);
                     let rows = counts.value(group).unsigned_abs();
                     match rolled.get_mut(&key) {
@@ -268,7 +228,7 @@ impl ModelPlan {
         }
         let mut rows = Vec::with_capacity(rolled.len() * (self.features.len() + 1));
         for ((version, pane_start_ms, membership), (count, profiles)) in rolled {
-            let total = self.row(&version, self.segment(membership), pane_start_ms, count);
+            let total = self.row(&version, self.segments.segment(membership), pane_start_ms, count);
             for (feature, profile) in self.features.iter().zip(&profiles) {
                 rows.push(PartialRow { feature: feature.clone(), state: profile.encode(), ..total.clone() });
             }
@@ -277,22 +237,9 @@ impl ModelPlan {
         Ok(rows)
     }
 
-    /// The segments that a group belongs to: the whole, and one value of each split.
-    fn memberships(&self, batch: &RecordBatch, group: usize) -> impl Iterator<Item = Membership> {
-        let code = |key: usize| batch.column(1 + key).as_primitive::<Int32Type>().value(group);
-        let codes: Vec<i32> = (0..self.key_columns.len()).map(code).collect();
-        let of_split = move |(split, segment): (usize, &Split)| Membership::Part {
-            split,
-            value: segment.place(segment.key_columns.iter().map(|key| codes[*key]).collect(), &self.key_columns),
-        };
-        std::iter::once(Membership::Whole).chain(self.splits.iter().enumerate().map(of_split))
-    }
-
-    fn segment(&self, membership: Membership) -> (&str, &str) {
-        let Membership::Part { split, value } = membership else { return ("", "") };
-        let split = self.splits.get(split);
-        let value = split.and_then(|split| split.values.get(value));
-        split.zip(value).map_or(("", ""), |(split, value)| (split.name.as_str(), value.as_str()))
+    fn codes(&self, batch: &RecordBatch, group: usize) -> Vec<i32> {
+        let keys = 0..self.segments.key_columns().len();
+        keys.map(|key| batch.column(1 + key).as_primitive::<Int32Type>().value(group)).collect()
     }
 
     fn decode(&self, feature: &str, state: &[u8]) -> Result<Profile, AggregateError> {
@@ -304,82 +251,6 @@ impl ModelPlan {
 
     fn profile_error(&self, feature: &str, error: &dyn std::fmt::Display) -> AggregateError {
         AggregateError::Profile { feature: feature.to_string(), message: error.to_string() }
-    }
-}
-
-impl KeyColumn {
-    /// Kept apart is every value that a segment of the reference is made of.
-    fn new(name: &str, column: usize, model: &Model, reference: &Reference) -> Self {
-        let mut codes = HashMap::new();
-        for segment in &model.segments {
-            let (split_name, columns) = (segment.name(), segment.columns());
-            let Some(place) = columns.iter().position(|column| *column == name) else { continue };
-            for (_, value) in reference.segments.keys().filter(|(column, _)| *column == split_name) {
-                let value = parts(value, columns.len()).and_then(|parts| parts.into_iter().nth(place));
-                if let Some(value) = value.filter(|value| value != MISSING_SEGMENT) {
-                    let next = codes.len() as i32;
-                    codes.entry(value).or_insert(next);
-                }
-            }
-        }
-        Self { name: name.to_string(), column, codes }
-    }
-
-    /// Name of the column that holds the codes.
-    fn key(&self) -> String {
-        format!("segment {}", self.name)
-    }
-
-    fn other(&self) -> i32 {
-        self.codes.len() as i32
-    }
-
-    fn missing(&self) -> i32 {
-        self.other() + 1
-    }
-
-    fn code(&self, value: Option<&str>) -> i32 {
-        match value {
-            None | Some(MISSING_SEGMENT) => self.missing(),
-            Some(value) => self.codes.get(value).copied().unwrap_or(self.other()),
-        }
-    }
-}
-
-impl Split {
-    fn new(segment: &SegmentColumns, key_columns: &[KeyColumn], reference: &Reference) -> Self {
-        let (name, columns) = (segment.name(), segment.columns());
-        let place = |column: &&str| key_columns.iter().position(|key| key.name == **column);
-        let of_split: Vec<usize> = columns.iter().filter_map(place).collect();
-        let (mut values, mut index) = (Vec::new(), HashMap::new());
-        for (_, value) in reference.segments.keys().filter(|(column, _)| *column == name) {
-            let Some(parts) = parts(value, columns.len()) else { continue };
-            let codes = of_split.iter().zip(&parts).map(|(key, part)| key_columns[*key].code(Some(part))).collect();
-            index.insert(codes, values.len());
-            values.push(value.clone());
-        }
-        values.extend([OTHER_SEGMENT, MISSING_SEGMENT].map(str::to_string));
-        Self { name, key_columns: of_split, values, index }
-    }
-
-    /// Index of the value that these codes of its key columns make.
-    fn place(&self, codes: Vec<i32>, key_columns: &[KeyColumn]) -> usize {
-        let missing = self.values.len() - 1;
-        let is_missing = |key: &usize, code: i32| key_columns.get(*key).is_some_and(|key| key.missing() == code);
-        match (self.index.get(&codes), self.key_columns.as_slice(), codes.as_slice()) {
-            (Some(place), _, _) => *place,
-            (None, [key], [code]) if is_missing(key, *code) => missing,
-            (None, _, _) => missing - 1,
-        }
-    }
-}
-
-/// The values of each column in a segment's value; `None` for what stands for all others.
-fn parts(value: &str, columns: usize) -> Option<Vec<String>> {
-    match columns {
-        _ if value == OTHER_SEGMENT => None,
-        1 => Some(vec![value.to_string()]),
-        _ => segment::split(value).map(|(first, second)| vec![first, second]),
     }
 }
 

@@ -21,7 +21,9 @@ use crate::reference::Reference;
 use crate::telemetry::{Complaints, Metrics};
 
 use super::aggregate::ModelPlan;
+use super::joins::encode_placed;
 use super::partial::{FlushHeader, SourceProgress, encode_flush, partition_of};
+use super::performance::{PerformanceTally, Waiting};
 use super::quality::QualityTally;
 use super::signals::SignalCollector;
 
@@ -80,6 +82,9 @@ struct Running<'a> {
     decoder: Decoder,
     plans: Vec<ModelPlan>,
     quality: Vec<QualityTally>,
+    /// By model.
+    performance: Vec<Option<PerformanceTally>>,
+    waiting: Waiting,
     runtime: tokio::runtime::Runtime,
     partial_partitions: i32,
     topic_partitions: BTreeMap<String, i32>,
@@ -120,12 +125,22 @@ impl IngestRole {
             let plan = ModelPlan::new(&watched.model, watched.reference.clone(), &schema, watched.pane_ms);
             plans.push(plan.map_err(|error| fatal(&error))?);
         }
+        let mut performance = Vec::new();
+        for watched in &self.models {
+            let tally = PerformanceTally::new(&watched.model, &watched.reference, watched.pane_ms);
+            performance.push(tally.map_err(|error| fatal(&format!("model {}: {error}", watched.model.model)))?);
+        }
+        let label_topics: Vec<&String> = models.iter().flat_map(|model| model.label_topics()).collect();
         let mut topics: Vec<String> = models.iter().flat_map(|model| model.topics.iter().cloned()).collect();
+        topics.extend(label_topics.iter().map(|topic| topic.to_string()));
         topics.sort();
         topics.dedup();
-        let partial_partitions = log
-            .partition_count(&self.topics.partials)?
-            .ok_or_else(|| LogError::Fatal(format!("topic {} does not exist", self.topics.partials)))?;
+        let partitions = |topic: &str| {
+            let count = log.partition_count(topic)?;
+            count.ok_or_else(|| LogError::Fatal(format!("topic {topic} does not exist")))
+        };
+        let partial_partitions = partitions(&self.topics.partials)?;
+        let join_partitions = if label_topics.is_empty() { 0 } else { partitions(&self.topics.joins)? };
         let mut running = Running {
             role: self,
             log,
@@ -139,6 +154,8 @@ impl IngestRole {
             decoder: Decoder::new(&models).map_err(|error| fatal(&error))?,
             plans,
             quality: self.models.iter().map(quality_tally).collect(),
+            performance,
+            waiting: Waiting::new(join_partitions),
             runtime: tokio::runtime::Builder::new_current_thread().build().map_err(|error| fatal(&error))?,
             partial_partitions,
             topic_partitions: topics.into_iter().map(|topic| (topic, 0)).collect(),
@@ -285,6 +302,8 @@ impl Running<'_> {
         self.batches.iter_mut().for_each(Vec::clear);
         self.quality.iter_mut().for_each(QualityTally::clear);
         self.signals.iter_mut().for_each(SignalCollector::clear);
+        self.performance.iter_mut().flatten().for_each(PerformanceTally::clear);
+        self.waiting.clear();
         self.rows = 0;
         self.dead_letters.clear();
         self.counts = Counts::default();
@@ -316,7 +335,23 @@ impl Running<'_> {
             self.rows += decoded.batch.num_rows();
             self.quality[decoded.model_index].add_batch(&decoded, records);
             self.signals[decoded.model_index].add_batch(&decoded, records);
+            if let Some(performance) = &mut self.performance[decoded.model_index] {
+                performance.add_batch(&decoded, &mut self.waiting);
+            }
             self.batches[decoded.model_index].push(decoded.batch);
+        }
+        self.rows += decoded.labels.len();
+        for label in decoded.labels {
+            let Some(record) = records.get(label.record) else { continue };
+            let partition = TopicPartition { topic: record.topic.clone(), partition: record.partition };
+            if let Some(source) = self.sources.get_mut(&partition) {
+                // Labels that are still to be read hold back the join, so their partition has a clock as well.
+                let read_up_to_ms = label.given_ms.unwrap_or(record.timestamp_ms).min(now_ms);
+                source.clock_ms = source.clock_ms.max(Some(read_up_to_ms));
+            }
+            if let Some(performance) = &self.performance[label.model_index] {
+                performance.add_label(label, record, &mut self.waiting);
+            }
         }
         for rejected in &decoded.rejected {
             let Some(record) = records.get(rejected.record) else { continue };
@@ -373,11 +408,14 @@ impl Running<'_> {
     fn flush_records(&mut self, header: &FlushHeader) -> Result<Vec<OutRecord>> {
         let fatal = |error: &dyn std::fmt::Display| LogError::Fatal(error.to_string());
         let mut by_partition: BTreeMap<i32, Vec<_>> = (0..self.partial_partitions).map(|p| (p, Vec::new())).collect();
-        let models = self.role.models.iter().zip(&self.plans).zip(&mut self.batches).zip(&self.quality);
-        for (((watched, plan), batches), quality) in models {
+        let models = self.role.models.iter().zip(&self.plans).zip(&mut self.batches);
+        for (((watched, plan), batches), (quality, performance)) in
+            models.zip(self.quality.iter().zip(&self.performance))
+        {
             let partition = partition_of(&watched.model.model, self.partial_partitions);
             let of_partition = by_partition.entry(partition).or_default();
             of_partition.extend(quality.rows());
+            of_partition.extend(performance.iter().flat_map(PerformanceTally::rows));
             if batches.is_empty() {
                 continue;
             }
@@ -398,6 +436,15 @@ impl Running<'_> {
                     ..OutRecord::default()
                 });
             }
+        }
+        for (partition, (predictions, labels)) in (0..).zip(self.waiting.predictions.iter().zip(&self.waiting.labels)) {
+            let values = encode_placed(header, &self.waiting.places, predictions, labels);
+            records.extend(values.map_err(|error| fatal(&error))?.into_iter().map(|value| OutRecord {
+                topic: self.role.topics.joins.as_str().into(),
+                partition: Some(partition),
+                value: Some(value),
+                ..OutRecord::default()
+            }));
         }
         Ok(records)
     }

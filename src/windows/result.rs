@@ -11,8 +11,7 @@ use crate::stats::quality::WindowQuality;
 
 use super::baseline::Baseline;
 
-/// Under this name performance stands among the features of a result, and of `driftline report`.
-pub const PERFORMANCE_FEATURE: &str = "_performance";
+pub use crate::stats::performance::PERFORMANCE_FEATURE;
 
 /// A window of event time, [start, end), epoch milliseconds, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

@@ -25,6 +25,9 @@ pub mod regression;
 pub mod roc;
 pub mod score_groups;
 
+/// Under this name performance stands among the features of aggregates, results and reports.
+pub const PERFORMANCE_FEATURE: &str = "_performance";
+
 /// `numerator / denominator`; `None` where there is nothing to divide by.
 fn ratio(numerator: f64, denominator: f64) -> Option<f64> {
     (denominator != 0.0).then(|| numerator / denominator)
