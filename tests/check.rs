@@ -80,6 +80,9 @@ fn the_examples_pass() {
     let starter = vec![root().join("examples/quickstart/models/fraud.yaml"), root().join("rules/starter.yaml")];
     let (found, code) = checked(&args(None, starter));
     assert_eq!((found.trim(), code), ("2 files: no errors, no warnings", 0));
+    let receivers = vec![root().join("examples/quickstart/models/fraud.yaml"), root().join("examples/receivers.yaml")];
+    let (found, code) = checked(&args(None, receivers));
+    assert_eq!((found.trim(), code), ("2 files: no errors, no warnings", 0));
 }
 
 #[test]

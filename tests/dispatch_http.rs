@@ -13,10 +13,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, Uri};
 use dispatch_support::notification;
-use dispatch_support::samples::firing;
+use dispatch_support::samples::{firing, hostile, resolved};
+use driftline::config::load::parse_rules_str;
+use driftline::config::receivers::{Receiver, Secret, TextOrSecret};
 use driftline::config::rules::Severity;
-use driftline::config::{load::parse_rules_str, receivers::Receiver};
 use driftline::dispatch::receiver::{DeliveryContext, Outcome, Transport, build};
+use driftline::rules::episode::{EpisodeStatus, Notification};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -119,12 +121,18 @@ fn all(url: &str, secrets: &mut Vec<tempfile::NamedTempFile>) -> Vec<(&'static s
     };
     let hook = keep(&format!("{url}/hook?sig=s3cret"));
     let key = keep("0123456789abcdef0123456789abcdef");
+    let base = keep(&format!("{url}/s3cret"));
     vec![
         ("slack", format!("{{slack: {{url: {hook}, allow_private: true, timeout: 300ms}}}}")),
         ("teams", format!("{{teams: {{url: {hook}, allow_private: true, timeout: 300ms}}}}")),
         (
             "pagerduty",
             format!("{{pagerduty: {{routing_key: {key}, url: {hook}, allow_private: true, timeout: 300ms}}}}"),
+        ),
+        ("alertmanager", format!("{{alertmanager: {{urls: [{base}], allow_private: true, timeout: 300ms}}}}")),
+        (
+            "template",
+            format!("{{webhook: {{url: {hook}, body: {{a: \"{{text}}\"}}, allow_private: true, timeout: 300ms}}}}"),
         ),
     ]
 }
@@ -250,8 +258,115 @@ async fn pagerduty_is_left_alone_for_minutes_after_a_429() {
     let service = Service::default();
     let url = service.start().await;
     let mut secrets = Vec::new();
-    let (_, yaml) = all(&url, &mut secrets).pop().unwrap();
+    let (_, yaml) = all(&url, &mut secrets).into_iter().find(|(name, _)| *name == "pagerduty").unwrap();
     service.answer(429, None, "throttled");
     let outcome = transport(&yaml).deliver(&firing(), &context()).await;
     assert_eq!(outcome, Outcome::Retry { reason: "http status 429: throttled".into(), after_ms: Some(120_000) });
+}
+
+/// The episode's id stands in the path of what ends an alert, its key in a header, and no text breaks the JSON.
+#[tokio::test]
+async fn opsgenie_is_opened_and_closed_by_the_body_of_the_example() {
+    let service = Service::default();
+    let url = service.start().await;
+    let (_file, key) = secret("GenieKey 0123");
+    let text = include_str!("../examples/receivers.yaml");
+    let mut file = parse_rules_str("receivers.yaml", text).map_err(|errors| errors.text(false)).unwrap().value;
+    let mut receiver = file.receivers.remove("opsgenie").unwrap();
+    let webhook = receiver.webhook.as_mut().unwrap();
+    let local = |url_there: &TextOrSecret| match url_there {
+        TextOrSecret::Text(text) => TextOrSecret::Text(text.replace("https://api.opsgenie.com", &url)),
+        TextOrSecret::Secret(_) => panic!("the example's address is no secret"),
+    };
+    webhook.allow_private = true;
+    webhook.url = local(&webhook.url);
+    let ends = webhook.resolved.as_mut().unwrap();
+    ends.url = ends.url.as_ref().map(local);
+    let path = key.trim_start_matches("{file: ").trim_end_matches('}').to_string();
+    webhook.headers.insert("Authorization".into(), TextOrSecret::Secret(Secret { env: None, file: Some(path) }));
+    let opsgenie = build("it", &receiver, None).map_err(|error| error.to_string()).unwrap();
+    for notification in [firing(), resolved(), hostile()] {
+        assert_eq!(opsgenie.deliver(&notification, &context()).await, DELIVERED);
+    }
+    let requests = service.requests();
+    let paths: Vec<&str> = requests.iter().map(|request| request.path.as_str()).collect();
+    let expected = ["/v2/alerts", "/v2/alerts/9f2c41/close?identifierType=alias", "/v2/alerts"];
+    assert_eq!(paths, expected);
+    for request in &requests {
+        assert_eq!(request.headers["authorization"], "GenieKey 0123");
+        assert_eq!(request.headers["content-type"], "application/json");
+        assert!(request.body.is_object(), "{:?}", request.body);
+    }
+    assert_eq!(requests[0].body["alias"], "9f2c41");
+    assert_eq!(requests[0].body["priority"], "P1");
+    assert!(requests[2].body["message"].as_str().unwrap().contains("<script>"), "{:#}", requests[2].body);
+}
+
+#[tokio::test]
+async fn a_value_cannot_lead_a_templated_url_elsewhere() {
+    let service = Service::default();
+    let url = service.start().await;
+    let hook = transport(&format!(
+        "{{webhook: {{url: \"{url}/models/{{model}}/alerts?rule={{rule}}\", allow_private: true, body: \"{{status}}\"}}}}"
+    ));
+    let mut sent = firing();
+    sent.model = "a/../b?c#d".into();
+    sent.rule = "x&admin=true".into();
+    assert_eq!(hook.deliver(&sent, &context()).await, DELIVERED);
+    assert_eq!(service.last().path, "/models/a%2F..%2Fb%3Fc%23d/alerts?rule=x%26admin%3Dtrue");
+    assert_eq!(service.last().body, "firing");
+    sent.model = "..".into();
+    assert_eq!(hook.deliver(&sent, &context()).await.label(), "permanent");
+    assert_eq!(service.requests().len(), 1);
+    let (_file, secret_url) = secret("http://{model}.example.com/");
+    assert!(refusal(&format!("{{webhook: {{url: {secret_url}}}}}")).contains("path and the query"));
+}
+
+#[tokio::test]
+async fn every_member_of_an_alertmanager_cluster_is_sent_every_alert() {
+    let (first, second) = (Service::default(), Service::default());
+    let (url_1, url_2) = (first.start().await, second.start().await);
+    let (_file, key) = secret("Bearer t0ken");
+    let cluster = transport(&format!(
+        "{{alertmanager: {{urls: [\"{url_1}\", \"{url_2}/prefix/\"], allow_private: true, authorization: {key}, labels: {{team: risk}}}}}}"
+    ));
+    let told = |sequence: u32, severity: Severity, status: EpisodeStatus| Notification {
+        severity,
+        status,
+        ..notification("e", sequence, &["it"])
+    };
+    for notification in [
+        told(0, Severity::Warn, EpisodeStatus::Firing),
+        told(1, Severity::Critical, EpisodeStatus::Firing),
+        told(2, Severity::Critical, EpisodeStatus::Resolved),
+    ] {
+        assert_eq!(cluster.deliver(&notification, &context()).await, DELIVERED);
+    }
+    for (service, path) in [(&first, "/api/v2/alerts"), (&second, "/prefix/api/v2/alerts")] {
+        let requests = service.requests();
+        assert_eq!(requests.len(), 3);
+        for request in &requests {
+            assert_eq!((&request.method, request.path.as_str()), (&Method::POST, path));
+            assert_eq!(request.headers["authorization"], "Bearer t0ken");
+        }
+        // Window closed at 14:00:05; what fires ends 30 days later, unless it is told to have ended before.
+        let told = |place: usize| {
+            let alerts = requests[place].body.as_array().unwrap().iter();
+            let told = alerts.map(|alert| json!([alert["labels"]["severity"], alert["endsAt"]]));
+            told.collect::<Vec<Value>>()
+        };
+        let (now, then) = ("2026-03-01T14:00:05.000Z", "2026-03-31T14:00:05.000Z");
+        assert_eq!(told(0), [json!(["warning", then])]);
+        assert_eq!(told(1), [json!(["critical", then]), json!(["warning", now])]);
+        assert_eq!(told(2), [json!(["critical", now]), json!(["warning", now])]);
+        assert_eq!(requests[0].body[0]["labels"]["team"], "risk");
+        assert_eq!(requests[0].body[0]["generatorURL"], "https://drift.example.com/alerts/e");
+    }
+    second.answer(503, None, "starting");
+    let outcome = cluster.deliver(&firing(), &context()).await;
+    let reason = "member 2 of 2: http status 503: starting".to_string();
+    assert_eq!(outcome, Outcome::Retry { reason: reason.clone(), after_ms: None });
+    second.answer(503, None, "starting");
+    let later = DeliveryContext { attempt: 5, ..context() };
+    assert_eq!(cluster.deliver(&firing(), &later).await, Outcome::Delivered { remark: Some(reason) });
 }

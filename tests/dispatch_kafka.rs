@@ -52,6 +52,9 @@ fn role_process() {
         url: TextOrSecret::Text(url.into()),
         secret: None,
         previous_secret: None,
+        headers: BTreeMap::new(),
+        body: None,
+        resolved: None,
         allow_private: true,
         timeout: None,
     };

@@ -4,12 +4,14 @@
 
 mod dispatch_support;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use dispatch_support::finding;
 use dispatch_support::samples::{firing, hostile, resolved, silent};
 use driftline::config::receivers::PagerDutySeverities;
-use driftline::dispatch::{pagerduty, slack, teams};
+use driftline::dispatch::body_template::BodyTemplate;
+use driftline::dispatch::{alertmanager, pagerduty, slack, teams};
 use driftline::rules::episode::Notification;
 use serde_json::Value;
 
@@ -155,4 +157,55 @@ fn a_pagerduty_event_keeps_to_the_documented_limits() {
     assert!(summary <= 1_024, "{summary} characters");
     assert!(event.to_string().len() < 512_000, "{} bytes", event.to_string().len());
     assert!(event["dedup_key"].as_str().unwrap().len() <= 255);
+}
+
+const MONTH_MS: i64 = 30 * 86_400_000;
+
+fn alertmanager_alerts(notification: &Notification) -> Value {
+    let labels = BTreeMap::from([("team".to_string(), "risk".to_string())]);
+    serde_json::to_value(alertmanager::alerts(notification, URL, &labels, MONTH_MS)).unwrap()
+}
+
+#[test]
+fn alertmanager_is_sent_its_api_v2() {
+    compare_all("alertmanager", alertmanager_alerts);
+}
+
+#[test]
+fn an_alertmanager_alert_has_names_that_are_taken_and_an_end_after_its_start() {
+    for notification in [firing(), resolved(), silent(), hostile(), huge()] {
+        for alert in alertmanager_alerts(&notification).as_array().unwrap() {
+            for part in ["labels", "annotations"] {
+                for name in alert[part].as_object().unwrap().keys() {
+                    let is_word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                    assert!(is_word && !name.starts_with(|c: char| c.is_ascii_digit()), "{name}");
+                }
+            }
+            assert!(alert["startsAt"].as_str() < alert["endsAt"].as_str(), "{alert:#}");
+        }
+    }
+}
+
+/// The body of OpsGenie in the example, as it stands there.
+fn opsgenie(at: &str) -> BodyTemplate {
+    let text = include_str!("../examples/receivers.yaml");
+    let file = driftline::config::parse_rules_str("examples/receivers.yaml", text).map_err(|errors| errors.text(false));
+    let webhook = file.unwrap().value.receivers["opsgenie"].webhook.clone().unwrap();
+    let body = if at == "resolved" { webhook.resolved.unwrap().body } else { webhook.body };
+    BodyTemplate::parse(&body.unwrap()).unwrap()
+}
+
+#[test]
+fn opsgenie_is_sent_the_body_of_the_example() {
+    let firing_body = opsgenie("firing");
+    compare("opsgenie", "resolved", &opsgenie("resolved").fill(&resolved(), URL));
+    for (name, notification) in [("firing", firing()), ("no_data", silent()), ("hostile", hostile())] {
+        compare("opsgenie", name, &firing_body.fill(&notification, URL));
+    }
+    let filled = firing_body.fill(&huge(), URL);
+    let length = |key: &str| filled[key].as_str().unwrap().chars().count();
+    for (key, most) in [("message", 130), ("alias", 512), ("description", 15_000), ("entity", 512)] {
+        assert!(length(key) <= most, "{key} has {} characters", length(key));
+    }
+    assert!(filled["tags"].as_array().unwrap().iter().all(|tag| tag.as_str().unwrap().chars().count() <= 50));
 }

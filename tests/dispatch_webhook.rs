@@ -57,6 +57,9 @@ fn configured(url: &str, secrets: &[&[u8]]) -> Configured {
         url: TextOrSecret::Text(url.into()),
         secret: secret(0),
         previous_secret: secret(1),
+        headers: BTreeMap::new(),
+        body: None,
+        resolved: None,
         allow_private: true,
         timeout: Some(Span::from_ms(300)),
     };

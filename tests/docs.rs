@@ -12,6 +12,7 @@ use std::process::Command;
 
 use driftline::cli::check::{CheckArgs, Format, check};
 use driftline::cli::schema::SchemaOf;
+use driftline::config::template::PLACEHOLDERS;
 use driftline::event::Reason;
 use driftline::http::metrics;
 use driftline::rules::metrics::METRICS;
@@ -259,6 +260,13 @@ fn keys_and_defaults_are_those_of_the_schemas() {
     let rule = schema.pointer("/$defs/Rule/properties").and_then(Value::as_object).unwrap();
     let expected: BTreeSet<String> = rule.keys().cloned().collect();
     let found: BTreeSet<String> = documented("docs/rules.md", "<!-- keys: rule -->").into_keys().collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn placeholders_are_those_that_are_filled_in() {
+    let expected: BTreeSet<String> = PLACEHOLDERS.iter().map(|(name, _)| name.to_string()).collect();
+    let found: BTreeSet<String> = documented("docs/rules.md", "<!-- placeholders -->").into_keys().collect();
     assert_eq!(found, expected);
 }
 

@@ -23,6 +23,7 @@ pub mod rules;
 pub mod schema;
 pub mod segment;
 pub mod service;
+pub mod template;
 pub mod units;
 pub mod yaml;
 

@@ -3,11 +3,16 @@
 
 use std::net::IpAddr;
 
+use serde_json::Value;
+
 use super::diagnostic::Problem;
 use super::receivers::{
-    EmailReceiver, PagerDutyReceiver, PagerDutySeverity, Receiver, ReceiverKind, Secret, TextOrSecret, WebhookReceiver,
+    AlertmanagerReceiver, EmailReceiver, PagerDutyReceiver, PagerDutySeverity, Receiver, ReceiverKind, Secret,
+    TextOrSecret, WebhookReceiver,
 };
+use super::template::{PLACEHOLDERS, Template};
 use super::units::Span;
+use super::yaml::child;
 
 pub fn receiver(problems: &mut Vec<Problem>, pointer: &str, name: &str, receiver: &Receiver) {
     let kinds = receiver.kinds();
@@ -30,6 +35,9 @@ pub fn receiver(problems: &mut Vec<Problem>, pointer: &str, name: &str, receiver
             ReceiverKind::PagerDuty(pagerduty) => {
                 self::pagerduty(problems, &format!("{pointer}/pagerduty"), pagerduty);
             }
+            ReceiverKind::Alertmanager(alertmanager) => {
+                self::alertmanager(problems, &format!("{pointer}/alertmanager"), alertmanager);
+            }
         }
     }
 }
@@ -50,9 +58,146 @@ fn email(problems: &mut Vec<Problem>, pointer: &str, email: &EmailReceiver) {
 fn webhook(problems: &mut Vec<Problem>, pointer: &str, webhook: &WebhookReceiver) {
     secret(problems, &format!("{pointer}/secret"), webhook.secret.as_ref());
     secret(problems, &format!("{pointer}/previous_secret"), webhook.previous_secret.as_ref());
-    url(problems, &format!("{pointer}/url"), &webhook.url, webhook.allow_private);
+    templated_url(problems, &format!("{pointer}/url"), &webhook.url, webhook.allow_private);
+    for (name, value) in &webhook.headers {
+        header(problems, &child(&format!("{pointer}/headers"), name), name, value);
+    }
+    if let Some(body) = &webhook.body {
+        self::body(problems, &format!("{pointer}/body"), body);
+    }
+    if let Some(resolved) = &webhook.resolved {
+        if let Some(url) = &resolved.url {
+            templated_url(problems, &format!("{pointer}/resolved/url"), url, webhook.allow_private);
+        }
+        if let Some(body) = &resolved.body {
+            self::body(problems, &format!("{pointer}/resolved/body"), body);
+        }
+        if resolved.url.is_none() && resolved.body.is_none() {
+            let problem = Problem::error("empty-list", format!("{pointer}/resolved"), "`resolved` changes nothing");
+            problems.push(problem.key().help("give it a `url` or a `body`, or leave it out"));
+        }
+    }
     timeout(problems, pointer, webhook.timeout);
 }
+
+/// Headers that Driftline or the HTTP client sets itself.
+const OWN_HEADERS: [&str; 6] =
+    ["webhook-id", "webhook-timestamp", "webhook-signature", "content-length", "host", "transfer-encoding"];
+/// Parts of names of headers that let in.
+const SECRET_HEADERS: [&str; 6] = ["authorization", "token", "secret", "password", "key", "cookie"];
+
+fn header(problems: &mut Vec<Problem>, pointer: &str, name: &str, value: &TextOrSecret) {
+    let lower = name.to_lowercase();
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() || !name.chars().all(is_token) {
+        problems.push(Problem::error("bad-name", pointer, format!("`{name}` is not a header's name")).key());
+    } else if OWN_HEADERS.contains(&lower.as_str()) {
+        let message = format!("header `{name}` is set by Driftline itself");
+        problems.push(Problem::error("bad-name", pointer, message).key().help("leave it out"));
+    }
+    match value {
+        TextOrSecret::Secret(source) => secret(problems, pointer, Some(source)),
+        TextOrSecret::Text(_) if SECRET_HEADERS.iter().any(|part| lower.contains(part)) => {
+            let problem = Problem::error("literal-secret", pointer, format!("header `{name}` holds a secret"));
+            problems.push(problem.help("write `{env: NAME}` or `{file: PATH}`"));
+        }
+        TextOrSecret::Text(text) if text.chars().any(|c| !(' '..='~').contains(&c)) => {
+            let message = format!("the value of header `{name}` must be plain ASCII on one line");
+            problems.push(Problem::error("invalid", pointer, message));
+        }
+        TextOrSecret::Text(_) => {}
+    }
+}
+
+/// Every text in the body is a template.
+fn body(problems: &mut Vec<Problem>, pointer: &str, value: &Value) {
+    match value {
+        Value::String(text) => {
+            template(problems, pointer, text);
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                body(problems, &format!("{pointer}/{index}"), item);
+            }
+        }
+        Value::Object(object) => {
+            let unquoted = object.iter().next().filter(|(_, only)| object.len() == 1 && only.is_null());
+            if let Some((name, _)) = unquoted.filter(|(name, _)| PLACEHOLDERS.iter().any(|(known, _)| known == name)) {
+                let message = format!("`{{{name}}}` without quotes is a mapping in YAML");
+                problems.push(Problem::error("template", pointer, message).help(format!("write `\"{{{name}}}\"`")));
+                return;
+            }
+            for (key, item) in object {
+                body(problems, &child(pointer, key), item);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn template(problems: &mut Vec<Problem>, pointer: &str, text: &str) -> Option<Template> {
+    Template::parse(text)
+        .map_err(|error| {
+            problems.push(Problem::error("template", pointer, error.message).within(error.within).help(error.help));
+        })
+        .ok()
+}
+
+/// A URL whose path and query may hold placeholders, but not its host: that would be chosen by events.
+fn templated_url(problems: &mut Vec<Problem>, pointer: &str, address: &TextOrSecret, allow_private: bool) {
+    if let TextOrSecret::Text(text) = address {
+        if template(problems, pointer, text).is_none() {
+            return;
+        }
+        let authority = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
+        if authority.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('{')) {
+            let message = "placeholders may stand in the path and the query only";
+            problems.push(Problem::error("bad-url", pointer, message).help("write the host out"));
+            return;
+        }
+    }
+    url(problems, pointer, address, allow_private);
+}
+
+fn alertmanager(problems: &mut Vec<Problem>, pointer: &str, alertmanager: &AlertmanagerReceiver) {
+    if alertmanager.urls.is_empty() {
+        let problem = Problem::error("empty-list", format!("{pointer}/urls"), "no Alertmanager to send to");
+        problems.push(problem.key().help("urls: [https://alertmanager.example.com]"));
+    }
+    for (index, address) in alertmanager.urls.iter().enumerate() {
+        let place = format!("{pointer}/urls/{index}");
+        url(problems, &place, address, alertmanager.allow_private);
+        let TextOrSecret::Text(text) = address else { continue };
+        if let Some((base, _)) = text.split_once("/api/") {
+            let message = "the path of the API is added by Driftline";
+            problems.push(Problem::error("bad-url", &place, message).help(format!("write `{base}`")));
+        }
+        if alertmanager.urls[..index].contains(address) {
+            problems.push(Problem::error("duplicate", &place, format!("`{text}` stands here twice")));
+        }
+    }
+    secret(problems, &format!("{pointer}/authorization"), alertmanager.authorization.as_ref());
+    for name in alertmanager.labels.keys() {
+        let place = child(&format!("{pointer}/labels"), name);
+        let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            let problem = Problem::error("bad-name", place, format!("`{name}` is not a label's name"));
+            problems.push(problem.key().help("letters, digits and `_`, no digit first"));
+        } else if AlertmanagerReceiver::OWN_LABELS.contains(&name.as_str()) {
+            let message = format!("label `{name}` is set by Driftline itself");
+            problems.push(Problem::error("bad-name", place, message).key().help("name it otherwise"));
+        }
+    }
+    if alertmanager.ends_after.ms < MIN_ENDS_AFTER_MS {
+        let message =
+            format!("an alert would be over {} after its beginning, whether it is or not", alertmanager.ends_after);
+        problems.push(Problem::error("out-of-range", format!("{pointer}/ends_after"), message).help("write `30d`"));
+    }
+    timeout(problems, pointer, alertmanager.timeout);
+}
+
+/// A notification may be tried for a day (`dispatch.expire_after`); its alert must not be over when it arrives.
+const MIN_ENDS_AFTER_MS: i64 = 2 * 86_400_000;
 
 fn pagerduty(problems: &mut Vec<Problem>, pointer: &str, pagerduty: &PagerDutyReceiver) {
     secret(problems, &format!("{pointer}/routing_key"), Some(&pagerduty.routing_key));

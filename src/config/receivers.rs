@@ -2,8 +2,11 @@
 //! `dispatch`. To add a kind: a struct here, its field in `Receiver` and its arm in `ReceiverKind`; the compiler names
 //! the rest.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::units::Span;
 
@@ -21,6 +24,8 @@ pub struct Receiver {
     pub teams: Option<TeamsReceiver>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pagerduty: Option<PagerDutyReceiver>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alertmanager: Option<AlertmanagerReceiver>,
 }
 
 /// What a receiver is, once it is known to be one thing.
@@ -31,11 +36,12 @@ pub enum ReceiverKind<'a> {
     Slack(&'a SlackReceiver),
     Teams(&'a TeamsReceiver),
     PagerDuty(&'a PagerDutyReceiver),
+    Alertmanager(&'a AlertmanagerReceiver),
 }
 
 impl Receiver {
     /// Its keys, for messages.
-    pub const KINDS: &'static str = "`email`, `webhook`, `slack`, `teams` and `pagerduty`";
+    pub const KINDS: &'static str = "`email`, `webhook`, `slack`, `teams`, `pagerduty` and `alertmanager`";
 
     /// Every kind that is given; a right receiver has one.
     pub fn kinds(&self) -> Vec<ReceiverKind<'_>> {
@@ -45,6 +51,7 @@ impl Receiver {
             self.slack.as_ref().map(ReceiverKind::Slack),
             self.teams.as_ref().map(ReceiverKind::Teams),
             self.pagerduty.as_ref().map(ReceiverKind::PagerDuty),
+            self.alertmanager.as_ref().map(ReceiverKind::Alertmanager),
         ];
         kinds.into_iter().flatten().collect()
     }
@@ -59,17 +66,38 @@ pub struct EmailReceiver {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookReceiver {
+    /// `{placeholders}` of a notification may stand in its path and query.
     pub url: TextOrSecret,
     /// Standard Webhooks secrets (`whsec_...`); two while rotating, each signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_secret: Option<Secret>,
+    /// Further headers by their names; one that lets in is `{env: NAME}` or `{file: PATH}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, TextOrSecret>,
+    /// What is sent, for a service that wants JSON of its own: any value, with `{placeholders}` of a notification in its
+    /// texts. Default: the document of `schemas/webhook-notification.schema.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Value>,
+    /// Where the end of an alert goes and what it says, if that is not as for its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<WebhookResolved>,
     /// Allow loopback, private and link-local addresses.
     #[serde(default)]
     pub allow_private: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
+}
+
+/// How a webhook tells the end of an alert; what is not given is as for its beginning.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookResolved {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<TextOrSecret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Value>,
 }
 
 /// A Slack channel, by an incoming webhook.
@@ -138,6 +166,37 @@ pub enum PagerDutySeverity {
     Warning,
     Error,
     Critical,
+}
+
+/// Alertmanager, by its API v2.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlertmanagerReceiver {
+    /// Every member of the cluster, up to the path: `https://alertmanager.example.com:9093`.
+    pub urls: Vec<TextOrSecret>,
+    /// The header `Authorization`, whole: `Basic ...` or `Bearer ...`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Secret>,
+    /// Labels of every alert beside its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// When an alert is over that was never told to be.
+    #[serde(default = "default_ends_after")]
+    pub ends_after: Span,
+    /// Allow loopback, private and link-local addresses.
+    #[serde(default)]
+    pub allow_private: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+fn default_ends_after() -> Span {
+    Span::from_days(30)
+}
+
+impl AlertmanagerReceiver {
+    /// Labels that an alert has of its own.
+    pub const OWN_LABELS: [&'static str; 6] = ["alertname", "model", "severity", "episode", "segment", "feature"];
 }
 
 /// A plain value, or where to read it from.

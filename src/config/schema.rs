@@ -90,7 +90,7 @@ struct Reader<'a> {
 }
 
 /// Keys that hold secrets, whatever the file.
-const SECRET_KEYS: [&str; 4] = ["secret", "previous_secret", "password", "routing_key"];
+const SECRET_KEYS: [&str; 5] = ["secret", "previous_secret", "password", "routing_key", "authorization"];
 /// Kinds of receivers whose `url` is itself what lets one post.
 const SECRET_URLS: [&str; 2] = ["/slack/url", "/teams/url"];
 

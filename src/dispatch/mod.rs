@@ -12,6 +12,8 @@
 //! copy with the same id (`webhook-id`, `Message-ID`), by which the other side can tell.
 
 pub mod address_guard;
+pub mod alertmanager;
+pub mod body_template;
 pub mod catcher;
 pub mod delivery;
 pub mod email;

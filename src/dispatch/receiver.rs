@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
+use super::alertmanager::AlertmanagerTransport;
 use super::email::EmailTransport;
 use super::pagerduty::PagerDutyTransport;
 use super::secret::SecretError;
@@ -106,6 +107,7 @@ pub fn build(name: &str, receiver: &Receiver, smtp: Option<&Smtp>) -> Result<Box
         [ReceiverKind::Slack(slack)] => Ok(Box::new(SlackTransport::new(name, slack)?)),
         [ReceiverKind::Teams(teams)] => Ok(Box::new(TeamsTransport::new(name, teams)?)),
         [ReceiverKind::PagerDuty(pagerduty)] => Ok(Box::new(PagerDutyTransport::new(name, pagerduty)?)),
+        [ReceiverKind::Alertmanager(config)] => Ok(Box::new(AlertmanagerTransport::new(name, config)?)),
         _ => Err(invalid(format!("exactly one of {} is needed", Receiver::KINDS))),
     }
 }

@@ -1,16 +1,19 @@
-//! Webhooks by Standard Webhooks: a signed POST of one JSON document, the same document at every attempt.
+//! Webhooks by Standard Webhooks: a signed POST of one JSON document, the same document at every attempt. It is
+//! Driftline's own, or one from the rules file for a service that wants another, such as OpsGenie.
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat};
-use reqwest::header::{HeaderMap, HeaderValue, InvalidHeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::body_template::{BodyTemplate, value_of};
 use super::http_sender::{ConnectionConfig, HttpSender, now_ms};
 use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
 use super::secret;
 use super::signature::{SigningKey, signature_header};
-use crate::config::receivers::WebhookReceiver;
+use crate::config::receivers::{TextOrSecret, WebhookReceiver};
+use crate::config::template::Template;
 use crate::rules::episode::{EpisodeStatus, Notification};
 
 /// The body of the POST. `schemas/webhook-notification.schema.json` is generated from it.
@@ -61,33 +64,58 @@ pub fn payload_schema() -> schemars::Schema {
     schemars::schema_for!(WebhookPayload<'static>)
 }
 
+/// Where the notifications of one status go, and as what.
+struct Target {
+    url: Template,
+    /// Parts of the URL's path, whatever the placeholders in it stand for.
+    path_segments: usize,
+    /// `None`: Driftline's own document.
+    body: Option<BodyTemplate>,
+}
+
 pub struct WebhookTransport {
-    url: reqwest::Url,
+    firing: Target,
+    resolved: Target,
     keys: Vec<SigningKey>,
+    headers: HeaderMap,
     sender: HttpSender,
 }
 
 impl WebhookTransport {
     pub fn new(receiver: &str, config: &WebhookReceiver) -> Result<Self, ReceiverError> {
         let secret_error = |error| ReceiverError::Secret { receiver: receiver.to_string(), error };
+        let invalid = |reason: String| ReceiverError::Invalid { receiver: receiver.to_string(), reason };
         let WebhookReceiver { allow_private, timeout, .. } = *config;
         let sender = HttpSender::new(receiver, ConnectionConfig { allow_private, timeout, throttled_ms: None })?;
-        let url = sender.address(receiver, &secret::resolve_text(&config.url).map_err(secret_error)?)?;
         let mut keys = Vec::new();
         for secret in [&config.secret, &config.previous_secret].into_iter().flatten() {
             let text = secret::resolve(secret).map_err(secret_error)?;
-            keys.push(SigningKey::parse(&text).map_err(|error| ReceiverError::Invalid {
-                receiver: receiver.to_string(),
-                reason: error.to_string(),
-            })?);
+            keys.push(SigningKey::parse(&text).map_err(|error| invalid(error.to_string()))?);
         }
-        Ok(Self { url, keys, sender })
+        let target = |url: &TextOrSecret, body: Option<&serde_json::Value>| {
+            let text = secret::resolve_text(url).map_err(secret_error)?;
+            let (url, path_segments) = url_template(receiver, &sender, &text)?;
+            let body = body.map(BodyTemplate::parse).transpose();
+            Ok(Target { url, path_segments, body: body.map_err(|error| invalid(format!("`body`: {error}")))? })
+        };
+        let firing = target(&config.url, config.body.as_ref())?;
+        let ends = config.resolved.clone().unwrap_or_default();
+        let resolved = target(ends.url.as_ref().unwrap_or(&config.url), ends.body.as_ref().or(config.body.as_ref()))?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &config.headers {
+            let unfit = || invalid(format!("header `{name}` cannot be sent"));
+            let text = secret::resolve_text(value).map_err(secret_error)?;
+            let mut value = HeaderValue::from_str(&text).map_err(|_| unfit())?;
+            value.set_sensitive(true);
+            headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit())?, value);
+        }
+        Ok(Self { firing, resolved, keys, headers, sender })
     }
 
-    /// The headers of Standard Webhooks, made anew for each attempt.
+    /// The headers of Standard Webhooks, made anew for each attempt, beside those of the configuration.
     fn headers(&self, id: &str, body: &[u8]) -> Result<HeaderMap, InvalidHeaderValue> {
         let timestamp_s = now_ms() / 1_000;
-        let mut headers = HeaderMap::new();
+        let mut headers = self.headers.clone();
         headers.insert("webhook-id", HeaderValue::from_str(id)?);
         headers.insert("webhook-timestamp", HeaderValue::from(timestamp_s));
         if !self.keys.is_empty() {
@@ -98,24 +126,74 @@ impl WebhookTransport {
     }
 }
 
+/// A URL with placeholders, none of them in what is connected to, and the parts of its path. The text is in no error: a
+/// URL may carry a token.
+fn url_template(receiver: &str, sender: &HttpSender, text: &str) -> Result<(Template, usize), ReceiverError> {
+    let invalid = |reason: String| ReceiverError::Invalid { receiver: receiver.to_string(), reason };
+    let template = Template::parse(text).map_err(|error| invalid(format!("`url`: {error}")))?;
+    let one = sender.address(receiver, &template.fill(|_| "1".into()))?;
+    let other = sender.address(receiver, &template.fill(|_| "2".into()))?;
+    if one.origin() != other.origin() || one.authority() != other.authority() {
+        return Err(invalid("placeholders may stand in the path and the query of `url` only".into()));
+    }
+    Ok((template, path_segments(&one)))
+}
+
+fn path_segments(url: &reqwest::Url) -> usize {
+    url.path_segments().map_or(0, Iterator::count)
+}
+
 #[async_trait]
 impl Transport for WebhookTransport {
     async fn deliver(&self, notification: &Notification, context: &DeliveryContext) -> Outcome {
-        let payload = WebhookPayload::new(notification, context.episode_url(notification));
-        let body = match serde_json::to_vec(&payload) {
+        let target = match notification.status {
+            EpisodeStatus::Firing => &self.firing,
+            EpisodeStatus::Resolved => &self.resolved,
+        };
+        let page = context.episode_url(notification);
+        let value = |placeholder| value_of(placeholder, notification, &page);
+        let filled = target.url.fill_encoded(value, |value| percent_encode(&value));
+        // A value of `..` would step up in the path.
+        let url = reqwest::Url::parse(&filled).ok().filter(|url| path_segments(url) == target.path_segments);
+        let Some(url) = url else {
+            return Outcome::permanent("`url` is no longer the same once its placeholders are filled in");
+        };
+        let body = match &target.body {
+            Some(template) => serde_json::to_vec(&template.fill(notification, &page)),
+            None => serde_json::to_vec(&WebhookPayload::new(notification, page)),
+        };
+        let body = match body {
             Ok(body) => body,
             Err(error) => return Outcome::permanent(format!("cannot write the notification as json: {error}")),
         };
         match self.headers(&notification.id, &body) {
-            Ok(headers) => self.sender.post(&self.url, body, headers).await,
+            Ok(headers) => self.sender.post(&url, body, headers).await,
             Err(_) => Outcome::permanent("the notification's id does not fit into a header"),
         }
     }
 }
 
+/// All but the unreserved characters of RFC 3986 as `%XX`, so that a value stays within its part of the path or query.
+fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_stays_within_its_part_of_the_url() {
+        assert_eq!(percent_encode("a/../b?c=d&e#f g"), "a%2F..%2Fb%3Fc%3Dd%26e%23f%20g");
+        assert_eq!(percent_encode("\u{e9}~-._"), "%C3%A9~-._");
+    }
 
     #[test]
     fn the_published_schema_is_the_codes() {
