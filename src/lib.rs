@@ -14,6 +14,8 @@ pub mod reference;
 
 pub mod ingest;
 
+pub mod join;
+
 pub mod windows;
 
 pub mod rules;

@@ -42,6 +42,17 @@ pub struct Metrics {
     pub history_bytes: IntGauge,
     /// Watermark by model, epoch seconds.
     pub watermark_seconds: GaugeVec,
+    /// Predictions and labels held by the join, by model.
+    pub join_pending: IntGaugeVec,
+    pub join_pending_bytes: IntGaugeVec,
+    /// What became of predictions that were to meet a label, by model and outcome.
+    pub join_predictions: IntCounterVec,
+    /// What became of labels, by model and outcome.
+    pub join_labels: IntCounterVec,
+    /// Share of the ids that the join holds within its budget, by model.
+    pub join_sample_ratio: GaugeVec,
+    /// Event time up to which predictions have met their labels, by model, epoch seconds.
+    pub join_time_seconds: GaugeVec,
     pub rule_evaluations: IntCounterVec,
     pub notifications: IntCounterVec,
     pub delivery_attempts: IntCounterVec,
@@ -146,6 +157,31 @@ impl Metrics {
             let help = "Event time up to which a model's windows are closed, epoch seconds.";
             GaugeVec::new(Opts::new(name, help), &["model"])
         })?;
+        let join_pending = gauges(
+            "join_pending_predictions",
+            "Predictions kept for their labels, and labels that wait for their prediction.",
+            &["model"],
+        )?;
+        let join_pending_bytes =
+            gauges("join_pending_bytes", "Approximate memory of what the join keeps, bytes.", &["model"])?;
+        let join_predictions = counters(
+            "join_predictions_total",
+            "Predictions that were to meet a label, by outcome: kept, duplicate, too_late, unsampled, evicted.",
+            &["model", "outcome"],
+        )?;
+        let join_labels = counters(
+            "join_labels_total",
+            "Labels, by outcome: matched, corrected, duplicate, outdated, early, too_late, unmatched, unsampled.",
+            &["model", "outcome"],
+        )?;
+        let float_gauges =
+            |name: &str, help: &str| families.register(name, |name| GaugeVec::new(Opts::new(name, help), &["model"]));
+        let join_sample_ratio =
+            float_gauges("join_sample_ratio", "Share of the predictions that the join keeps within its budget.")?;
+        let join_time_seconds = float_gauges(
+            "join_time_seconds",
+            "Event time up to which predictions and labels have been read by the join, epoch seconds.",
+        )?;
         let rule_evaluations = counters(
             "rule_evaluations_total",
             "Rule evaluations on closed windows, by outcome.",
@@ -196,6 +232,12 @@ impl Metrics {
             history_panes,
             history_bytes,
             watermark_seconds,
+            join_pending,
+            join_pending_bytes,
+            join_predictions,
+            join_labels,
+            join_sample_ratio,
+            join_time_seconds,
             rule_evaluations,
             notifications,
             delivery_attempts,

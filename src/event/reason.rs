@@ -18,10 +18,14 @@ pub enum Reason {
     Future,
     Oversized,
     DuplicateKey,
+    /// No prediction with the label's id came within the label delay.
+    LabelWithoutPrediction,
+    /// The label came when its prediction was past the label delay.
+    LabelTooLate,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 13] = [
         Reason::NotJson,
         Reason::NotUtf8,
         Reason::NotAnObject,
@@ -33,6 +37,8 @@ impl Reason {
         Reason::Future,
         Reason::Oversized,
         Reason::DuplicateKey,
+        Reason::LabelWithoutPrediction,
+        Reason::LabelTooLate,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -48,6 +54,8 @@ impl Reason {
             Reason::Future => "future",
             Reason::Oversized => "oversized",
             Reason::DuplicateKey => "duplicate_key",
+            Reason::LabelWithoutPrediction => "label_without_prediction",
+            Reason::LabelTooLate => "label_too_late",
         }
     }
 }

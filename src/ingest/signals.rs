@@ -16,7 +16,7 @@ use crate::log::{Records, TopicPartition};
 use crate::stats::varint::{self, Reader};
 
 /// Values of one run at most, so that a run fits a part of a flush.
-const MOST_VALUES: usize = 16_384;
+pub const MOST_VALUES: usize = 16_384;
 
 /// Longest name in an encoded run, bytes.
 const MOST_NAME_BYTES: u64 = 1 << 20;

@@ -9,9 +9,11 @@
 pub mod embedded;
 pub mod kafka;
 pub mod partitioner;
+mod read_to_end;
 pub mod records;
 pub mod topics;
 
+pub use read_to_end::read_to_end;
 pub use records::{RecordRef, Records};
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ pub struct Topics {
     pub deliveries: String,
     pub dead_letter: String,
     pub late: String,
+    pub join_checkpoints: String,
 }
 
 impl Topics {
@@ -31,6 +32,7 @@ impl Topics {
             deliveries: name("deliveries"),
             dead_letter: name("dead-letter"),
             late: name("late"),
+            join_checkpoints: name("join-checkpoints"),
         }
     }
 
@@ -67,6 +69,7 @@ impl Topics {
             spec(&self.deliveries, std::slice::from_ref(&compact)),
             spec(&self.dead_letter, &[keep(14)]),
             spec(&self.late, &[keep(14)]),
+            spec(&self.join_checkpoints, std::slice::from_ref(&compact)),
         ]
     }
 }

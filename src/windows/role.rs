@@ -19,6 +19,8 @@ use crate::log::{
 };
 use crate::telemetry::{Complaints, Metrics};
 
+pub use crate::log::read_to_end;
+
 use super::changes::ChangesKey;
 use super::history::History;
 use super::judge::{Judge, Verdict};
@@ -409,42 +411,4 @@ fn partition_records(
     let progress = serde_json::to_vec(state.progress()).map_err(unwritable)?;
     records.push(record(&topics.panes, PROGRESS_KEY.to_vec(), Some(progress)));
     Ok(records)
-}
-
-/// Reads one partition from its start to its end. The end is the high watermark read uncommitted: a
-/// predecessor's transaction that is still being settled is waited for, not missed.
-pub fn read_to_end(
-    log: &dyn Log,
-    topic: &str,
-    partition: i32,
-    mut each: impl FnMut(&[u8], Option<&[u8]>),
-) -> Result<()> {
-    let mut consumer = log.consumer(ConsumerOptions {
-        group: None,
-        topics: vec![],
-        start: StartOffset::Earliest,
-        read_committed: true,
-    })?;
-    let partition = TopicPartition::new(topic, partition);
-    let (earliest, end) = consumer.offsets(&partition)?;
-    if end <= earliest {
-        return Ok(());
-    }
-    consumer.assign(&[(partition.clone(), None)])?;
-    let mut position = earliest;
-    while position < end {
-        let polled = consumer.poll(4096, Duration::from_secs(1))?;
-        for record in polled.records.iter() {
-            position = record.offset + 1;
-            if let Some(key) = record.key {
-                each(key, record.value);
-            }
-        }
-        for event in polled.events {
-            if let ConsumerEvent::EndOfPartition { next_offset, .. } = event {
-                position = position.max(next_offset);
-            }
-        }
-    }
-    Ok(())
 }
