@@ -107,6 +107,10 @@ pub struct KnownLabels {
     pub dead_letter_reasons: Vec<String>,
     pub rule_outcomes: Vec<String>,
     pub delivery_outcomes: Vec<String>,
+    /// Models with labels on a topic of their own.
+    pub joined_models: Vec<String>,
+    pub join_prediction_outcomes: Vec<String>,
+    pub join_label_outcomes: Vec<String>,
 }
 
 impl Metrics {
@@ -281,6 +285,14 @@ impl Metrics {
                 &self.windows_incomplete,
             ] {
                 touch(metric, &[model]);
+            }
+        }
+        for model in &known.joined_models {
+            for outcome in &known.join_prediction_outcomes {
+                touch(&self.join_predictions, &[model, outcome]);
+            }
+            for outcome in &known.join_label_outcomes {
+                touch(&self.join_labels, &[model, outcome]);
             }
         }
         for rule in &known.rules {

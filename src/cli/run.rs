@@ -26,7 +26,7 @@ pub struct RunArgs {
     /// Service file; default: driftline.yaml here
     #[arg(long, short, env = "DRIFTLINE_CONFIG")]
     config: Option<PathBuf>,
-    /// Roles of this process, comma separated: ingest, windows, dispatch, http; default: all
+    /// Roles of this process, comma separated: ingest, join, windows, dispatch, http; default: all
     #[arg(long, value_delimiter = ',')]
     roles: Vec<String>,
     /// Lines for people, or JSON

@@ -18,6 +18,8 @@ use crate::http::readiness::Readiness;
 use crate::http::server::{AppState, serve};
 use crate::http::view::{self, View};
 use crate::ingest::role::{IngestModel, IngestRole, Status};
+use crate::join::model::JoinModel;
+use crate::join::role::JoinRole;
 use crate::log::topics::Topics;
 use crate::log::{Log, LogError, StartOffset};
 use crate::reference::{Reference, ReferenceStore};
@@ -29,6 +31,7 @@ use crate::windows::role::WindowsRole;
 use crate::windows::state::{References, WindowSpec, pane_width_ms};
 
 use super::supervise::{Outages, watch_broker, with_restarts};
+use super::watched::has_labels;
 
 /// With nothing to tell, windows are checkpointed this often: what a restart reads again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -40,24 +43,26 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles {
     pub ingest: bool,
+    pub join: bool,
     pub windows: bool,
     pub dispatch: bool,
     pub http: bool,
 }
 
 impl Roles {
-    pub const ALL: Roles = Roles { ingest: true, windows: true, dispatch: true, http: true };
+    pub const ALL: Roles = Roles { ingest: true, join: true, windows: true, dispatch: true, http: true };
 
     /// From names as `--roles` gives them.
     pub fn of(names: &[String]) -> Result<Self, String> {
-        let mut roles = Roles { ingest: false, windows: false, dispatch: false, http: false };
+        let mut roles = Roles { ingest: false, join: false, windows: false, dispatch: false, http: false };
         for name in names {
             match name.as_str() {
                 "ingest" => roles.ingest = true,
+                "join" => roles.join = true,
                 "windows" => roles.windows = true,
                 "dispatch" => roles.dispatch = true,
                 "http" => roles.http = true,
-                other => return Err(format!("no role `{other}`; the roles are ingest, windows, dispatch, http")),
+                other => return Err(format!("no role `{other}`; the roles are ingest, join, windows, dispatch, http")),
             }
         }
         Ok(roles)
@@ -154,6 +159,22 @@ impl Assembly {
                     with_restarts("ingest", &outages, &stop, || role.run(&*log, &stop))
                 }),
             )?;
+        }
+        let joined = if self.roles.join { joined_models(&self.models, &self.references)? } else { Vec::new() };
+        // Without a model whose labels come later there is nothing to join.
+        if !joined.is_empty() {
+            let role = JoinRole {
+                app: service.app.clone(),
+                instance: service.instance.clone(),
+                topics: topics.clone(),
+                joined: Arc::new(joined),
+                settings: service.ingest.clone(),
+                clock: Arc::new(now_ms),
+                metrics: self.metrics.clone(),
+                status: status_of("join", &readiness),
+            };
+            let (log, stop, outages) = (self.log.clone(), stop.clone(), outages.clone());
+            start_role("join", Box::new(move || with_restarts("join", &outages, &stop, || role.run(&*log, &stop))))?;
         }
         if self.roles.windows {
             let watched = self.models.iter().map(|model| self.rules.watched(model));
@@ -259,6 +280,21 @@ impl Running {
             follow.stop();
         }
     }
+}
+
+/// The models whose labels come later, and what their predictions and labels are.
+fn joined_models(
+    models: &[Arc<Model>],
+    references: &BTreeMap<String, Arc<Reference>>,
+) -> Result<Vec<JoinModel>, String> {
+    let mut joined = Vec::new();
+    for model in models.iter().filter(|model| has_labels(model)) {
+        let reference = references.get(&model.model).ok_or_else(|| no_reference(model))?;
+        if let Some(layout) = reference.performance_layout(model) {
+            joined.push(JoinModel { model: model.clone(), layout });
+        }
+    }
+    Ok(joined)
 }
 
 pub fn no_reference(model: &Model) -> String {

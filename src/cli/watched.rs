@@ -6,6 +6,7 @@ use crate::config::model::Model;
 use crate::config::rules::Severity;
 use crate::event::Reason;
 use crate::http::metrics::{Watched, WatchedModel, WatchedRule};
+use crate::join::outcome::{LabelOutcome, PredictionOutcome};
 use crate::rules::RuleSet;
 use crate::rules::compile::Rule;
 use crate::rules::expression::{Condition, Expression, Quantity};
@@ -40,6 +41,11 @@ fn thresholds(rule: &Rule) -> Vec<(String, Severity, f64)> {
     [level(&rule.warn, Severity::Warn), level(&rule.critical, Severity::Critical)].into_iter().flatten().collect()
 }
 
+/// Whether labels come on a topic of their own.
+pub fn has_labels(model: &Model) -> bool {
+    model.performance.as_ref().is_some_and(|performance| performance.labels.is_some())
+}
+
 /// Label values that counters can start at zero with.
 pub fn labels(models: &[Arc<Model>], rules: &RuleSet) -> KnownLabels {
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -47,7 +53,7 @@ pub fn labels(models: &[Arc<Model>], rules: &RuleSet) -> KnownLabels {
     source_topics.sort();
     source_topics.dedup();
     KnownLabels {
-        roles: words(&["ingest", "windows", "dispatch"]),
+        roles: words(&["ingest", "join", "windows", "dispatch"]),
         source_topics,
         models: models.iter().map(|model| model.model.clone()).collect(),
         rules: rules.rules().iter().map(|rule| rule.name.clone()).collect(),
@@ -55,5 +61,8 @@ pub fn labels(models: &[Arc<Model>], rules: &RuleSet) -> KnownLabels {
         dead_letter_reasons: Reason::ALL.iter().map(|reason| reason.as_str().to_string()).collect(),
         rule_outcomes: words(&["breached", "insignificant", "no_reference", "quiet"]),
         delivery_outcomes: words(&["delivered", "retry", "permanent"]),
+        joined_models: models.iter().filter(|model| has_labels(model)).map(|model| model.model.clone()).collect(),
+        join_prediction_outcomes: PredictionOutcome::ALL.map(|outcome| outcome.as_str().to_string()).to_vec(),
+        join_label_outcomes: LabelOutcome::ALL.map(|outcome| outcome.as_str().to_string()).to_vec(),
     }
 }

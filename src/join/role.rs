@@ -455,7 +455,7 @@ impl Running<'_> {
     fn count(&self, told: &Told) {
         let metrics = &self.role.metrics;
         for (topic, reason) in &told.lost {
-            metrics.events_dead_lettered.with_label_values(&[topic, reason]).inc();
+            metrics.events_dead_lettered.with_label_values(&[topic.as_str(), reason]).inc();
         }
         for (model, outcome) in &told.outcomes {
             for (what, count) in &outcome.predictions {

@@ -16,6 +16,7 @@ pub fn dashboard() -> Value {
             Row { title: "Data quality", panels: quality() },
             Row { title: "Windows", panels: windows() },
             Row { title: "Events", panels: events() },
+            Row { title: "Labels", panels: labels() },
             Row { title: "Rules and delivery", panels: delivery() },
             Row { title: "Process", panels: process() },
         ],
@@ -170,6 +171,34 @@ fn events() -> Vec<Panel> {
                 "60 * sum by (role) (rate(driftline_transactions_aborted_total[$__rate_interval]))",
             )
             .query("{{role}} rebalances", "60 * sum by (role) (rate(driftline_rebalances_total[$__rate_interval]))"),
+    ]
+}
+
+fn labels() -> Vec<Panel> {
+    let rate =
+        |metric: &str| format!(r#"60 * sum by (model, outcome) (rate({metric}{{model=~"$model"}}[$__rate_interval]))"#);
+    vec![
+        Panel::lines(
+            "What became of labels",
+            "A minute. unmatched and too_late are in the dead letter; early ones wait for their prediction.",
+        )
+        .query("{{model}} {{outcome}}", rate("driftline_join_labels_total")),
+        Panel::lines(
+            "What became of predictions that await labels",
+            "A minute. unsampled and evicted: the budget of pending predictions is full, and a share of them is joined.",
+        )
+        .query("{{model}} {{outcome}}", rate("driftline_join_predictions_total")),
+        Panel::lines("Share of predictions joined within the budget", "1 unless more wait than labels.max_pending.")
+            .unit("percentunit")
+            .query("{{model}}", r#"min by (model) (driftline_join_sample_ratio{model=~"$model"})"#),
+        Panel::lines("Behind real time", "Event time up to which predictions and labels have been joined, against the clock.")
+            .unit("s")
+            .query("{{model}}", r#"time() - min by (model) (driftline_join_time_seconds{model=~"$model"})"#),
+        Panel::lines("Predictions kept for their labels", "Over all processes.")
+            .query("{{model}}", r#"sum by (model) (driftline_join_pending_predictions{model=~"$model"})"#),
+        Panel::lines("Memory of predictions kept for their labels", "Approximate.")
+            .unit("bytes")
+            .query("{{model}}", r#"sum by (model) (driftline_join_pending_bytes{model=~"$model"})"#),
     ]
 }
 
