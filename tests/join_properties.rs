@@ -124,6 +124,7 @@ fn stream(seed: u64, records: i64, timestamps: bool) -> Vec<JoinPart> {
                 to,
                 clock_ms: clock_ms.filter(|_| !quiet),
                 quiet_since_ms: quiet.then_some(wall_ms - 3_000),
+                ..SourceProgress::default()
             }
         };
         let mut sources = vec![
@@ -253,7 +254,7 @@ fn at(clock_ms: i64, flush: i64) -> FlushHeader {
         from: flush * 10,
         to: flush * 10 + 10,
         clock_ms: Some(clock_ms),
-        quiet_since_ms: None,
+        ..SourceProgress::default()
     };
     FlushHeader {
         instance: "0".into(),

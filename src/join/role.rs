@@ -269,6 +269,7 @@ impl Running<'_> {
             to: partition.state.next_offset(),
             clock_ms: partition.state.time_ms(),
             quiet_since_ms: partition.quiet_since_ms,
+            joined_ms: partition.state.times_ms(),
         });
         let at_ms = (self.role.clock)();
         FlushHeader {

@@ -120,6 +120,11 @@ impl JoinState {
         self.models.values().filter_map(|joined| joined.join.time_ms()).min()
     }
 
+    /// By model, where it is known: event time up to which predictions and labels have been joined, epoch milliseconds.
+    pub fn times_ms(&self) -> BTreeMap<String, i64> {
+        self.models().filter_map(|(name, join)| Some((name.to_string(), join.time_ms()?))).collect()
+    }
+
     /// Takes in one record: a part of a flush of ingest.
     pub fn apply(&mut self, offset: i64, part: JoinPart) {
         self.next_offset = offset + 1;
