@@ -299,6 +299,7 @@ pub fn metrics() -> Metrics {
         dead_letter_reasons: names(&["malformed", "wrong_type"]),
         rule_outcomes: names(&["ok", "breach"]),
         delivery_outcomes: names(&["delivered", "failed"]),
+        ..KnownLabels::default()
     });
     metrics.consumer_lag_records.with_label_values(&["ingest", "predictions"]).set(17);
     metrics.watermark_seconds.with_label_values(&["fraud"]).set(NOW_MS as f64 / 1e3);
