@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use http_sample::{EPISODE, more, start, state, view};
+use http_sample::{EPISODE, PERFORMANCE_EPISODE, more, start, state, view};
 
 fn script(name: &str) -> Command {
     let mut command = Command::new("bash");
@@ -69,9 +69,12 @@ fn the_home_page_renders_in_a_real_browser() {
 fn screenshots_of_every_page() {
     let Ok(dir) = std::env::var("DRIFTLINE_SCREENSHOTS") else { panic!("set DRIFTLINE_SCREENSHOTS to a directory") };
     let address = start(state(view()));
-    for (name, path) in
-        [("home", "/".to_string()), ("alert", format!("/alerts/{EPISODE}")), ("model", "/models/fraud".to_string())]
-    {
+    for (name, path) in [
+        ("home", "/".to_string()),
+        ("alert", format!("/alerts/{EPISODE}")),
+        ("alert-performance", format!("/alerts/{PERFORMANCE_EPISODE}")),
+        ("model", "/models/fraud".to_string()),
+    ] {
         for (scheme, width) in [("light", "1280"), ("dark", "1280"), ("light", "390"), ("dark", "390")] {
             let png = format!("{dir}/{name}-{scheme}-{width}.png");
             let mut shot = script("screenshot.sh");

@@ -22,7 +22,7 @@ fn the_home_page_shows_models_worst_features_and_alerts() {
     let body = &page.body;
     assert!(body.contains("href=\"/models/fraud\""), "{body}");
     assert!(body.contains(&format!("href=\"/alerts/{EPISODE}\"")), "{body}");
-    assert!(body.contains("1 alert is firing"), "{body}");
+    assert!(body.contains("2 alerts are firing"), "{body}");
     let row = |feature: &str| body.find(&format!("title=\"{feature}\"")).unwrap();
     assert!(row("amount") < row("items"), "the drifted feature stands above a calm one");
     assert!(body.contains("class=\"q4\" title=\"amount, 2026-03-03 11:00 to 12:00: PSI 0.670"), "{body}");
@@ -194,7 +194,7 @@ fn the_api_lists_models_windows_and_episodes() {
     let names: Vec<&str> =
         models["items"].as_array().unwrap().iter().map(|item| item["model"].as_str().unwrap()).collect();
     assert_eq!(names, ["churn", "fraud", "pricing"]);
-    assert_eq!(models["items"][1]["firing"], 1);
+    assert_eq!(models["items"][1]["firing"], 2);
     let windows = json(&get(address, "/api/v1/windows?model=fraud&version=3&limit=2").body);
     let starts: Vec<i64> =
         windows["items"].as_array().unwrap().iter().map(|item| item["window"]["start_ms"].as_i64().unwrap()).collect();
@@ -202,7 +202,7 @@ fn the_api_lists_models_windows_and_episodes() {
     let segment = json(&get(address, "/api/v1/windows?model=fraud&segment=country%3DBR&limit=1").body);
     assert_eq!(segment["items"][0]["segment"]["value"], "BR");
     let firing = json(&get(address, "/api/v1/episodes?status=firing").body);
-    assert_eq!(firing["items"].as_array().unwrap().len(), 1);
+    assert_eq!(firing["items"].as_array().unwrap().len(), 2);
     let detail = json(&get(address, &format!("/api/v1/episodes/{EPISODE}")).body);
     assert_eq!(detail["notifications"][1]["deliveries"][0]["status"], "retrying");
 }
@@ -253,4 +253,72 @@ fn requests_are_counted_by_route_not_by_path() {
     let text = get(address, "/metrics").body;
     assert!(text.contains(r#"driftline_http_requests_total{route="/alerts",status="404"} 2"#), "{text}");
     assert!(text.contains(r#"driftline_http_requests_total{route="other",status="404"} 1"#), "{text}");
+}
+
+#[test]
+fn a_model_page_shows_what_labels_say_beside_what_was_expected() {
+    let address = start(state(view()));
+    let body = get(address, "/models/fraud?version=3&window=1h").body;
+    let (_, section) = body.split_once("<h2>Performance</h2>").unwrap();
+    let section = section.split("Drift by window").next().unwrap();
+    for expected in [
+        "<b>ROC AUC</b>",
+        "realised <b>",
+        "estimate <b>",
+        "baseline 0.786",
+        "class=\"realised-band\"",
+        "class=\"estimate-band\"",
+        "class=\"baseline\"",
+        "class=\"coverage final\"",
+        "class=\"open\"",
+        "Past estimates of ROC AUC",
+        "off by",
+        "within the band",
+        "Confusion matrix",
+        "Predicted positive",
+        "Versions, in their last window with labels",
+        "country=BR",
+        "p of calibration shift",
+        "version=2",
+        "Gaps between groups",
+    ] {
+        assert!(section.contains(expected), "`{expected}` is not in {section}");
+    }
+    let features = body.split_once("Features in the last window").unwrap().1;
+    assert!(!features.contains("_performance"), "performance is no feature");
+    let other = get(address, "/models/churn").body;
+    assert!(!other.contains("<h2>Performance</h2>"), "{other}");
+}
+
+#[test]
+fn an_alert_on_performance_shows_the_estimate_and_the_realised_figure() {
+    let address = start(state(view()));
+    let body = get(address, &format!("/alerts/{}", http_sample::PERFORMANCE_EPISODE)).body;
+    for expected in [
+        "estimated before labels: 0.727",
+        "the labels confirm it",
+        "class=\"realised-band\"",
+        "class=\"estimate-band\"",
+        "not final",
+        "r=\"4\"",
+    ] {
+        assert!(body.contains(expected), "`{expected}` is not in {body}");
+    }
+}
+
+#[test]
+fn the_api_lists_windows_of_performance_apart() {
+    let address = start(state(view()));
+    let items = |path: &str| json(&get(address, path).body)["items"].as_array().unwrap().clone();
+    let performance = items("/api/v1/performance?model=fraud&version=3&limit=3");
+    assert_eq!(performance.len(), 3);
+    for item in &performance {
+        assert!(item["performance"]["label_coverage"].is_number(), "{item}");
+        assert!(item["features"]["_performance"]["metrics"]["est_roc_auc"]["interval"].is_array(), "{item}");
+    }
+    assert_eq!(items("/api/v1/performance?model=fraud&segment=country%3DBR&limit=1")[0]["segment"]["value"], "BR");
+    for item in items("/api/v1/windows?model=fraud&limit=500") {
+        assert!(item.get("performance").is_none(), "{item}");
+    }
+    assert_eq!(get(address, "/api/v1/performance?model=fraud&reference=trailing").status, 400);
 }

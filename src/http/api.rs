@@ -122,28 +122,43 @@ pub struct WindowsQuery {
 /// Identity of a window in the order of the list.
 type WindowPlace = (i64, i64, String, String);
 
+/// Windows of features.
 pub fn windows(view: &View, query: &WindowsQuery) -> Answer<Listing<WindowResult>> {
+    list_windows(view, query, "windows", |model| match &query.reference {
+        None => view.series().filter(|(key, _)| key.model == model).collect(),
+        Some(moving) => view.against(moving).filter(|(key, _)| key.model == model).collect(),
+    })
+}
+
+/// Windows of performance. `reference` has no meaning here.
+pub fn performance(view: &View, query: &WindowsQuery) -> Answer<Listing<WindowResult>> {
+    if query.reference.is_some() {
+        return Err(Problem::bad_request("`reference` is of /api/v1/windows; baselines stand in `performance`".into()));
+    }
+    list_windows(view, query, "performance", |model| view.performance_of(model).collect())
+}
+
+fn list_windows<'a>(
+    view: &'a View,
+    query: &'a WindowsQuery,
+    route: &str,
+    of_model: impl FnOnce(&'a str) -> Vec<(&'a super::view::SeriesKey, &'a super::view::Series)>,
+) -> Answer<Listing<WindowResult>> {
     let Some(model) = &query.model else {
-        return Err(Problem::bad_request("`model` is required: /api/v1/windows?model=NAME".into()));
+        return Err(Problem::bad_request(format!("`model` is required: /api/v1/{route}?model=NAME")));
     };
     if !view.models().contains(model) {
         return Err(Problem::not_found(format!("no window of a model `{model}` is held; /api/v1/models lists them")));
     }
     let segment = query.segment.as_deref().unwrap_or("all");
     let matches = |key: &super::view::SeriesKey| {
-        key.model == *model
-            && query.version.as_ref().is_none_or(|version| key.version == *version)
-            && key.segment.to_string() == segment
+        query.version.as_ref().is_none_or(|version| key.version == *version) && key.segment.to_string() == segment
     };
     let place = |result: &WindowResult| -> WindowPlace {
         (-result.window.end_ms, result.window.start_ms, result.version.clone(), result.segment.to_string())
     };
-    let mut results: Vec<&WindowResult> = match &query.reference {
-        None => view.series().filter(|(key, _)| matches(key)).flat_map(|(_, series)| series.values()).collect(),
-        Some(moving) => {
-            view.against(moving).filter(|(key, _)| matches(key)).flat_map(|(_, series)| series.values()).collect()
-        }
-    };
+    let series = of_model(model).into_iter().filter(|(key, _)| matches(key));
+    let mut results: Vec<&WindowResult> = series.flat_map(|(_, series)| series.values()).collect();
     results.sort_by_key(|result| place(result));
     page_of(results, place, query.limit.as_deref(), query.cursor.as_deref())
 }

@@ -3,7 +3,11 @@
 //! Each is a complete document (namespace, fill attributes) that stands alone in an e-mail or a file; a page's
 //! style sheet recolours it by class. Widths are those of a phone, so that text stays readable when scaled.
 
+mod performance;
+
 use maud::{Markup, html};
+
+pub use performance::{PerformancePoint, performance};
 
 use super::wording;
 use crate::stats::metric::BinShare;

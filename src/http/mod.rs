@@ -11,6 +11,7 @@ pub mod dashboards;
 pub mod follow;
 pub mod metrics;
 pub mod pages;
+pub mod performance;
 pub mod readiness;
 pub mod server;
 pub mod view;

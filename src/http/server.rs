@@ -73,6 +73,7 @@ pub fn router(state: AppState) -> Router {
         .route("/-/ready", get(ready))
         .route("/api/v1/models", get(api_models))
         .route("/api/v1/windows", get(api_windows))
+        .route("/api/v1/performance", get(api_performance))
         .route("/api/v1/episodes", get(api_episodes))
         .route("/api/v1/episodes/{episode_id}", get(api_episode))
         .fallback(not_found)
@@ -112,7 +113,7 @@ async fn not_found(State(state): State<AppState>, request: Request) -> Response 
     let path = request.uri().path();
     if path.starts_with("/api/") {
         return Problem::not_found(format!(
-            "there is no `{path}`; see /api/v1/models, /api/v1/windows, /api/v1/episodes"
+            "there is no `{path}`; see /api/v1/models, /api/v1/windows, /api/v1/performance, /api/v1/episodes"
         ))
         .into_response();
     }
@@ -154,6 +155,16 @@ async fn api_windows(
 ) -> Response {
     match query {
         Ok(Query(query)) => api::windows(&state.read(), &query).into_response(),
+        Err(rejection) => Problem::bad_request(rejection.body_text()).into_response(),
+    }
+}
+
+async fn api_performance(
+    State(state): State<AppState>,
+    query: Result<Query<api::WindowsQuery>, QueryRejection>,
+) -> Response {
+    match query {
+        Ok(Query(query)) => api::performance(&state.read(), &query).into_response(),
         Err(rejection) => Problem::bad_request(rejection.body_text()).into_response(),
     }
 }

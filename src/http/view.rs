@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::episode::{EpisodeStatus, Notification};
+use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::stats::metric::FeatureStats;
-use crate::windows::result::{Segment, Window, WindowResult};
+use crate::windows::result::{PERFORMANCE_FEATURE, Segment, Window, WindowResult};
 
 /// What the view keeps at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,8 +254,10 @@ impl View {
         self.performance.get(&SeriesKey { model, version, segment, size_ms, moving: None })
     }
 
-    pub fn get(&self, key: &SeriesKey) -> Option<&Series> {
-        self.series.get(key)
+    /// Series of one model's performance against the stored reference, ordered by version, segment (all events first),
+    /// window size.
+    pub fn performance_of<'a>(&'a self, model: &'a str) -> impl Iterator<Item = (&'a SeriesKey, &'a Series)> {
+        self.performance_series().filter(move |(key, _)| key.model == model && key.moving.is_none())
     }
 
     /// Series over all events of one model, against the stored reference.
@@ -277,14 +279,12 @@ impl View {
         self.series.get(&self.key_of(model, version, segment, window, None))?.get(&window.start_ms)
     }
 
-    /// The series that a notification is about: against its moving reference, if it has one.
-    pub fn key_of_notification(&self, notification: &Notification, segment: &Segment) -> SeriesKey {
+    /// The series that a finding of a notification is about: against its moving reference, if it has one.
+    pub fn series_of(&self, notification: &Notification, finding: &Finding) -> Option<&Series> {
         let Notification { model, version, window, reference, .. } = notification;
-        let moving = self.key_of(model, version, segment, *window, Some(reference));
-        match self.series.contains_key(&moving) {
-            true => moving,
-            false => SeriesKey { moving: None, ..moving },
-        }
+        let of_kind = if is_on_performance(finding) { &self.performance } else { &self.series };
+        let moving = self.key_of(model, version, &finding.segment, *window, Some(reference));
+        of_kind.get(&moving).or_else(|| of_kind.get(&SeriesKey { moving: None, ..moving }))
     }
 
     fn key_of(
@@ -332,6 +332,11 @@ impl View {
 /// What a window counts as, by its memory.
 fn cells_of(result: &WindowResult) -> usize {
     if result.performance.is_some() { PERFORMANCE_CELLS } else { result.features.len() }
+}
+
+/// Whether a finding is about how well the model did, not about what its features look like.
+pub fn is_on_performance(finding: &Finding) -> bool {
+    finding.feature.as_deref() == Some(PERFORMANCE_FEATURE)
 }
 
 /// One column of a heatmap: a closed window, or the place of one that never closed.

@@ -54,4 +54,3 @@ pub mod varint;
 pub mod vector;
 pub mod wasserstein;
 pub mod welch;
-pub mod wilson;

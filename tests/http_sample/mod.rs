@@ -18,7 +18,7 @@ use driftline::rules::explanation::Explanation;
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
 use driftline::stats::quality::WindowQuality;
 use driftline::telemetry::{KnownLabels, Metrics};
-use driftline::windows::result::{Change, Segment, Window, WindowResult};
+use driftline::windows::result::{Change, PERFORMANCE_FEATURE, Segment, Window, WindowPerformance, WindowResult};
 
 pub const HOUR_MS: i64 = 3_600_000;
 /// 2026-03-02 06:00 UTC.
@@ -26,6 +26,7 @@ pub const FIRST_MS: i64 = 1_772_431_200_000;
 pub const WINDOWS: i64 = 30;
 pub const NOW_MS: i64 = FIRST_MS + WINDOWS * HOUR_MS + 420_000;
 pub const EPISODE: &str = "5f0c6a1be2d94c07";
+pub const PERFORMANCE_EPISODE: &str = "b91e07c4d2a65f38";
 
 const FEATURES: [&str; 12] = [
     "amount",
@@ -178,6 +179,122 @@ fn change(window_start_ms: i64) -> Change {
     }
 }
 
+/// What the reference had, by figure.
+const PERFORMANCE: [(&str, f64, f64); 9] = [
+    ("roc_auc", 0.786, 0.011),
+    ("f1", 0.641, 0.014),
+    ("accuracy", 0.902, 0.005),
+    ("precision", 0.713, 0.018),
+    ("recall", 0.583, 0.019),
+    ("specificity", 0.968, 0.004),
+    ("log_loss", 0.241, 0.009),
+    ("brier", 0.068, 0.003),
+    ("ece", 0.012, 0.004),
+];
+
+/// How well the model did: worse in the last eight windows, of which labels have come for the first; each fifth label
+/// never comes.
+pub fn performance_window(version: &str, hour: i64, segment: Option<(&str, &str)>) -> WindowResult {
+    let mut result = window("fraud", version, hour, HOUR_MS);
+    let shift = segment.map_or(0.0, |(_, value)| if value == "BR" { 0.06 } else { -0.01 });
+    let worse = if hour >= WINDOWS - 8 && version == "3" { 0.07 } else { 0.0 } + shift;
+    let coverage = (0.8 * (WINDOWS - 2 - hour) as f64 / 8.0).clamp(0.0, 0.8);
+    let predictions = if segment.is_some() { result.rows / 3 } else { result.rows };
+    let labelled = (predictions as f64 * coverage) as u64;
+    let figure = |value: f64, half: f64| MetricValue::exact(value).with_interval([value - half, value + half]);
+    // Of a figure where less is better, more.
+    let moved = |name: &str, value: f64, by: f64| match name {
+        "log_loss" | "brier" | "ece" => value * (1.0 + by),
+        _ => value - by,
+    };
+    let mut stats =
+        FeatureStats { n: labelled, missing: predictions - labelled, n_reference: 50_000, ..Default::default() };
+    for (index, (name, value, half)) in PERFORMANCE.into_iter().enumerate() {
+        let wobble = (noise(50 + index, hour) - 0.5) * half;
+        if labelled > 0 {
+            let widened = half / coverage.sqrt() * if segment.is_some() { 1.7 } else { 1.0 };
+            stats.metrics.insert(name.into(), figure(moved(name, value, worse) + wobble, widened));
+        }
+        if index < 6 {
+            let expected = moved(name, value, 0.85 * worse) + 0.4 * wobble;
+            stats.metrics.insert(format!("est_{name}"), figure(expected, 0.8 * half));
+        }
+    }
+    if labelled > 0 {
+        let recall = stats.metrics["recall"].value.unwrap();
+        let positives = (labelled as f64 * 0.1).round();
+        let hits = (positives * recall).round();
+        let shares = [("prevalence", positives), ("positive_rate", (hits / 0.7).round())];
+        for (name, count) in shares {
+            stats.metrics.insert(name.into(), figure(count / labelled as f64, 0.003));
+        }
+        stats.metrics.insert("recall".into(), figure(hits / positives, 0.02));
+        let p_value = if worse > 0.05 { 3e-5 } else { 0.1 + 0.8 * noise(70, hour) };
+        stats.metrics.insert("calibration_shift".into(), MetricValue::exact(1.2).with_p(p_value));
+    }
+    if let Some((column, value)) = segment {
+        result.segment = Segment { column: column.into(), value: value.into() };
+    }
+    result.rows = predictions;
+    result.quality = None;
+    result.changes = Vec::new();
+    result.performance = Some(WindowPerformance {
+        predictions,
+        labelled,
+        label_coverage: labelled as f64 / predictions as f64,
+        is_final: coverage >= 0.8,
+        baseline: PERFORMANCE.map(|(name, value, half)| (name.to_string(), figure(value, half / 3.0))).into(),
+        gaps: if segment.is_none() && labelled > 0 { gaps(labelled) } else { Vec::new() },
+        estimate_error: PERFORMANCE[..6]
+            .iter()
+            .map(|(name, _, half)| {
+                let error =
+                    EstimateError { mean_absolute_error: 0.4 * half, bias: -0.1 * half, windows: hour.max(0) as u64 };
+                (name.to_string(), error)
+            })
+            .collect(),
+    });
+    result.features = BTreeMap::from([(PERFORMANCE_FEATURE.to_string(), stats)]);
+    result
+}
+
+fn gaps(labelled: u64) -> Vec<Gap> {
+    let half = 1.5 / (labelled as f64).sqrt();
+    let figure = |value: f64, half: f64| MetricValue::exact(value).with_interval([value - half, value + half]);
+    let group = |group: &str, value: f64| GroupValue { group: group.into(), value: figure(value, half) };
+    ["roc_auc", "recall"]
+        .map(|metric| Gap {
+            column: "country".into(),
+            metric: metric.into(),
+            highest: group("DE", 0.79),
+            lowest: group("BR", 0.72),
+            gap: figure(0.07, 1.6 * half),
+        })
+        .to_vec()
+}
+
+/// An estimate raised it, and the labels confirm it.
+fn performance_alert() -> Notification {
+    let mut alert = notification(PERFORMANCE_EPISODE, 0, EpisodeStatus::Firing, WINDOWS - 7);
+    alert.rule = "quality-drop".into();
+    alert.summary = "quality-drop critical: fraud@3, ROC AUC 0.718".into();
+    alert.findings = vec![Finding {
+        feature: Some(PERFORMANCE_FEATURE.into()),
+        metric: "roc_auc".into(),
+        value: MetricValue::exact(0.718).with_interval([0.701, 0.735]),
+        condition: "roc_auc < baseline - 0.03 with 95% confidence".into(),
+        p_adjusted: None,
+        moved: Vec::new(),
+        n: 6_400,
+        n_reference: 50_000,
+        reason: "ROC AUC 0.718 (95% 0.701 to 0.735), 0.068 below the baseline 0.786, labels for 62% of 10\u{202f}400 \
+                 predictions; estimated before labels: 0.727 (0.718 to 0.736): the labels confirm it"
+            .into(),
+        ..finding(PERFORMANCE_FEATURE, 0.718, Severity::Critical)
+    }];
+    alert
+}
+
 pub fn finding(feature: &str, value: f64, severity: Severity) -> Finding {
     Finding {
         feature: Some(feature.into()),
@@ -244,7 +361,14 @@ pub fn view() -> View {
     }
     for hour in 20..WINDOWS - 3 {
         view.apply_result(window("fraud", "2", hour, HOUR_MS));
+        view.apply_result(performance_window("2", hour, None));
     }
+    for hour in 0..WINDOWS {
+        for segment in [None, Some(("country", "DE")), Some(("country", "BR"))] {
+            view.apply_result(performance_window("3", hour, segment));
+        }
+    }
+    view.apply_notification(performance_alert());
     for quarter in WINDOWS * 3..WINDOWS * 4 {
         view.apply_result(window("churn", "2026-02", quarter, HOUR_MS / 4));
     }

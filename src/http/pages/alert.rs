@@ -2,10 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{Context, Refresh, encode, layout, sentence, status_chip, time};
+use super::{Context, Refresh, encode, layout, performance, sentence, status_chip, time};
 use crate::http::chart::{self, Point};
 use crate::http::metrics::severity_name;
-use crate::http::view::{Delivery, DeliveryStatus, Episode, View, slots};
+use crate::http::view::{Delivery, DeliveryStatus, Episode, View, is_on_performance, slots};
 use crate::http::wording;
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::rules::explanation::Moved;
@@ -125,10 +125,17 @@ fn history(
     notification: &Notification,
     finding: &Finding,
 ) -> Markup {
-    let key = view.key_of_notification(notification, &finding.segment);
-    let (Some(series), Some(feature)) = (view.get(&key), finding.feature.as_deref()) else { return Markup::default() };
+    let series = view.series_of(notification, finding);
+    let (Some(series), Some(feature)) = (series, finding.feature.as_deref()) else { return Markup::default() };
     let ended_ms = episode.last().filter(|_| !episode.is_firing()).map_or(i64::MAX, |last| last.window.start_ms);
     let in_episode = notification.first_window.start_ms..ended_ms;
+    if is_on_performance(finding) {
+        // An estimate and its realised figure are one chart.
+        let metric = finding.metric.strip_prefix("est_").unwrap_or(&finding.metric);
+        return html! {
+            figure { (performance::chart_of(context, &notification.model, series, metric, CHART_WINDOWS, in_episode)) }
+        };
+    }
     let points: Vec<Point> = slots(series, CHART_WINDOWS)
         .into_iter()
         .map(|slot| {
@@ -154,7 +161,7 @@ fn history(
 
 /// Every bin while the window is held; the bins that moved most, from the notification, after that.
 fn distribution(view: &View, notification: &Notification, finding: &Finding) -> Markup {
-    let series = view.get(&view.key_of_notification(notification, &finding.segment));
+    let series = view.series_of(notification, finding);
     let result = series.and_then(|series| series.get(&notification.window.start_ms));
     let stats = result.zip(finding.feature.as_deref()).and_then(|(result, feature)| result.features.get(feature));
     let all: Option<&[BinShare]> = stats.map(|stats| stats.bins.as_slice()).filter(|bins| !bins.is_empty());

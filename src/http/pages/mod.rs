@@ -10,6 +10,7 @@ pub mod heatmap;
 pub mod home;
 pub mod model;
 pub mod not_found;
+pub mod performance;
 pub mod quality;
 
 use maud::{DOCTYPE, Markup, html};

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::changes;
 use super::heatmap::{self, Extent};
 use super::home::facts;
-use super::quality;
 use super::{Context, Refresh, encode, episode_table, layout, main_series};
+use super::{performance, quality};
 use crate::config::units::Span;
 use crate::http::chart::{self, Point};
 use crate::http::view::{Episode, Series, SeriesKey, View, drift, slots, worst_features};
@@ -50,6 +50,7 @@ pub fn render(view: &View, context: &Context<'_>, model: &str, choice: &Choice) 
                 Some((key, series)) => {
                     (choices(view, key))
                     (facts(view, context, key, series))
+                    (performance::render(view, context, model, &key.version, key.size_ms))
                     h2 { "Drift by window" }
                     (heatmap::render(series, key.size_ms, EXTENT))
                     (changes::render(series))

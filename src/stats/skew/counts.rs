@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::compare::{Comparison, MissingReason, Outcome};
 use super::examples::{Example, Examples};
 use crate::stats::exact_sum::ExactSum;
-use crate::stats::wilson;
+use crate::stats::performance::intervals;
 
 /// Counts of pairs of an online and an offline value of one feature. Mergeable by addition in any order, to the bit.
 #[derive(Debug, Clone, Default)]
@@ -98,7 +98,7 @@ impl FeatureSkew {
 
     /// Wilson's 95% interval of the rate, as if the pairs were a sample of more.
     pub fn mismatch_interval(&self) -> Option<[f64; 2]> {
-        wilson::interval_95(self.mismatches(), self.pairs())
+        intervals::wilson(self.mismatches() as f64, self.pairs() as f64)
     }
 
     /// Over all pairs of finite numbers, the equal ones too.
