@@ -1,14 +1,18 @@
 //! `/metrics`: the pipeline's own counters, and gauges of the last closed window derived from the view.
 //!
-//! Series of features are the only ones that grow with what is watched, so they have a budget: each window's
-//! worst features are kept, the rest is counted, and the worst of the rest stands under `feature="_other"`.
-//! Segments have no series; they are on the pages. A model that is no longer configured has none.
+//! Series of features and of performance grow with what is watched, so they have a budget: each window's worst features
+//! are kept, the rest is counted, and the worst of the rest stands under `feature="_other"`. Performance comes first;
+//! its segments may take a quarter. Of features, segments have no series; they are on the pages. A model that is no
+//! longer configured has none.
+
+#[path = "metrics_performance.rs"]
+mod performance;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::{GaugeVec, IntGauge, Opts, TextEncoder};
 
-use super::view::{View, drift, worst_features, worst_flaw};
+use super::view::{Series, SeriesKey, View, drift, worst_features, worst_flaw};
 use crate::config::rules::Severity;
 use crate::config::units::Span;
 use crate::rules::episode::EpisodeStatus;
@@ -101,21 +105,24 @@ pub fn names(metrics: &Metrics) -> Result<Vec<String>, prometheus::Error> {
 
 /// The last closed window of every configured model version and window size. Cheap: one per scrape and series.
 fn last_windows<'a>(view: &'a View, watched: &'a Watched) -> Vec<(&'a WindowResult, String)> {
-    let mut last = Vec::new();
-    for model in &watched.models {
-        let newest_ms = |size_ms: i64| {
-            let ends = view.whole(&model.name).filter(move |(key, _)| key.size_ms == size_ms);
-            ends.filter_map(|(_, series)| series.values().next_back()).map(|result| result.window.end_ms).max()
-        };
-        for (key, series) in view.whole(&model.name) {
-            let Some(result) = series.values().next_back() else { continue };
-            let behind_ms = newest_ms(key.size_ms).unwrap_or(0) - result.window.end_ms;
-            if behind_ms < RETIRED_AFTER_WINDOWS * key.size_ms {
-                last.push((result, Span::from_ms(key.size_ms).to_string()));
-            }
-        }
-    }
-    last
+    let of_model = |model: &'a WatchedModel| last_of_versions(view.whole(&model.name));
+    let last = watched.models.iter().flat_map(of_model);
+    last.filter_map(|(key, series)| Some((series.values().next_back()?, Span::from_ms(key.size_ms).to_string())))
+        .collect()
+}
+
+/// Series of one model without those of versions that have retired.
+fn last_of_versions<'a>(series: impl Iterator<Item = (&'a SeriesKey, &'a Series)>) -> Vec<(&'a SeriesKey, &'a Series)> {
+    let series: Vec<(&SeriesKey, &Series)> = series.collect();
+    let end_ms = |series: &Series| series.values().next_back().map(|result| result.window.end_ms);
+    let newest_ms = |size_ms: i64| {
+        series.iter().filter(|(key, _)| key.size_ms == size_ms).filter_map(|(_, series)| end_ms(series)).max()
+    };
+    let is_current = |key: &SeriesKey, series: &Series| {
+        let behind_ms = newest_ms(key.size_ms).unwrap_or(0) - end_ms(series).unwrap_or(0);
+        behind_ms < RETIRED_AFTER_WINDOWS * key.size_ms
+    };
+    series.iter().filter(|(key, series)| is_current(key, series)).copied().collect()
 }
 
 /// Gauges of the view, made anew for each scrape: what is gone leaves no series.
@@ -140,7 +147,8 @@ fn derive(view: &View, watched: &Watched, series_budget: usize) -> Result<Famili
         features.with_label_values(&labels).set(result.features.len() as f64);
         quality.set(&labels, result);
     }
-    derive_features(&families, &windows, series_budget)?;
+    let (used, dropped) = performance::derive(&families, view, watched, series_budget)?;
+    derive_features(&families, &windows, series_budget.saturating_sub(used), dropped)?;
     let firing = gauges("alerts_firing", "Firing episodes.", &["model", "rule", "severity"])?;
     for ((model, rule, severity), count) in count_firing(view, watched) {
         firing.with_label_values(&[&model, &rule, severity]).set(count as f64);
@@ -216,6 +224,7 @@ fn derive_features(
     families: &Families,
     windows: &[(&WindowResult, String)],
     series_budget: usize,
+    dropped_before: usize,
 ) -> Result<(), prometheus::Error> {
     let family = |name: &str, help: &str, extra: &[&str]| {
         let labels: Vec<&str> = FEATURE_LABELS.iter().chain(extra).copied().collect();
@@ -244,7 +253,7 @@ fn derive_features(
             p_values.with_label_values(&[labels[0], labels[1], labels[2], labels[3], test]).set(p_value);
         }
     }
-    let mut dropped_series = 0;
+    let mut dropped_series = dropped_before;
     for (index, feature) in &dropped {
         let (result, size) = &windows[*index];
         dropped_series += result.features.get(*feature).map_or(0, series_of);
@@ -253,7 +262,7 @@ fn derive_features(
             other.set(other.get().max(drift(result, feature)));
         }
     }
-    let help = "Series of features left out to keep the series budget.";
+    let help = "Series of features and of performance left out to keep the series budget.";
     families.register("series_dropped", |name| IntGauge::new(name, help))?.set(dropped_series as i64);
     Ok(())
 }

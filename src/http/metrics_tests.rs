@@ -111,3 +111,52 @@ fn a_configured_rule_that_does_not_fire_is_a_zero() {
         [r#"driftline_rule_threshold{metric="psi",rule="drift",severity="warn"} 0.1"#]
     );
 }
+
+#[test]
+fn performance_has_series_of_the_window_that_stands_and_segments_have_a_quarter_of_the_budget() {
+    let on_performance = |hour: i64, rows: u64, segment: &str, realised: Option<f64>, is_final: bool| {
+        let mut window = result("fraud", "1", hour, &[]);
+        let metric = |value: f64| MetricValue::exact(value).with_interval([value - 0.01, value + 0.01]);
+        let mut stats = FeatureStats::default();
+        stats.metrics.insert("est_roc_auc".into(), metric(0.8 + hour as f64 / 100.0));
+        stats.metrics.extend(realised.map(|value| ("roc_auc".to_string(), metric(value))));
+        window.rows = rows;
+        if !segment.is_empty() {
+            window.segment = Segment { column: "country".into(), value: segment.into() };
+        }
+        window.performance = Some(crate::windows::result::WindowPerformance {
+            predictions: 10,
+            labelled: if realised.is_some() { 6 } else { 0 },
+            label_coverage: if realised.is_some() { 0.6 } else { 0.0 },
+            is_final,
+            baseline: BTreeMap::from([("roc_auc".to_string(), MetricValue::exact(0.9))]),
+            ..Default::default()
+        });
+        window.features = BTreeMap::from([(crate::windows::result::PERFORMANCE_FEATURE.to_string(), stats)]);
+        window
+    };
+    let mut view = View::new(Limits::default());
+    for (rows, segment) in [(100, ""), (60, "DE"), (40, "FR")] {
+        view.apply_result(on_performance(0, rows, segment, Some(0.7), true));
+        view.apply_result(on_performance(1, rows, segment, None, false));
+    }
+    // Twelve for all events, eight for the larger segment; there is no room for the other.
+    let text = rendered(&view, &watched(&["fraud"]), 48);
+    assert_eq!(
+        lines(&text, "driftline_performance{"),
+        [
+            r#"driftline_performance{metric="roc_auc",model="fraud",segment="all",version="1",window="1h"} 0.7"#,
+            r#"driftline_performance{metric="roc_auc",model="fraud",segment="country=DE",version="1",window="1h"} 0.7"#,
+        ]
+    );
+    assert_eq!(lines(&text, "driftline_performance_estimate{")[0].rsplit(' ').next(), Some("0.81"), "of the newest");
+    assert_eq!(lines(&text, "driftline_performance_lower{")[0].rsplit(' ').next(), Some("0.69"));
+    assert_eq!(lines(&text, "driftline_performance_baseline{")[0].rsplit(' ').next(), Some("0.9"));
+    assert_eq!(lines(&text, "driftline_label_coverage_ratio{")[0].rsplit(' ').next(), Some("0.6"));
+    assert_eq!(lines(&text, "driftline_series_dropped"), ["driftline_series_dropped 8"]);
+    let ends: Vec<&str> = lines(&text, "driftline_performance_end_time_seconds{")
+        .into_iter()
+        .filter_map(|line| line.rsplit(' ').next())
+        .collect();
+    assert_eq!(ends, ["7200", "3600"], "estimates are of a later window");
+}

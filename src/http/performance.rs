@@ -107,6 +107,20 @@ pub fn last_realised<'a>(series: &'a Series, metric: &str) -> Option<&'a WindowR
     series.values().rev().find(|result| realised(result, metric).is_some())
 }
 
+/// Share of labels from which a window's figures stand for it, as rules have it where they do not say.
+const ENOUGH_LABELS: f64 = 0.8;
+
+/// The window whose figures stand for the model now: the newest with enough labels or with all it will get, else the
+/// newest with any, else the newest.
+pub fn standing(series: &Series) -> Option<&WindowResult> {
+    let newest = |is_one: &dyn Fn(&WindowPerformance) -> bool| {
+        series.values().rev().find(|result| behind(result).is_some_and(is_one))
+    };
+    newest(&|performance| performance.is_final || performance.label_coverage >= ENOUGH_LABELS)
+        .or_else(|| newest(&|performance| performance.labelled > 0))
+        .or_else(|| series.values().next_back())
+}
+
 /// How far estimates were from what labels said.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PastError {
@@ -209,6 +223,24 @@ mod tests {
         let error = past_error(&series, "roc_auc").unwrap();
         assert_eq!(error, PastError { windows: 2, mean: 0.03, within: 1, with_band: 2 });
         assert_eq!(past_error(&series, "recall"), None);
+    }
+
+    #[test]
+    fn figures_of_few_labels_do_not_stand_for_the_model_where_there_are_better_ones() {
+        let of = |windows: &[(i64, bool, u64, f64)]| {
+            let mut series = Series::new();
+            for (hour, is_final, labelled, label_coverage) in windows {
+                let mut result = window(*hour, *is_final, &[]);
+                let performance = result.performance.as_mut().unwrap();
+                (performance.labelled, performance.label_coverage) = (*labelled, *label_coverage);
+                series.insert(*hour, result);
+            }
+            standing(&series).map(|result| result.window.start_ms)
+        };
+        assert_eq!(of(&[(0, true, 50, 0.5), (1, false, 80, 0.8), (2, false, 3, 0.03), (3, false, 0, 0.0)]), Some(1));
+        assert_eq!(of(&[(0, false, 50, 0.5), (1, false, 3, 0.03), (2, false, 0, 0.0)]), Some(1));
+        assert_eq!(of(&[(0, false, 0, 0.0), (1, true, 0, 0.0), (2, false, 0, 0.0)]), Some(1));
+        assert_eq!(of(&[(0, false, 0, 0.0), (2, false, 0, 0.0)]), Some(2));
     }
 
     #[test]

@@ -18,7 +18,9 @@ use driftline::rules::explanation::Explanation;
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
 use driftline::stats::quality::WindowQuality;
 use driftline::telemetry::{KnownLabels, Metrics};
-use driftline::windows::result::{Change, PERFORMANCE_FEATURE, Segment, Window, WindowPerformance, WindowResult};
+use driftline::windows::result::{
+    Change, EstimateError, Gap, GroupValue, PERFORMANCE_FEATURE, Segment, Window, WindowPerformance, WindowResult,
+};
 
 pub const HOUR_MS: i64 = 3_600_000;
 /// 2026-03-02 06:00 UTC.
@@ -401,12 +403,20 @@ pub fn watched() -> Watched {
     let model = |name: &str, window_size_ms| WatchedModel { name: name.into(), window_size_ms };
     Watched {
         models: vec![model("fraud", HOUR_MS), model("churn", HOUR_MS / 4), model("pricing", HOUR_MS)],
-        rules: vec![WatchedRule {
-            name: "feature-drift".into(),
-            models: vec!["fraud".into(), "churn".into()],
-            severities: vec![Severity::Warn, Severity::Critical],
-            thresholds: vec![("psi".into(), Severity::Warn, 0.1), ("psi".into(), Severity::Critical, 0.25)],
-        }],
+        rules: vec![
+            WatchedRule {
+                name: "feature-drift".into(),
+                models: vec!["fraud".into(), "churn".into()],
+                severities: vec![Severity::Warn, Severity::Critical],
+                thresholds: vec![("psi".into(), Severity::Warn, 0.1), ("psi".into(), Severity::Critical, 0.25)],
+            },
+            WatchedRule {
+                name: "quality-drop".into(),
+                models: vec!["fraud".into()],
+                severities: vec![Severity::Critical],
+                thresholds: vec![("roc_auc".into(), Severity::Critical, 0.73)],
+            },
+        ],
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod feature;
 mod overview;
+mod performance;
 
 use serde_json::{Value, json};
 
@@ -18,6 +19,7 @@ pub fn files() -> Vec<(String, String)> {
     vec![
         ("dashboards/driftline-overview.json".into(), pretty(&overview::dashboard())),
         ("dashboards/driftline-feature.json".into(), pretty(&feature::dashboard())),
+        ("dashboards/driftline-performance.json".into(), pretty(&performance::dashboard())),
         ("provisioning/datasources/prometheus.yaml".into(), DATASOURCE.into()),
         ("provisioning/dashboards/driftline.yaml".into(), PROVIDER.into()),
     ]
