@@ -44,10 +44,12 @@ fn fixtures(folder: &str, ending: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The file under test, and the model that rules are about.
+/// The file under test, and the model that rules are about: one whose predictions are judged for rules on performance.
 fn files_of(fixture: &Path) -> Vec<PathBuf> {
+    let on_performance = fixture.file_name().unwrap().to_string_lossy().starts_with("performance");
+    let model = if on_performance { "judged.model.yaml" } else { "fraud.model.yaml" };
     match fixture.parent().unwrap().ends_with("rules") {
-        true => vec![root().join("tests/fixtures/config/fraud.model.yaml"), fixture.to_path_buf()],
+        true => vec![root().join("tests/fixtures/config").join(model), fixture.to_path_buf()],
         false => vec![fixture.to_path_buf()],
     }
 }

@@ -12,6 +12,10 @@ use super::units::Span;
 pub const LABEL_SIGNAL: &str = "performance.label";
 /// Names of the scores of classes among the columns of reference data; the class follows.
 pub const CLASS_SCORE_SIGNAL: &str = "performance.class_scores.";
+/// Name under which rules look at how well the model did.
+pub const PERFORMANCE_SIGNAL: &str = "performance";
+/// Signal of change detectors: the error of each prediction whose label is known, in the order in which they are met.
+pub const ERROR_SIGNAL: &str = "performance.error";
 
 /// How predictions are judged. The label stands in the prediction event (`label`) or comes later on a topic of its own
 /// (`labels`), one of the two.

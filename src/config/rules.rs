@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::receivers::Receiver;
 use super::segment::SegmentColumns;
-use super::units::Span;
+use super::units::{Share, Span};
 
 /// One rules file (`rules/*.yaml`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,7 +45,8 @@ pub struct Rule {
     /// Which features; default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<FeatureSelector>,
-    /// One signal instead of features: `prediction.score`, `prediction.value`, `joint`.
+    /// One signal instead of features: `prediction.score`, `prediction.value`, `joint`; or `performance`: how well the
+    /// model did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
     /// Evaluate each value of these segment columns apart, beside the whole; `[country, device]` for two together.
@@ -70,7 +71,10 @@ pub struct Rule {
     /// `3 of 5 windows`, or `2 windows` for two in a row; default: 1 window.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     pub for_: Option<String>,
-    /// A window with fewer rows neither advances nor resets `for`.
+    /// With `signal: performance`: how many labels must be known, and how long they are waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelNeeds>,
+    /// A window with fewer rows (of realised performance: labelled ones) neither advances nor resets `for`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_samples: Option<u64>,
     /// One episode per combination of these: model, version, segment, feature. Default: model, version, segment.
@@ -79,6 +83,19 @@ pub struct Rule {
     /// Fires when no event of the model has arrived for a while. Excludes `when`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<Absent>,
+}
+
+/// When the labels of a window are enough to judge it by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LabelNeeds {
+    /// Labels that come later than this after their window no longer change what the rule made of it; default: the
+    /// model's `performance.labels.delay`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Span>,
+    /// Share of a window's predictions whose label must be known before realised figures are judged; default: 80%.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_coverage: Option<Share>,
 }
 
 /// What windows are compared with.

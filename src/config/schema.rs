@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::diagnostic::Problem;
 use super::nearest::suggest;
-use super::units::Span;
+use super::units::{SHARE_PATTERN, Share, Span};
 use super::yaml::{Document, child};
 
 /// The schema of `T`, without `null` alternatives: a key that is there has a value.
@@ -118,9 +118,9 @@ impl Reader<'_> {
             }
             ValidationErrorKind::Type { .. } => vec![self.wrong_type(error, pointer)],
             ValidationErrorKind::Enum { options } => vec![self.not_an_option(error, pointer, options)],
-            ValidationErrorKind::Pattern { .. } => {
+            ValidationErrorKind::Pattern { pattern } => {
                 let text = error.instance().as_str().unwrap_or_default().to_string();
-                vec![self.bad_pattern(pointer, &text)]
+                vec![bad_pattern(pattern, pointer, &text)]
             }
             ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
                 self.nearest_branch(error, pointer, context)
@@ -161,6 +161,12 @@ impl Reader<'_> {
         properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// Whether the schema whose `type` failed is that of a percentage.
+    fn is_share(&self, schema_path: &str) -> bool {
+        let parent = schema_path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        self.schema.pointer(&format!("{parent}/pattern")).and_then(Value::as_str) == Some(SHARE_PATTERN)
+    }
+
     fn keys_at(&self, pointer: &str) -> Vec<&str> {
         let object = self.document.value.pointer(pointer).and_then(Value::as_object);
         object.map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
@@ -192,6 +198,10 @@ impl Reader<'_> {
                 Some("no" | "off") => Some("write `false`".to_string()),
                 _ => None,
             },
+            ("string", Value::Number(number)) if self.is_share(error.schema_path().as_str()) => {
+                let share = number.as_f64().filter(|share| (0.0..=1.0).contains(share)).unwrap_or(0.8);
+                Some(format!("write a percentage: `{}%`", share * 100.0))
+            }
             ("string", Value::Number(_) | Value::Bool(_)) => {
                 let source = self.document.places.value(&pointer).and_then(|range| self.text.get(range));
                 source.map(|source| format!("put it in quotes: \"{source}\""))
@@ -212,19 +222,6 @@ impl Reader<'_> {
         let close = super::nearest::nearest(&written, options.iter().copied());
         let help = close.map(|option| format!("did you mean `{option}`?"));
         Problem::error("unknown-value", pointer, message).help_if(help)
-    }
-
-    fn bad_pattern(&self, pointer: String, text: &str) -> Problem {
-        match Span::parse(text) {
-            Err(message) => {
-                let (message, help) = match message.split_once("; ") {
-                    Some((message, help)) => (message.to_string(), Some(help.to_string())),
-                    None => (message, None),
-                };
-                Problem::error("bad-duration", pointer, message).help_if(help)
-            }
-            Ok(_) => Problem::error("invalid", pointer, format!("`{text}` has not the form that is needed")),
-        }
     }
 
     /// Of the forms a value may take, the one it resembles: its errors are worth more than "none matches".
@@ -266,6 +263,21 @@ impl Reader<'_> {
     }
 }
 
+fn bad_pattern(pattern: &str, pointer: String, text: &str) -> Problem {
+    let (code, read) = match pattern == SHARE_PATTERN {
+        true => ("bad-percentage", Share::parse(text).map(drop)),
+        false => ("bad-duration", Span::parse(text).map(drop)),
+    };
+    let Err(message) = read else {
+        return Problem::error("invalid", pointer, format!("`{text}` has not the form that is needed"));
+    };
+    let (message, help) = match message.split_once("; ") {
+        Some((message, help)) => (message.to_string(), Some(help.to_string())),
+        None => (message, None),
+    };
+    Problem::error(code, pointer, message).help_if(help)
+}
+
 /// The last component that is a name, not an index.
 fn last_name(pointer: &str) -> Option<&str> {
     pointer.rsplit('/').find(|part| !part.is_empty() && part.parse::<usize>().is_err())
@@ -282,7 +294,10 @@ fn habit(key: &str, known: &[String]) -> Option<&'static str> {
             ("when", "write `when: {warn: psi > 0.1, critical: psi > 0.25}`")
         }
         "alert" | "id" | "title" => ("name", "the key is `name`"),
-        "labels" | "annotations" => ("when", "a rule has no labels; routes match severity, model and rule"),
+        "annotations" => ("when", "a rule has no annotations; the alert says what it found"),
+        "severity" | "team" if known.iter().any(|name| name == "min_coverage") => {
+            ("min_coverage", "`labels` are those of predictions; routes match severity, model and rule")
+        }
         "severity" => ("when", "severities are the keys of `when`: `when: {warn: ..., critical: ...}`"),
         "on" | "true" | "metric" | "column" => {
             ("signal", "the key is `signal`; YAML 1.1 readers take a bare `on` for true")

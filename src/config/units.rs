@@ -88,6 +88,66 @@ impl schemars::JsonSchema for Span {
     }
 }
 
+/// A share, written as a percentage: `80%`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Share {
+    /// 0 to 100.
+    pub percent: f64,
+}
+
+impl Share {
+    /// 0 to 1.
+    pub fn share(self) -> f64 {
+        self.percent / 100.0
+    }
+
+    /// Accepts a number from 0 to 100 and a `%`; the error says what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let percent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+        match percent {
+            Some(percent) if (0.0..=100.0).contains(&percent) => Ok(Self { percent }),
+            Some(_) => Err(format!("`{text}` is no share; write `0%` to `100%`")),
+            None => Err(format!("`{text}` is not a percentage; write a number and `%`, such as `80%`")),
+        }
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}%", self.percent)
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Share::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Pattern of a share in the schemas.
+pub const SHARE_PATTERN: &str = "^([0-9]|[1-9][0-9])(\\.[0-9]+)?%$|^100%$";
+
+impl schemars::JsonSchema for Share {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "a number from 0 to 100 and %",
+            "pattern": SHARE_PATTERN
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +158,15 @@ mod tests {
             assert_eq!(Span::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Span::parse("120s").unwrap().to_string(), "2m");
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        for text in ["80%", "0%", "100%", "99.5%"] {
+            assert_eq!(Share::parse(text).unwrap().to_string(), text);
+        }
+        assert!(Share::parse("0.8").unwrap_err().contains("`80%`"));
+        assert!(Share::parse("120%").unwrap_err().contains("`100%`"));
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl RuleSet {
             severity,
             receivers: self.route(&rule.name, &state.model, severity),
             firing: true,
+            estimated: false,
         }
     }
 }
@@ -94,6 +95,7 @@ fn absence_notification(rule: &Rule, model: &str, told: &Told, heard: &Heard) ->
         inflation: None,
         n: 0,
         n_reference: 0,
+        performance: None,
         moved: Vec::new(),
         explanation: Explanation::default(),
         reason,

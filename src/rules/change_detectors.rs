@@ -4,6 +4,7 @@ use super::compile::Rule;
 use crate::config::diagnostic::Problem;
 use crate::config::model::{Kind, Model};
 use crate::config::nearest::suggest;
+use crate::config::performance::{ERROR_SIGNAL, Task};
 use crate::stats::change::{CHANGE_POINTS, Method};
 
 /// Detectors of one model: each has a state for every version and source partition.
@@ -16,9 +17,13 @@ pub fn model_problems(model: &Model) -> Vec<Problem> {
         let pointer = format!("/change_detectors/{index}");
         let signal = &detector.signal;
         match signals.iter().find(|known| known.name == *signal) {
+            None if signal == ERROR_SIGNAL && model.performance.is_some() => error_signal(model, &pointer, &mut found),
             None => {
                 let message = format!("this model has no signal `{signal}`");
-                let help = suggest(signal, signals.iter().map(|known| known.name.as_str()));
+                let help = match signal == ERROR_SIGNAL {
+                    true => Some("add `performance: {task: ..., labels: {topics: [...]}}`".to_string()),
+                    false => suggest(signal, signals.iter().map(|known| known.name.as_str()).chain([ERROR_SIGNAL])),
+                };
                 let help = help.unwrap_or_else(|| "name a numeric feature, or `prediction.score`".into());
                 found.push(Problem::error("unknown-signal", format!("{pointer}/signal"), message).help(help));
             }
@@ -45,6 +50,14 @@ pub fn model_problems(model: &Model) -> Vec<Problem> {
         found.push(Problem::error("out-of-range", "/change_detectors", message).key());
     }
     found
+}
+
+/// Errors of rankings are no numbers that a detector could read.
+fn error_signal(model: &Model, pointer: &str, found: &mut Vec<Problem>) {
+    if model.performance.as_ref().is_some_and(|performance| performance.task == Task::Ranking) {
+        let message = "a ranking has no error of each prediction";
+        found.push(Problem::error("unsuited-signal", format!("{pointer}/signal"), message));
+    }
 }
 
 /// Where rules ask for changes of signals that nobody watches.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::change_detectors;
 use super::compile::{DEFAULT_REFERENCE, FileProblem, Rule};
-use super::expression::{Comparison, Condition, Expression, Quantity};
+use super::expression::{Comparison, Condition, Expression, Limit, Quantity};
 use super::metrics::{self, METRICS, Subject};
+use super::performance_checks;
 use crate::config::diagnostic::Problem;
 use crate::config::glob;
 use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, Kind, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use crate::config::nearest::suggest;
+use crate::config::performance::PERFORMANCE_SIGNAL;
 use crate::config::receivers::Receiver;
 use crate::config::rules::{Include, Route, RuleFile, Severity, SignificanceTest};
 use crate::config::segment;
@@ -41,7 +43,9 @@ pub fn rules(placed: &[Placed], models: &[Arc<Model>]) -> Vec<FileProblem> {
             found.push(Problem::error("unknown-model", format!("{pointer}/model"), message).help_if(help));
         } else if rule.absent.is_none() {
             subjects(rule, pointer, &matching, &mut found);
-            change_detectors::rule_problems(rule, pointer, &matching, &mut found);
+        }
+        if rule.performance.is_none() {
+            performance_checks::misplaced(rule, pointer, &mut found);
         }
         problems.extend(found.into_iter().map(|problem| FileProblem { file: *file, problem }));
     }
@@ -158,10 +162,12 @@ fn thresholds(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
     let warn = rule.warn.as_ref().and_then(Threshold::of);
     let critical = rule.critical.as_ref().and_then(Threshold::of);
     if let (Some(warn), Some(critical)) = (&warn, &critical)
-        && warn.subject == critical.subject
+        && warn.is_of(critical)
     {
         let message = match (warn.above == critical.above, warn.limit == critical.limit) {
             (false, _) => Some("`warn` and `critical` look in opposite directions".to_string()),
+            // One of them may ask to be sure of it.
+            (true, true) if !is_confident(&rule.warn) && is_confident(&rule.critical) => None,
             (true, true) => Some("`warn` and `critical` are the same".to_string()),
             (true, false) if (warn.limit > critical.limit) == warn.above => {
                 Some("`critical` is reached before `warn`".to_string())
@@ -174,37 +180,57 @@ fn thresholds(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
         }
     }
     let Some(recover) = rule.recover.as_ref().and_then(Threshold::of) else { return };
-    let Some(breach) = warn.or(critical).filter(|breach| breach.subject == recover.subject) else { return };
+    let Some(breach) = warn.or(critical).filter(|breach| breach.is_of(&recover)) else { return };
     let wrong_side = recover.above == breach.above;
     let beyond = if breach.above { recover.limit > breach.limit } else { recover.limit < breach.limit };
     if wrong_side || beyond {
         let message = "`recover` holds while the rule still breaches";
         let sign = if breach.above { '<' } else { '>' };
-        let help = format!("write a condition on the healthy side, such as `{sign} {}`", breach.limit);
+        let example = format!(", such as `{sign} {}`", breach.limit);
+        let example = if breach.baseline_scale == 0.0 { example } else { String::new() };
+        let help = format!("write a condition on the healthy side{example}");
         found.push(Problem::error("recover-side", format!("{pointer}/recover"), message).help(help));
     }
 }
 
-/// `subject > limit` or `subject < limit`.
+fn is_confident(expression: &Option<Expression>) -> bool {
+    expression.as_ref().is_some_and(|expression| matches!(expression.condition, Condition::Confident(_)))
+}
+
+/// `subject > limit` or `subject < limit`; of performance, `subject - baseline < limit`.
 struct Threshold {
     subject: Quantity,
+    /// Multiple of the baseline that is added.
+    baseline_scale: f64,
     above: bool,
     limit: f64,
 }
 
 impl Threshold {
     fn of(expression: &Expression) -> Option<Self> {
-        let Condition::Compare { left, comparison, right } = &expression.condition else { return None };
+        let condition = match &expression.condition {
+            Condition::Confident(confident) => confident.condition.as_ref(),
+            other => other,
+        };
+        let Condition::Compare { left, comparison, right } = condition else { return None };
+        if let Some(Limit { figure, baseline_scale, above, limit }) = Limit::of(left, *comparison, right) {
+            return Some(Self { subject: Quantity::Figure(figure), baseline_scale, above, limit });
+        }
         let above = match comparison {
             Comparison::Greater | Comparison::GreaterOrEqual => true,
             Comparison::Less | Comparison::LessOrEqual => false,
             Comparison::Equal | Comparison::NotEqual => return None,
         };
         match (left.constant(), right.constant()) {
-            (None, Some(limit)) => Some(Self { subject: left.clone(), above, limit }),
-            (Some(limit), None) => Some(Self { subject: right.clone(), above: !above, limit }),
+            (None, Some(limit)) => Some(Self { subject: left.clone(), baseline_scale: 0.0, above, limit }),
+            (Some(limit), None) => Some(Self { subject: right.clone(), baseline_scale: 0.0, above: !above, limit }),
             _ => None,
         }
+    }
+
+    /// Whether both put a limit to the same thing.
+    fn is_of(&self, other: &Self) -> bool {
+        self.subject == other.subject && self.baseline_scale == other.baseline_scale
     }
 }
 
@@ -226,8 +252,18 @@ fn timing(rule: &Rule, pointer: &str, models: &[Arc<Model>], found: &mut Vec<Pro
 }
 
 fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
-    selectors(rule, pointer, models, found);
     segments(rule, pointer, models, found);
+    references(rule, pointer, models, found);
+    if rule.performance.is_some() {
+        performance_checks::rule_problems(rule, pointer, models, found);
+    } else {
+        selectors(rule, pointer, models, found);
+        metrics_of_features(rule, pointer, models, found);
+        change_detectors::rule_problems(rule, pointer, models, found);
+    }
+}
+
+fn references(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
     let references: BTreeSet<&str> =
         models.iter().flat_map(|model| model.references.keys()).map(String::as_str).collect();
     if let Some(moving) = &rule.moving {
@@ -247,10 +283,14 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
         );
         found.push(Problem::error("unsupported-reference", format!("{pointer}/reference"), message).key().help(help));
     }
+}
+
+fn metrics_of_features(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
     for (expression, key) in [(&rule.warn, "when/warn"), (&rule.critical, "when/critical"), (&rule.recover, "recover")]
     {
         let Some(expression) = expression else { continue };
-        for (metric, at) in &expression.metrics {
+        let of_features = expression.metrics.iter().filter(|(metric, _)| metric.subject != Subject::Performance);
+        for (metric, at) in of_features {
             if metric.name == "duplicate_rate" && models.iter().all(|model| model.fields.prediction_id.is_none()) {
                 let message = "no model of this rule says where its prediction ids stand";
                 let problem = Problem::error("unsuited-metric", format!("{pointer}/{key}"), message).within(at.clone());
@@ -327,7 +367,9 @@ fn selectors(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Prob
                 SCORE_SIGNAL => Some("add `score: {path: ..., type: numeric}` to the model file".to_string()),
                 _ => suggest(
                     signal,
-                    [PREDICTION_SIGNAL, SCORE_SIGNAL, JOINT_SIGNAL].into_iter().chain(features.iter().copied()),
+                    [PREDICTION_SIGNAL, SCORE_SIGNAL, JOINT_SIGNAL, PERFORMANCE_SIGNAL]
+                        .into_iter()
+                        .chain(features.iter().copied()),
                 ),
             };
             found.push(Problem::error("unknown-signal", format!("{pointer}/signal"), message).help_if(help));

@@ -4,18 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::checks;
-use super::expression::Expression;
+use super::expression::{Expression, Figure};
 use super::metrics::{Metric, Subject};
+use super::performance::{DEFAULT_MIN_COVERAGE, OnPerformance};
+use super::performance_metrics::At;
 use super::state::Persistence;
 use crate::config::diagnostic::{Level, Problem};
 use crate::config::glob;
 use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
+use crate::config::performance::{PERFORMANCE_SIGNAL, Task};
 use crate::config::receivers::Receiver;
 use crate::config::rules::{
-    Absent, FeatureSelector, GroupKey, Include, ReferenceChoice, Route, RuleFile, Severity, Significance,
+    Absent, FeatureSelector, GroupKey, Include, LabelNeeds, ReferenceChoice, Route, RuleFile, Severity, Significance,
 };
 use crate::config::segment::SegmentColumns;
-use crate::config::units::Span;
+use crate::config::units::{Share, Span};
 use crate::config::yaml::child;
 use crate::reference::moving::{MovingReference, PREVIOUS};
 use crate::stats::metric::FeatureStats;
@@ -46,6 +49,10 @@ pub struct Rule {
     pub version_glob: String,
     pub features: FeatureSelector,
     pub signal: Option<String>,
+    /// `signal: performance`: the rule looks at how well the model did, and at nothing else.
+    pub performance: Option<OnPerformance>,
+    /// As written.
+    pub labels: Option<LabelNeeds>,
     /// Names of segment columns and pairs, as in results.
     pub segments: Vec<String>,
     /// `None`: the model's own.
@@ -115,6 +122,12 @@ impl Rule {
         conditions.flat_map(|condition| condition.metrics.iter().map(|(metric, _)| metric.name))
     }
 
+    /// Figures of performance that its conditions name.
+    pub fn figures(&self) -> impl Iterator<Item = &Figure> {
+        let conditions = [&self.warn, &self.critical, &self.recover].into_iter().flatten();
+        conditions.flat_map(|condition| condition.figures.iter().map(|(figure, _)| figure))
+    }
+
     /// Events that the rule judges by.
     pub fn sample(&self, result: &WindowResult) -> u64 {
         if self.counts_rejected { result.events() } else { result.rows }
@@ -134,6 +147,8 @@ impl Rule {
 pub(super) struct ModelWindows {
     pub size_ms: i64,
     pub allowed_lateness_ms: i64,
+    /// How long labels may come after their prediction; 0 where they come with it, or never.
+    pub label_delay_ms: i64,
 }
 
 /// All rules of a service, with routes and receivers.
@@ -168,8 +183,11 @@ impl RuleSet {
                 .iter()
                 .map(|model| {
                     let windows = &model.windows;
-                    let about =
-                        ModelWindows { size_ms: windows.size.ms, allowed_lateness_ms: windows.allowed_lateness.ms };
+                    let about = ModelWindows {
+                        size_ms: windows.size.ms,
+                        allowed_lateness_ms: windows.allowed_lateness.ms,
+                        label_delay_ms: label_delay_ms(model),
+                    };
                     (model.model.clone(), about)
                 })
                 .collect(),
@@ -196,11 +214,16 @@ impl RuleSet {
         (set, problems)
     }
 
-    /// Every window that is needed of this model: its own first, then those of rules, each once.
+    /// Every window that is needed of this model, of features and of performance: its own first, then those of rules,
+    /// each once.
     pub fn window_specs(&self, model: &Model) -> Vec<WindowSpec> {
+        self.specs_of(model, |_| true)
+    }
+
+    fn specs_of(&self, model: &Model, counts: impl Fn(&Rule) -> bool) -> Vec<WindowSpec> {
         let size_ms = model.windows.size.ms;
         let mut specs = vec![WindowSpec { size_ms, slide_ms: size_ms }];
-        for rule in self.rules.iter().filter(|rule| rule.absent.is_none() && rule.matches_model(&model.model)) {
+        for rule in self.windowed(model).filter(|rule| counts(rule)) {
             let spec = rule.window_spec(size_ms);
             if !specs.contains(&spec) {
                 specs.push(spec);
@@ -218,7 +241,8 @@ impl RuleSet {
             Some(MetricNames::Names(names)) => names,
             None => &[],
         };
-        let named = self.rules.iter().filter(|rule| rule.matches_model(&model.model)).flat_map(Rule::metric_names);
+        let of_features = self.rules.iter().filter(|rule| rule.performance.is_none());
+        let named = of_features.filter(|rule| rule.matches_model(&model.model)).flat_map(Rule::metric_names);
         Selection::default().with(asked.iter().map(String::as_str)).with(named)
     }
 
@@ -226,17 +250,40 @@ impl RuleSet {
     pub fn watched(&self, model: &Arc<Model>) -> WatchedModel {
         WatchedModel {
             model: model.clone(),
-            specs: self.window_specs(model),
+            specs: self.specs_of(model, |rule| rule.performance.is_none()),
             selection: self.selection(model),
-            comparisons: self.comparisons(model),
-            performance: WatchedPerformance::default(),
+            comparisons: self.comparisons(model, false),
+            performance: self.watched_performance(model),
         }
     }
 
+    fn watched_performance(&self, model: &Model) -> WatchedPerformance {
+        if model.performance.is_none() {
+            return WatchedPerformance::default();
+        }
+        let figures = self.windowed(model).filter(|rule| rule.performance.is_some()).flat_map(Rule::figures);
+        let of_threshold = figures.filter(|figure| figure.metric.at != At::Places);
+        let mut thresholds: Vec<f64> = of_threshold.filter_map(|figure| figure.at).collect();
+        let is_ranking = model.performance.as_ref().is_some_and(|performance| performance.task == Task::Ranking);
+        thresholds.retain(|_| !is_ranking);
+        thresholds.sort_by(f64::total_cmp);
+        thresholds.dedup();
+        WatchedPerformance {
+            specs: self.specs_of(model, |rule| rule.performance.is_some()),
+            thresholds,
+            comparisons: self.comparisons(model, true),
+        }
+    }
+
+    /// Rules that are asked about windows of this model.
+    fn windowed(&self, model: &Model) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.absent.is_none() && rule.matches_model(&model.model))
+    }
+
     /// One comparison for each window and moving reference; rules that share both share it.
-    fn comparisons(&self, model: &Model) -> Vec<Comparison> {
+    fn comparisons(&self, model: &Model, of_performance: bool) -> Vec<Comparison> {
         let mut comparisons: BTreeMap<(WindowSpec, MovingReference), Comparison> = BTreeMap::new();
-        for rule in self.rules.iter().filter(|rule| rule.absent.is_none() && rule.matches_model(&model.model)) {
+        for rule in self.windowed(model).filter(|rule| rule.performance.is_some() == of_performance) {
             let Some(reference) = &rule.moving else { continue };
             let spec = rule.window_spec(model.windows.size.ms);
             let comparison = comparisons.entry((spec, reference.clone())).or_insert_with(|| Comparison {
@@ -249,7 +296,7 @@ impl RuleSet {
             comparison.versions.insert(rule.version_glob.clone());
             comparison.segments.extend(rule.segments.iter().cloned());
             // A rule about the number of rows needs no profile of the past, only its rows.
-            let looks_at = |name: &String| !rule.counts_rows_only && rule.selects(name);
+            let looks_at = |name: &String| !rule.counts_rows_only && !of_performance && rule.selects(name);
             let selected = model.signals().into_iter().map(|signal| signal.name).filter(looks_at);
             comparison.features.extend(selected);
         }
@@ -276,6 +323,12 @@ impl RuleSet {
         }
         receivers
     }
+}
+
+/// How long labels may come after their prediction.
+pub(super) fn label_delay_ms(model: &Model) -> i64 {
+    let labels = model.performance.as_ref().and_then(|performance| performance.labels.as_ref());
+    labels.map_or(0, |labels| labels.delay.ms)
 }
 
 /// Reads `when`, `recover` and `for` of every rule of a raw file: their errors are found even where the file's
@@ -401,6 +454,12 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         version_glob: version_glob.to_string(),
         features: source.features.clone().unwrap_or_default(),
         signal: source.signal.clone(),
+        performance: (source.signal.as_deref() == Some(PERFORMANCE_SIGNAL)).then(|| {
+            let labels = source.labels.unwrap_or_default();
+            let min_coverage = labels.min_coverage.map_or(DEFAULT_MIN_COVERAGE, Share::share);
+            OnPerformance { min_coverage, delay_ms: labels.delay.map(|delay| delay.ms) }
+        }),
+        labels: source.labels,
         segments: source.segments.iter().map(SegmentColumns::name).collect(),
         window: source.window.or(file.defaults.window),
         slide: source.slide,

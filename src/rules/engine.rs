@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
-use super::compile::{Rule, RuleSet};
+use super::compile::{ModelWindows, Rule, RuleSet};
 use super::episode::{EpisodeStatus, Finding, Notification};
-use super::evaluate::{Judgement, evaluate};
-use super::reason::{self, Persisted};
-use super::state::{Contribution, Pair, RuleState, RuleStates, Standing, Told};
+use super::evaluate::{Decider, Judgement, evaluate};
+use super::reason::{self, Ended, Persisted};
+use super::state::{Contribution, Keep, Pair, RuleState, RuleStates, Standing, Taken, Told};
 use super::worst_segment::{self, Question};
 use crate::config::rules::{GroupKey, Severity};
 use crate::windows::result::{ClosedWindow, Segment, Window, WindowResult};
@@ -21,7 +21,8 @@ pub enum Effect {
     Notify(Notification),
     /// Write to the `episodes` topic under `key`; `None` is a tombstone.
     StateChanged { key: String, state: Option<RuleState> },
-    /// Count: `breached`, `quiet`, `insignificant`, `insufficient_samples`, `incomplete`, `no_reference`, `known`.
+    /// Count: `breached`, `quiet`, `insignificant`, `insufficient_samples`, `incomplete`, `no_reference`,
+    /// `insufficient_labels`, `known`.
     Evaluated { rule: String, outcome: &'static str },
 }
 
@@ -57,9 +58,8 @@ impl RuleSet {
         for rule in self.rules.iter().filter(|rule| rule.absent.is_none()) {
             let spec = rule.window_spec(model.size_ms);
             let its_window = spec.size_ms == size_ms && closed.window.start_ms.rem_euclid(spec.slide_ms.max(1)) == 0;
-            if its_window && rule.matches(&closed.model, &closed.version) {
-                let revisable = model.allowed_lateness_ms / spec.slide_ms.max(1) + 1;
-                let keep = (i64::from(rule.persistence.of) + revisable).clamp(1, MAX_STEPS) as usize;
+            if its_window && rule.matches(&closed.model, &closed.version) && is_about(rule, closed) {
+                let keep = keep(rule, *model, spec.slide_ms);
                 self.evaluate_rule(rule, states, closed, keep, now_ms, &mut effects);
             }
         }
@@ -71,7 +71,7 @@ impl RuleSet {
         rule: &Rule,
         states: &mut RuleStates,
         closed: &ClosedWindow,
-        keep: usize,
+        keep: Keep,
         now_ms: i64,
         effects: &mut Vec<Effect>,
     ) {
@@ -101,13 +101,15 @@ impl RuleSet {
             let contribution = group.contribution(rule, closed.revision);
             let word = group.outcome();
             let before = state.standing(rule.persistence);
-            if !state.take(closed.window, &closed.version, contribution, rule.persistence, keep) {
+            let taken = state.take(closed.window, &closed.version, contribution, rule.persistence, keep);
+            if taken == Taken::Known {
                 effects.push(outcome("known"));
                 continue;
             }
-            state.muted = None;
+            let mut changed = taken == Taken::Changed;
+            changed |= state.muted.take().is_some();
             let after = state.standing(rule.persistence);
-            if let Some(news) = self.news(rule, closed, state, &after) {
+            if let Some(news) = self.news(rule, closed, state, &group, &after) {
                 effects.push(Effect::Notify(notification(
                     rule,
                     closed,
@@ -118,20 +120,37 @@ impl RuleSet {
                     now_ms,
                 )));
                 state.tell(news.told);
+                changed = true;
             }
             effects.push(outcome(word));
-            effects.push(Effect::StateChanged { key, state: Some(state.clone()) });
+            if changed {
+                effects.push(Effect::StateChanged { key, state: Some(state.clone()) });
+            }
         }
     }
 
     /// Compares where the group stands with what was told last.
-    fn news(&self, rule: &Rule, closed: &ClosedWindow, state: &RuleState, after: &Standing) -> Option<News> {
+    fn news(
+        &self,
+        rule: &Rule,
+        closed: &ClosedWindow,
+        state: &RuleState,
+        group: &Group<'_, '_>,
+        after: &Standing,
+    ) -> Option<News> {
         let open = state.told.clone().filter(|told| told.firing);
         match (open, after.phase.episode()) {
             (None, None) => None,
-            (Some(told), Some((severity, _))) if severity <= told.severity => None,
+            (Some(told), Some((severity, _))) if severity <= told.severity => {
+                // People were told of an estimate: that the labels confirm it is worth a word, once.
+                let confirmed = told.estimated && closed.window.start_ms >= told.first.start_ms && group.is_realised();
+                let severity = told.severity;
+                let told = Told { estimated: false, ..told };
+                confirmed.then(|| told_more(told, EpisodeStatus::Firing, severity, Vec::new()))
+            }
             (Some(told), Some((severity, _))) => {
                 let receivers = self.route(&rule.name, &closed.model, severity);
+                let told = Told { estimated: told.estimated && !group.is_realised(), ..told };
                 Some(told_more(told, EpisodeStatus::Firing, severity, receivers))
             }
             (Some(told), None) => {
@@ -148,7 +167,9 @@ impl RuleSet {
                     severity,
                     receivers: Vec::new(),
                     firing: false,
+                    estimated: false,
                 });
+                let begun = Told { estimated: group.is_estimate(), ..begun };
                 Some(told_more(begun, EpisodeStatus::Firing, severity, receivers))
             }
         }
@@ -157,6 +178,27 @@ impl RuleSet {
 
 /// A limit on what one state holds, whatever the lateness allowed.
 const MAX_STEPS: i64 = 256;
+/// The same of rules on performance, whose windows are revised until the labels are in.
+pub(super) const MAX_LABELLED_STEPS: i64 = 1_024;
+
+/// How long the windows of a rule can be revised.
+fn keep(rule: &Rule, model: ModelWindows, slide_ms: i64) -> Keep {
+    let slide_ms = slide_ms.max(1);
+    let (of, lateness_ms) = (i64::from(rule.persistence.of), model.allowed_lateness_ms);
+    let Some(needs) = rule.performance else {
+        let windows = (of + lateness_ms / slide_ms + 1).clamp(1, MAX_STEPS) as usize;
+        return Keep { windows, revisable_ms: i64::MAX };
+    };
+    let delay_ms = needs.delay_ms.unwrap_or(i64::MAX).min(model.label_delay_ms);
+    let revisable_ms = delay_ms.saturating_add(lateness_ms);
+    let windows = (of + revisable_ms / slide_ms + 1).clamp(1, MAX_LABELLED_STEPS) as usize;
+    Keep { windows, revisable_ms: revisable_ms.max(of * slide_ms) }
+}
+
+/// Whether what has closed is of the kind that the rule looks at: performance, or everything else.
+fn is_about(rule: &Rule, closed: &ClosedWindow) -> bool {
+    closed.results.iter().any(|result| result.performance.is_some() == rule.performance.is_some())
+}
 
 fn told_more(told: Told, status: EpisodeStatus, severity: Severity, receivers: Vec<String>) -> News {
     let sequence = told.next_sequence;
@@ -182,6 +224,7 @@ fn looked_at<'a>(rule: &Rule, closed: &'a ClosedWindow) -> Vec<&'a WindowResult>
     closed
         .results
         .iter()
+        .filter(|result| result.performance.is_some() == rule.performance.is_some())
         .filter(|result| (rule.counts_rows_only && rule.moving.is_none()) || result.reference == rule.reference)
         .filter(|result| result.segment.is_all() || rule.segments.contains(&result.segment.column))
         .filter(|result| seen.insert(&result.segment))
@@ -211,6 +254,20 @@ impl Group<'_, '_> {
         }
     }
 
+    fn deciders(&self) -> impl Iterator<Item = &Decider> {
+        self.judgements.iter().filter_map(|judgement| judgement.breach.as_ref()).map(|breach| &breach.decider)
+    }
+
+    /// Whether it breaches by estimates alone.
+    fn is_estimate(&self) -> bool {
+        self.deciders().next().is_some() && self.deciders().all(Decider::is_estimate)
+    }
+
+    /// Whether it breaches by a figure that rests on labels.
+    fn is_realised(&self) -> bool {
+        self.deciders().any(|decider| decider.performance.is_some() && !decider.is_estimate())
+    }
+
     fn outcome(&self) -> &'static str {
         if self.judgements.iter().any(|judgement| judgement.breach.is_some()) {
             "breached"
@@ -235,15 +292,18 @@ fn notification(
         EpisodeStatus::Firing => Persisted { breached: after.windows_breached, considered: after.windows_considered },
         EpisodeStatus::Resolved => Persisted { breached: 0, considered: rule.persistence.needed },
     };
+    let was_estimate = before_news(state).is_some_and(|told| told.estimated);
     let mut findings: Vec<Finding> = match news.status {
-        EpisodeStatus::Firing => reason::breaches(rule, &group.judgements, persisted),
+        EpisodeStatus::Firing => reason::breaches(rule, &group.judgements, persisted, was_estimate),
         EpisodeStatus::Resolved => Vec::new(),
     };
     findings.iter_mut().for_each(|finding| locate(rule, closed, group, finding));
     if findings.is_empty() {
         // The end of an episode, or a revision that revived one although its own window breaches nothing.
         let members = before.members.union(&after.members);
-        findings = reason::recoveries(rule, &group.judgements, members, news.severity);
+        let family = looked_at(rule, closed);
+        let ended = Ended { family: &family, severity: news.severity, was_estimate };
+        findings = reason::recoveries(rule, &group.judgements, members, &ended);
     }
     let result = group.judgements.first().map(|judgement| judgement.result);
     let who = reason::who(&closed.model, &closed.version, &state.segment);
@@ -270,6 +330,11 @@ fn notification(
         at_ms: now_ms,
         receivers: news.told.receivers.clone(),
     }
+}
+
+/// What people know of the episode that the news is about.
+fn before_news(state: &RuleState) -> Option<&Told> {
+    state.told.as_ref().filter(|told| told.firing)
 }
 
 /// Says in which segments a finding is worst.

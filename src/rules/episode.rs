@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::explanation::{Explanation, Moved};
+use super::performance::PerformanceFinding;
 use crate::config::rules::Severity;
 use crate::stats::metric::MetricValue;
 use crate::windows::result::{Segment, Window};
@@ -47,6 +48,9 @@ pub struct Finding {
     /// Non-missing values in the window and in the reference.
     pub n: u64,
     pub n_reference: u64,
+    /// Of `signal: performance`: what the figure rests on, and what it is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub performance: Option<PerformanceFinding>,
     /// The bins or categories that moved most, largest first, at most five.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moved: Vec<Moved>,

@@ -8,8 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::compile::Rule;
-use super::expression::{Comparison, Condition, Expression, Quantifier, Quantity};
+use super::expression::{Comparison, Condition, Expression, Figure, Quantifier, Quantity};
 use super::metrics::{Metric, Subject};
+use super::performance::{PerformanceFinding, Sight, gate};
+use super::performance_metrics;
 use super::significance::{adjust, cut};
 use super::state::{Mute, Pair};
 use super::threshold;
@@ -50,6 +52,8 @@ pub struct Decider {
     pub metric: Option<&'static Metric>,
     pub value: MetricValue,
     pub threshold: Option<Automatic>,
+    /// Of a figure of performance.
+    pub performance: Option<Box<PerformanceFinding>>,
 }
 
 /// What `auto` stood for.
@@ -63,7 +67,12 @@ pub struct Automatic {
 
 impl Decider {
     fn new(name: impl Into<String>, metric: Option<&'static Metric>, value: MetricValue) -> Self {
-        Self { name: name.into(), metric, value, threshold: None }
+        Self { name: name.into(), metric, value, threshold: None, performance: None }
+    }
+
+    /// Whether it rests on an estimate: labels may show it to be wrong.
+    pub fn is_estimate(&self) -> bool {
+        self.performance.as_ref().is_some_and(|performance| performance.estimated)
     }
 }
 
@@ -93,6 +102,36 @@ pub struct Evaluation<'a> {
 struct Scope<'a> {
     result: &'a WindowResult,
     selected: Vec<(&'a str, &'a FeatureStats)>,
+    /// Of rules on performance.
+    sight: Option<Sight<'a>>,
+}
+
+impl<'a> Scope<'a> {
+    fn of(rule: &Rule, result: &'a WindowResult, family: &[&'a WindowResult]) -> Self {
+        let sight = Sight::of(rule, result, family);
+        Self { result, selected: rule.selected(result), sight }
+    }
+}
+
+/// Why a rule cannot be asked of this result at all.
+fn muted(rule: &Rule, result: &WindowResult) -> Option<Mute> {
+    if !result.complete {
+        return Some(Mute::Incomplete);
+    }
+    if rule.performance.is_some() {
+        let expressions = [&rule.warn, &rule.critical].into_iter().flatten();
+        let mutes: Vec<Option<Mute>> = expressions.map(|expression| closed_to(rule, result, expression)).collect();
+        return mutes.into_iter().reduce(|first, next| first.and_then(|first| next.and(Some(first)))).flatten();
+    }
+    if rule.sample(result) < rule.min_samples {
+        return Some(Mute::InsufficientSamples);
+    }
+    (result.is_wanting() && !rule.counts_rows_only).then_some(Mute::NoReference)
+}
+
+/// Why one condition of a rule on performance cannot be asked of this result yet.
+fn closed_to(rule: &Rule, result: &WindowResult, expression: &Expression) -> Option<Mute> {
+    rule.performance.and_then(|needs| gate(rule, needs, result, expression))
 }
 
 /// `results` are those of the rule's reference and segments, the whole first.
@@ -100,14 +139,9 @@ pub fn evaluate<'a>(rule: &Rule, results: &[&'a WindowResult]) -> Evaluation<'a>
     let mut muted = Vec::new();
     let mut scopes = Vec::new();
     for result in results {
-        if !result.complete {
-            muted.push((result.segment.clone(), Mute::Incomplete));
-        } else if rule.sample(result) < rule.min_samples {
-            muted.push((result.segment.clone(), Mute::InsufficientSamples));
-        } else if result.is_wanting() && !rule.counts_rows_only {
-            muted.push((result.segment.clone(), Mute::NoReference));
-        } else {
-            scopes.push(Scope { result, selected: rule.selected(result) });
+        match self::muted(rule, result) {
+            Some(mute) => muted.push((result.segment.clone(), mute)),
+            None => scopes.push(Scope::of(rule, result, results)),
         }
     }
     let mut judgements: BTreeMap<(usize, Option<&str>), Judgement<'a>> = BTreeMap::new();
@@ -129,9 +163,12 @@ fn judge<'a>(
     let Some(rate) = scopes.first().map(|scope| rule.false_alarm_rate(scope.result)) else { return };
     let significant = QuantifiedSignificance::new(rule, scopes, &expression.condition, rate);
     let mut asked = Vec::new();
-    for (index, scope) in scopes.iter().enumerate() {
+    let open = |scope: &Scope<'_>| closed_to(rule, scope.result, expression).is_none();
+    for (index, scope) in scopes.iter().enumerate().filter(|(_, scope)| open(scope)) {
         let view = |stats| View { scope, index, stats, significant: Some(&significant), level: None };
-        if expression.is_about_window() {
+        if let Some(sight) = &scope.sight {
+            asked.push((None, view(Some(sight.stats))));
+        } else if expression.is_about_window() {
             asked.push((None, view(None)));
         } else {
             asked.extend(scope.selected.iter().map(|(name, stats)| (Some(*name), view(Some(*stats)))));
@@ -152,7 +189,9 @@ fn judge<'a>(
             stats: view.stats,
             breach: None,
             insignificant: false,
-            unrecovered: rule.recover.as_ref().is_some_and(|recover| view.truth(&recover.condition) == Some(false)),
+            unrecovered: rule.recover.as_ref().is_some_and(|recover| {
+                closed_to(rule, view.scope.result, recover).is_some() || view.truth(&recover.condition) == Some(false)
+            }),
         });
         judgement.insignificant |= holds && !convincing;
         if holds && convincing {
@@ -164,9 +203,10 @@ fn judge<'a>(
 }
 
 /// What the deciding metric of `rule` is in this window, whether or not it breaches: for sentences on recovery.
-pub fn decider<'a>(rule: &Rule, judgement: &Judgement<'a>) -> Option<Decider> {
+/// `family`: everything that the rule looks at in this window.
+pub fn decider<'a>(rule: &Rule, judgement: &Judgement<'a>, family: &[&'a WindowResult]) -> Option<Decider> {
     let expression = rule.warn.as_ref().or(rule.critical.as_ref())?;
-    let scope = Scope { result: judgement.result, selected: rule.selected(judgement.result) };
+    let scope = Scope::of(rule, judgement.result, family);
     let view = View { scope: &scope, index: 0, stats: judgement.stats, significant: None, level: None };
     Some(view.decider(&expression.condition))
 }
@@ -205,7 +245,8 @@ fn test(rule: &Rule, condition: &Condition, stats: Option<&FeatureStats>) -> Opt
         },
         Condition::Not(inner) => test(rule, inner, Some(stats)),
         Condition::BeyondChance(metric) => metric_law(metric, stats),
-        Condition::Any(_) => None,
+        // An interval that lies beyond the threshold is the test.
+        Condition::Any(_) | Condition::Confident(_) => None,
     }
 }
 
@@ -216,9 +257,10 @@ fn largest<const N: usize>(p_values: [Option<f64>; N]) -> Option<f64> {
 fn metric_p(quantity: &Quantity, stats: &FeatureStats) -> Option<f64> {
     match quantity {
         Quantity::Metric(metric) => metric_law(metric, stats),
+        Quantity::Figure(figure) => metric_law(&figure.metric.metric, stats).filter(|_| !figure.gap),
         Quantity::Negative(inner) => metric_p(inner, stats),
         Quantity::Arithmetic(_, left, right) => largest([metric_p(left, stats), metric_p(right, stats)]),
-        Quantity::Number(_) | Quantity::Share(_) | Quantity::Count(_) => None,
+        Quantity::Number(_) | Quantity::Baseline(_) | Quantity::Share(_) | Quantity::Count(_) => None,
     }
 }
 
@@ -274,6 +316,12 @@ struct Measured {
     bound: f64,
 }
 
+impl Measured {
+    fn of(value: MetricValue) -> Option<Self> {
+        Some(Self { value: value.value?, bound: value.bound.unwrap_or(0.0) })
+    }
+}
+
 /// What a condition sees.
 struct View<'a, 'b> {
     scope: &'b Scope<'a>,
@@ -310,6 +358,12 @@ impl<'a> View<'a, '_> {
                 Some(value > 0.0 && self.level.is_some_and(|level| p <= level.cut))
             }
             Condition::Any(quantifier) => Some(self.holding(quantifier) > 0),
+            Condition::Confident(confident) => {
+                let sight = self.scope.sight.as_ref()?;
+                let beyond: Option<Vec<bool>> = confident.limits.iter().map(|limit| sight.is_beyond(limit)).collect();
+                let mut beyond = beyond?.into_iter();
+                Some(if confident.all { beyond.all(|beyond| beyond) } else { beyond.any(|beyond| beyond) })
+            }
         }
     }
 
@@ -324,10 +378,9 @@ impl<'a> View<'a, '_> {
     fn number(&self, quantity: &Quantity) -> Option<Measured> {
         let measured = match quantity {
             Quantity::Number(number) => Measured { value: *number, bound: 0.0 },
-            Quantity::Metric(metric) => {
-                let found = self.metric(metric)?;
-                Measured { value: found.value?, bound: found.bound.unwrap_or(0.0) }
-            }
+            Quantity::Metric(metric) => Measured::of(self.metric(metric)?)?,
+            Quantity::Figure(figure) => Measured::of(self.scope.sight.as_ref()?.value(figure))?,
+            Quantity::Baseline(figure) => Measured::of(self.scope.sight.as_ref()?.baseline(figure.as_ref()?))?,
             Quantity::Negative(inner) => {
                 let inner = self.number(inner)?;
                 Measured { value: -inner.value, bound: inner.bound }
@@ -401,7 +454,12 @@ impl<'a> View<'a, '_> {
                 let wanted = !holding || self.truth(condition) == Some(true);
                 let value = self.metric(metric).unwrap_or_else(MetricValue::undefined);
                 let threshold = self.automatic(metric);
-                wanted.then(|| Decider { threshold, ..Decider::new(metric.name, Some(metric), value) })
+                let found = Decider { threshold, ..Decider::new(metric.name, Some(metric), value) };
+                wanted.then(|| Decider { performance: self.performance(metric), ..found })
+            }
+            Condition::Confident(confident) => {
+                let wanted = !holding || self.truth(condition) == Some(true);
+                wanted.then(|| self.named(&confident.condition, false)).flatten()
             }
             Condition::Any(quantifier) => {
                 let count = MetricValue::exact(self.holding(quantifier) as f64);
@@ -418,9 +476,27 @@ impl<'a> View<'a, '_> {
         }
     }
 
+    /// A figure of performance; where an estimate has been replaced, the realised one.
+    fn figure(&self, figure: &Figure) -> Option<Decider> {
+        let sight = self.scope.sight.as_ref()?;
+        let reading = sight.reading(figure);
+        let realised = Figure { metric: reading.metric, ..*figure };
+        let shown = if figure.gap { figure } else { &realised };
+        let found = Decider::new(shown.written(), Some(&shown.metric.metric), sight.value(figure));
+        Some(Decider { performance: Some(Box::new(sight.finding(figure))), ..found })
+    }
+
+    /// What stands beside a metric that has a test of its own.
+    fn performance(&self, metric: &Metric) -> Option<Box<PerformanceFinding>> {
+        let metric = performance_metrics::find(metric.name)?;
+        let figure = Figure { metric, at: None, gap: false };
+        Some(Box::new(self.scope.sight.as_ref()?.finding(&figure)))
+    }
+
     fn measured(&self, quantity: &Quantity) -> Option<Decider> {
         match quantity {
-            Quantity::Number(_) => None,
+            Quantity::Number(_) | Quantity::Baseline(_) => None,
+            Quantity::Figure(figure) => self.figure(figure),
             Quantity::Metric(metric) => {
                 let value = self.metric(metric).unwrap_or_else(MetricValue::undefined);
                 Some(Decider::new(metric.name, Some(metric), value))

@@ -1,5 +1,6 @@
-//! The metrics that rules may name: the keys of `FeatureStats::metrics`, and those of `WindowResult::window_metric`.
+//! The metrics of features and windows that rules may name (those of performance: `performance_metrics`): the keys of `FeatureStats::metrics`, and those of `WindowResult::window_metric`.
 
+use super::performance_metrics::PERFORMANCE_METRICS;
 use crate::config::model::Kind;
 use crate::stats::change::CHANGE_POINTS;
 use crate::stats::metric::{FeatureStats, MetricValue};
@@ -17,6 +18,8 @@ pub enum Subject {
     Any,
     /// The window as a whole.
     Window,
+    /// How well the model did: `performance_metrics`.
+    Performance,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +162,12 @@ const OF_FEW_ROWS: [&str; 5] =
     ["row_count", "expected_row_count", "row_count_ratio", "freshness_seconds", CHANGE_POINTS];
 
 pub fn find(name: &str) -> Option<&'static Metric> {
-    METRICS.iter().find(|metric| metric.name == name)
+    all().find(|metric| metric.name == name)
+}
+
+/// Those of features and windows, then those of performance.
+pub fn all() -> impl Iterator<Item = &'static Metric> + Clone {
+    METRICS.iter().chain(PERFORMANCE_METRICS.iter().map(|row| &row.metric))
 }
 
 impl Metric {
@@ -188,7 +196,8 @@ impl Metric {
     /// Whether something is known of its values without drift, so that a threshold can be `auto`. Rates of missing
     /// values are judged by their change: a rate alone is as large as it always was.
     pub fn has_law(&self) -> bool {
-        self.distribution || matches!(self.name, "null_rate_change" | "unseen_rate")
+        self.distribution
+            || matches!(self.name, "null_rate_change" | "unseen_rate" | "calibration_shift" | "bias_shift")
     }
 
     /// Whether features of this kind have the metric.
@@ -199,6 +208,7 @@ impl Metric {
             Subject::Vector => kind == Kind::Vector,
             Subject::Feature => kind != Kind::Vector,
             Subject::Any | Subject::Window => true,
+            Subject::Performance => false,
         }
     }
 }

@@ -4,10 +4,11 @@
 //! `token`, its names from `metrics`) is compiled by `compile`, with `checks`, into a `RuleSet`; `evaluate` asks it
 //! about a window, with `significance`; `threshold` puts `auto` into numbers; `state` moves each group's machine;
 //! `engine` turns what changed into notifications, worded by `reason` and explained by `explanation` and
-//! `worst_segment`; `absence` does the same for models from which nothing arrives. `episode` is
+//! `worst_segment`; `performance`, `performance_metrics` and `performance_reason` hold what rules on performance have of
+//! their own; `absence` does the same for models from which nothing arrives. `episode` is
 //! what rules tell people: one record of the `outbox` topic each. `workspace` loads and checks a whole service.
 //!
-//! To add a metric: a row in `metrics`. To add a key to rules: `config::rules`, then `compile`.
+//! To add a metric: a row in `metrics`, or in `performance_metrics`. To add a key to rules: `config::rules`, then `compile`.
 
 pub mod absence;
 mod change_detectors;
@@ -20,6 +21,10 @@ pub mod explanation;
 pub mod expression;
 pub mod judge;
 pub mod metrics;
+pub mod performance;
+mod performance_checks;
+pub mod performance_metrics;
+mod performance_reason;
 pub mod reason;
 pub mod significance;
 pub mod state;

@@ -8,6 +8,7 @@ use super::compile::Rule;
 use super::episode::{EpisodeStatus, Finding};
 use super::evaluate::{Decider, Judgement, decider};
 use super::explanation::{self, Explanation};
+use super::performance_reason;
 use super::state::Pair;
 use crate::config::rules::Severity;
 use crate::stats::change::CHANGE_POINTS;
@@ -31,18 +32,21 @@ pub struct Persisted {
 }
 
 /// Findings of the window at hand that belong to a firing episode, the gravest first.
-pub fn breaches(rule: &Rule, judgements: &[&Judgement<'_>], persisted: Persisted) -> Vec<Finding> {
+/// `was_estimate`: what was told of the episode so far rests on estimates.
+pub fn breaches(rule: &Rule, judgements: &[&Judgement<'_>], persisted: Persisted, was_estimate: bool) -> Vec<Finding> {
     let mut findings: Vec<Finding> = judgements
         .iter()
         .filter_map(|judgement| {
             let breach = judgement.breach.as_ref()?;
-            let mut reason = opening(rule, judgement, &breach.decider);
+            let decider = judged(&breach.decider, was_estimate.then_some(true));
+            let mut reason = opening(rule, judgement, &decider);
             reason.push_str(&format!(", {}", windows(persisted)));
-            reason.push_str(&events(judgement, &breach.decider));
+            reason.push_str(&events(judgement, &decider));
             if let Some(p) = breach.p_adjusted {
                 reason.push_str(&format!(", adjusted p {}", probability(p)));
             }
-            let found = finding(judgement, breach.severity, &breach.decider, &breach.condition, reason);
+            reason.push_str(&closing(&decider));
+            let found = finding(judgement, breach.severity, &decider, &breach.condition, reason);
             Some(Finding { p_value: breach.p_value, p_adjusted: breach.p_adjusted, ..found })
         })
         .collect();
@@ -52,12 +56,36 @@ pub fn breaches(rule: &Rule, judgements: &[&Judgement<'_>], persisted: Persisted
     findings
 }
 
+/// The decider with what labels say of an estimate that people were told, if they say it by now.
+fn judged(decider: &Decider, confirmed: Option<bool>) -> Decider {
+    let mut decider = decider.clone();
+    if let Some(performance) = decider.performance.as_mut().filter(|performance| !performance.estimated) {
+        performance.confirmed = confirmed;
+    }
+    decider
+}
+
+/// What is said last of a figure of performance: "; estimated before labels: 0.881 (0.870 to 0.892)".
+fn closing(decider: &Decider) -> String {
+    let said = decider.performance.as_ref().and_then(|performance| performance_reason::estimate(performance));
+    said.map_or_else(String::new, |said| format!("; {said}"))
+}
+
+/// How an episode ended.
+pub struct Ended<'e, 'a> {
+    /// Everything that the rule looks at in the window at hand.
+    pub family: &'e [&'a WindowResult],
+    pub severity: Severity,
+    /// What was told of the episode rests on estimates.
+    pub was_estimate: bool,
+}
+
 /// Where the pairs of an episode stand now that it has ended.
-pub fn recoveries<'p>(
+pub fn recoveries<'p, 'a>(
     rule: &Rule,
-    judgements: &[&Judgement<'_>],
+    judgements: &[&Judgement<'a>],
     members: impl Iterator<Item = &'p Pair>,
-    severity: Severity,
+    ended: &Ended<'_, 'a>,
 ) -> Vec<Finding> {
     let condition = match (&rule.recover, &rule.warn, &rule.critical) {
         (Some(recover), _, _) => recover.text.clone(),
@@ -68,10 +96,11 @@ pub fn recoveries<'p>(
     members
         .filter_map(|pair| {
             let judgement = of_member(pair)?;
-            let decider = decider(rule, judgement)?;
+            let decider = judged(&decider(rule, judgement, ended.family)?, ended.was_estimate.then_some(false));
             let mut reason = opening(rule, judgement, &decider);
             reason.push_str(&events(judgement, &decider));
-            Some(finding(judgement, severity, &decider, &condition, reason))
+            reason.push_str(&closing(&decider));
+            Some(finding(judgement, ended.severity, &decider, &condition, reason))
         })
         .take(MAX_FINDINGS)
         .collect()
@@ -99,6 +128,7 @@ fn finding(
         inflation: stats.and_then(|stats| stats.inflation),
         n: stats.map_or(judgement.result.rows, |stats| stats.n),
         n_reference: stats.map_or(0, |stats| stats.n_reference),
+        performance: decider.performance.as_deref().cloned(),
         moved: stats.map(explanation::moved).unwrap_or_default(),
         explanation: Explanation {
             location: stats.and_then(|stats| stats.location),
@@ -148,10 +178,16 @@ fn opening(rule: &Rule, judgement: &Judgement<'_>, decider: &Decider) -> String 
     let place = place(segment);
     let subject = match &judgement.pair.feature {
         Some(feature) => format!("`{feature}`{place}"),
+        None if rule.performance.is_some() && segment.is_all() => "all predictions".to_string(),
+        None if rule.performance.is_some() => format!("predictions{place}"),
         None if segment.is_all() => "all events".to_string(),
         None => format!("events{place}"),
     };
-    let mut opening = format!("{subject}: {}", measured(decider, judgement.stats, &rule.reference));
+    let measured = match &decider.performance {
+        Some(performance) => performance_reason::measured(decider, performance, &rule.reference),
+        None => measured(decider, judgement.stats, &rule.reference),
+    };
+    let mut opening = format!("{subject}: {measured}");
     opening.push_str(&names(judgement.result, &decider.name));
     opening
 }
@@ -217,6 +253,7 @@ fn windows(persisted: Persisted) -> String {
 
 fn events(judgement: &Judgement<'_>, decider: &Decider) -> String {
     match decider.name.as_str() {
+        _ if decider.performance.is_some() => String::new(),
         "row_count" | "row_count_ratio" => String::new(),
         CHANGE_POINTS => format!("{}, {} events", first_change(judgement), grouped(judgement.result.rows)),
         _ => format!(", {} events", grouped(judgement.result.rows)),
@@ -244,10 +281,15 @@ pub fn summary(rule: &Rule, who: &str, status: EpisodeStatus, severity: Severity
     };
     let mut line = format!("{} {state}: {who}", rule.name);
     if let Some(first) = findings.first() {
-        let label = super::metrics::find(&first.metric).map_or(first.metric.as_str(), |metric| metric.label);
-        let share =
-            super::metrics::find(&first.metric).map_or(first.metric.starts_with("share"), |metric| metric.share);
-        let value = optional(first.value, if share { percent } else { number });
+        let metric = super::metrics::find(&first.metric);
+        let label = metric.map_or(first.metric.as_str(), |metric| metric.label);
+        let share = metric.map_or(first.metric.starts_with("share"), |metric| metric.share);
+        let format = match &first.performance {
+            _ if share => percent,
+            Some(_) => performance_reason::figure,
+            None => number,
+        };
+        let value = optional(first.value, format);
         match &first.feature {
             Some(feature) => line.push_str(&format!(", `{feature}` {label} {value}")),
             None => line.push_str(&format!(", {label} {value}")),

@@ -38,8 +38,10 @@ pub enum Mute {
     InsufficientSamples,
     /// Events are known to be missing.
     Incomplete,
-    /// The moving reference has too little to it yet.
+    /// The moving reference has too little to it yet, or the reference says nothing about performance.
     NoReference,
+    /// Too few of the predictions have their label yet.
+    InsufficientLabels,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +71,26 @@ impl Phase {
     }
 }
 
+/// How long windows can be revised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// At most so many windows.
+    pub windows: usize,
+    /// Only while the newest window ends no later than this after theirs.
+    pub revisable_ms: i64,
+}
+
+/// What became of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It said something new.
+    Changed,
+    /// A revision that says what was said before.
+    Repeated,
+    /// It changes nothing: known at this revision, or too old.
+    Known,
+}
+
 /// `for: m of n windows`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Persistence {
@@ -86,6 +108,12 @@ pub struct Contribution {
     /// Pairs that would keep an episode of theirs going.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unrecovered: Vec<Pair>,
+}
+
+impl Contribution {
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.breaching == other.breaching && self.unrecovered == other.unrecovered
+    }
 }
 
 fn is_zero(revision: &u32) -> bool {
@@ -174,6 +202,7 @@ impl Mute {
             Mute::InsufficientSamples => "insufficient_samples",
             Mute::Incomplete => "incomplete",
             Mute::NoReference => "no_reference",
+            Mute::InsufficientLabels => "insufficient_labels",
         }
     }
 }
@@ -190,6 +219,9 @@ pub struct Told {
     pub receivers: Vec<String>,
     /// False once its end was told; kept, so that a revision that revives it goes on counting.
     pub firing: bool,
+    /// All that was told of it rests on estimates: whether realised performance confirms them is still to be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
 }
 
 /// State of one rule on one group: one record of the `episodes` topic.
@@ -291,27 +323,31 @@ impl RuleState {
         }
     }
 
-    /// Takes a window in; false if it is known already at this revision, or too old to be revised. At most
-    /// `keep` windows stay revisable.
+    /// Takes a window in, unless it is known already at this revision, or too old to be revised.
     pub fn take(
         &mut self,
         window: Window,
         version: &str,
         contribution: Contribution,
         persistence: Persistence,
-        keep: usize,
-    ) -> bool {
-        if window.end_ms <= self.settled_until_ms {
-            return false;
+        keep: Keep,
+    ) -> Taken {
+        let newest_ms = self.steps.last().map_or(i64::MIN, |step| step.window.end_ms).max(window.end_ms);
+        let is_past = |window: Window| newest_ms.saturating_sub(window.end_ms) > keep.revisable_ms;
+        if window.end_ms <= self.settled_until_ms || is_past(window) {
+            return Taken::Known;
         }
+        let mut taken = Taken::Changed;
         let place = self
             .steps
             .binary_search_by_key(&(window.end_ms, window.start_ms), |step| (step.window.end_ms, step.window.start_ms));
         match place {
             Ok(found) => {
                 let parts = &mut self.steps[found].parts;
-                if parts.get(version).is_some_and(|known| known.revision >= contribution.revision) {
-                    return false;
+                match parts.get(version) {
+                    Some(known) if known.revision >= contribution.revision => return Taken::Known,
+                    Some(known) if known.says_the_same(&contribution) => taken = Taken::Repeated,
+                    _ => {}
                 }
                 parts.insert(version.to_string(), contribution);
             }
@@ -320,12 +356,12 @@ impl RuleState {
                 self.steps.insert(place, Step { window, parts });
             }
         }
-        while self.steps.len() > keep.max(1) {
+        while self.steps.len() > keep.windows.max(1) || self.steps.first().is_some_and(|step| is_past(step.window)) {
             let settled = self.steps.remove(0);
             self.settled_until_ms = settled.window.end_ms;
             self.settled.step(&settled, persistence);
         }
-        true
+        taken
     }
 }
 

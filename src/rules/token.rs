@@ -52,8 +52,8 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, ExpressionError> {
         }
         let (kind, length) = match first {
             'a'..='z' | 'A'..='Z' | '_' => {
-                // A dot as in `compat.scouter.psi`.
-                let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');
+                // A dot as in `compat.scouter.psi`, `recall@0.7`.
+                let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '.' | '@'));
                 let length = length.unwrap_or(rest.len());
                 (Kind::Word(rest[..length].to_string()), length)
             }

@@ -56,6 +56,7 @@ pub fn finding(feature: &str, metric: &str, value: f64) -> Finding {
         inflation: None,
         n: 10_200,
         n_reference: 100_000,
+        performance: None,
         moved: vec![
             BinShare { label: ">= 140.5".into(), reference: 0.1, window: 0.312 }.into(),
             BinShare { label: "< 61".into(), reference: 0.1, window: 0.021 }.into(),

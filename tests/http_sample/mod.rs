@@ -312,6 +312,7 @@ pub fn finding(feature: &str, value: f64, severity: Severity) -> Finding {
         inflation: None,
         n: 10_180,
         n_reference: 100_000,
+        performance: None,
         moved: vec![BinShare { label: "225 to 250".into(), reference: 0.1, window: 0.21 }.into()],
         explanation: Explanation::default(),
         reason: format!(

@@ -13,6 +13,7 @@ pub mod calibration_error;
 pub mod calibration_shift;
 pub mod confidence_based;
 pub mod confusion;
+pub mod difference;
 pub mod direct_loss;
 pub mod intervals;
 pub mod isotonic;
