@@ -136,7 +136,8 @@ pub struct Value {
     /// Label to prediction to worth.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub matrix: BTreeMap<String, BTreeMap<String, f64>>,
-    /// Expression over `label`, `prediction`, `score` and the model's numeric and categorical features, of one row.
+    /// Expression of one row over `label`, `prediction`, `score` and the model's numeric features. Classes are 1
+    /// (positive) and 0 of a binary model, text of a multiclass one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<String>,
 }

@@ -8,6 +8,7 @@ use super::compile::{DEFAULT_REFERENCE, FileProblem, Rule};
 use super::expression::{Comparison, Condition, Expression, Limit, Quantity};
 use super::metrics::{self, METRICS, Subject};
 use super::performance_checks;
+use super::value_expression;
 use crate::config::diagnostic::Problem;
 use crate::config::glob;
 use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, Kind, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
@@ -84,6 +85,7 @@ pub fn model_problems(model: &Model) -> Vec<Problem> {
         }
     }
     found.extend(change_detectors::model_problems(model));
+    found.extend(value_expression::model_problems(model));
     found
 }
 

@@ -30,6 +30,7 @@ pub mod significance;
 pub mod state;
 pub mod threshold;
 pub mod token;
+pub mod value_expression;
 pub mod workspace;
 pub mod worst_segment;
 

@@ -9,7 +9,7 @@ const DRAWS: usize = 1_000;
 const SEED: u64 = 0x6563_655f_7731_3000;
 /// The largest multiple of the observed gaps that is looked at, and how often the search for the ends is halved.
 const MOST_TIMES: f64 = 16.0;
-const HALVINGS: usize = 16;
+const HALVINGS: usize = 12;
 const BINS: usize = 10;
 
 /// Rows in ten bins of equal width of the score; a score on an edge, as ten times it is rounded, belongs to the bin above.
@@ -33,79 +33,82 @@ impl WidthBins {
         self.score_sums[bin] += score * (positives + negatives);
     }
 
-    /// Of each filled bin: its share of the rows, the share of positives less the mean score, and the sampling variance
-    /// of that difference.
-    pub fn gaps(&self) -> Vec<Gap> {
+    fn filled(&self) -> impl Iterator<Item = Gap> {
         let total: f64 = self.rows.iter().sum();
         let filled = (0..BINS).filter(|bin| self.rows[*bin] > 0.0);
-        let gaps = filled.map(|bin| {
+        filled.map(move |bin| {
             let count = self.rows[bin];
             let gap = self.positives[bin] / count - self.score_sums[bin] / count;
             // One row of each class more, so that a bin of few rows is not taken for certain.
             let chance = (self.positives[bin] + 1.0) / (count + 2.0);
-            let variance = chance * (1.0 - chance) / count;
-            Gap { share: count / total, gap, variance }
-        });
-        gaps.collect()
+            Gap { share: count / total, gap, variance: chance * (1.0 - chance) / count }
+        })
     }
 
     /// In [0, 1]; `NaN` without rows.
     pub fn error(&self) -> f64 {
-        let gaps = self.gaps();
-        if gaps.is_empty() { f64::NAN } else { gaps.iter().map(|bin| bin.share * bin.gap.abs()).sum() }
+        let error = self.filled().map(|bin| bin.share * bin.gap.abs()).sum();
+        if self.filled().next().is_some() { error } else { f64::NAN }
+    }
+
+    /// 95% interval of the error. It is a sum of absolute values, which noise alone makes larger than it is: the interval
+    /// holds the multiples of the observed gaps under which the observed error is no outlier, by a parametric bootstrap
+    /// with a fixed seed. Its lower end is 0 where a calibrated score would show as much. `None` without rows.
+    pub fn error_interval(&self) -> Option<[f64; 2]> {
+        let error = self.error();
+        if error.is_nan() {
+            return None;
+        }
+        let rows: f64 = self.rows.iter().sum();
+        let terms: Vec<(f64, f64)> =
+            self.filled().map(|bin| (bin.share * bin.gap, bin.share * bin.variance.sqrt())).collect();
+        // Other rows fall into other bins, with other gaps.
+        let squares: f64 = self.filled().map(|bin| bin.share * bin.gap * bin.gap).sum();
+        let between = ((squares - error * error).max(0.0) / rows).sqrt();
+        // Share of the draws below the observed error, were the gaps so many times as large; it falls as they grow.
+        let below = |times: f64| {
+            let drawn = noise().iter().filter(|(of_bins, of_rows)| {
+                let bins = terms.iter().zip(of_bins);
+                let sum: f64 = bins.map(|((gap, deviation), z)| (times * gap + deviation * z).abs()).sum();
+                sum + times * between * of_rows < error
+            });
+            drawn.count() as f64 / DRAWS as f64
+        };
+        let times_of = |level: f64| {
+            let (mut low, mut high) = (0.0, MOST_TIMES);
+            if below(low) <= level {
+                return low;
+            }
+            for _ in 0..HALVINGS {
+                let middle = (low + high) / 2.0;
+                if below(middle) > level { low = middle } else { high = middle }
+            }
+            high
+        };
+        let [least, most] = [0.975, 0.025].map(|level| times_of(level) * error);
+        Some([least.clamp(0.0, error), most.clamp(error, error.max(1.0))])
     }
 }
 
-/// How far one bin is from being calibrated.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Gap {
-    pub share: f64,
-    pub gap: f64,
-    pub variance: f64,
+/// How far one bin is from being calibrated: its share of the rows, the share of positives less the mean score, and the
+/// sampling variance of that difference.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    share: f64,
+    gap: f64,
+    variance: f64,
 }
 
-/// 95% interval of the error over bins. An error is a sum of absolute values, which noise alone makes larger than it is:
-/// the interval holds the multiples of the observed gaps under which the observed error is no outlier, by a parametric
-/// bootstrap with a fixed seed. Its lower end is 0 where a calibrated score would show as much. `None` without rows.
-pub fn error_interval(gaps: &[Gap]) -> Option<[f64; 2]> {
-    let error: f64 = gaps.iter().map(|bin| bin.share * bin.gap.abs()).sum();
-    if gaps.is_empty() || gaps.len() > BINS {
-        return None;
-    }
-    let terms: Vec<(f64, f64)> =
-        gaps.iter().map(|bin| (bin.share * bin.gap, bin.share * bin.variance.sqrt())).collect();
-    // Share of the draws below the observed error, were the gaps so many times as large.
-    let below = |times: f64| {
-        let drawn = noise().iter().filter(|draw| {
-            let sum: f64 =
-                terms.iter().zip(*draw).map(|((gap, deviation), z)| (times * gap + deviation * z).abs()).sum();
-            sum < error
-        });
-        drawn.count() as f64 / DRAWS as f64
-    };
-    // `below` falls as the gaps grow.
-    let times_of = |level: f64| {
-        let (mut low, mut high) = (0.0, MOST_TIMES);
-        if below(low) <= level {
-            return low;
-        }
-        for _ in 0..HALVINGS {
-            let middle = (low + high) / 2.0;
-            if below(middle) > level { low = middle } else { high = middle }
-        }
-        high
-    };
-    // With gaps of 0 there is no direction to scale: the error of pure noise.
-    let [least, most] = [0.975, 0.025].map(|level| times_of(level) * error);
-    Some([least.clamp(0.0, error), most.clamp(error, 1.0)])
-}
+/// For each bin, and for the rows' places among them.
+type Draw = ([f64; BINS], f64);
 
 /// Standard normal numbers, the same in every process.
-fn noise() -> &'static Vec<[f64; BINS]> {
-    static NOISE: OnceLock<Vec<[f64; BINS]>> = OnceLock::new();
+fn noise() -> &'static Vec<Draw> {
+    static NOISE: OnceLock<Vec<Draw>> = OnceLock::new();
     NOISE.get_or_init(|| {
         let mut state = SEED;
-        (0..DRAWS).map(|_| std::array::from_fn(|_| normal_number(&mut state))).collect()
+        let mut draw = || (std::array::from_fn(|_| normal_number(&mut state)), normal_number(&mut state));
+        (0..DRAWS).map(|_| draw()).collect()
     })
 }
 

@@ -29,11 +29,11 @@ pub fn wilson(hits: f64, n: f64) -> Option<[f64; 2]> {
 }
 
 /// Of any figure within [0, 1] whose sampling variance is known: Wilson's interval for as many rows as would give a
-/// share that variance (the effective sample size of survey statistics: Korn and Graubard, 1998), at most `most_rows`,
-/// which also stand where the variance is 0 because nothing went wrong.
-pub fn share_with_variance(value: f64, variance: f64, most_rows: f64) -> Option<[f64; 2]> {
+/// share that variance (the effective sample size of survey statistics: Korn and Graubard, 1998). Where the variance is
+/// 0, because nothing went wrong or everything did, it is that of `fewest_rows`.
+pub fn share_with_variance(value: f64, variance: f64, fewest_rows: f64) -> Option<[f64; 2]> {
     let rows = value * (1.0 - value) / variance;
-    let rows = if rows.is_finite() && variance > 0.0 { rows.min(most_rows) } else { most_rows };
+    let rows = if rows.is_finite() && rows > 0.0 { rows } else { fewest_rows };
     wilson(value * rows, rows)
 }
 
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_share_with_a_binomial_variance_has_wilsons_interval() {
         let variance = 0.3 * 0.7 / 50.0;
-        near(share_with_variance(0.3, variance, 1e9).unwrap(), wilson(15.0, 50.0).unwrap(), 1e-12);
+        near(share_with_variance(0.3, variance, 10.0).unwrap(), wilson(15.0, 50.0).unwrap(), 1e-12);
         near(share_with_variance(1.0, 0.0, 50.0).unwrap(), wilson(50.0, 50.0).unwrap(), 1e-12);
     }
 

@@ -83,6 +83,15 @@ impl BinaryOutcomes {
         self.added.groups_without(&self.retracted)
     }
 
+    /// Labelled rows by label and predicted class.
+    pub fn confusion(&self) -> [((u32, u32), u64); 4] {
+        let (added, retracted) = (self.added.totals(), self.retracted.totals());
+        [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(label, predicted)| {
+            let at = cell(label, predicted);
+            ((label, predicted), added[at].saturating_sub(retracted[at]))
+        })
+    }
+
     pub(super) fn metrics(&self, layout: &PerformanceLayout) -> Named {
         let groups = self.labelled();
         let mut cells = [0; 4];

@@ -3,7 +3,7 @@
 use super::binary::{cell, confusion};
 use super::value_counts::Group;
 use crate::stats::metric::MetricValue;
-use crate::stats::performance::calibration_error::{WidthBins, error_interval};
+use crate::stats::performance::calibration_error::WidthBins;
 use crate::stats::performance::confusion::Confusion;
 use crate::stats::performance::intervals::{
     difference_interval, of_f1, of_matthews_correlation, of_mean, share_with_variance, wilson, within,
@@ -255,5 +255,5 @@ fn calibration_error(rows: &[ScoredRows]) -> MetricValue {
     }
     let error = bins.error();
     let unknown = unknown / count;
-    MetricValue::within(error, (error - unknown).max(0.0), error + unknown).with_interval(error_interval(&bins.gaps()))
+    MetricValue::within(error, (error - unknown).max(0.0), error + unknown).with_interval(bins.error_interval())
 }

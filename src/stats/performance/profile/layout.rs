@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::prediction::{Label, Prediction};
+use super::value::Worth;
+use super::value_sql::ValueExpression;
 use crate::config::model::{Kind, Model};
 use crate::config::performance::{Performance, Task};
 
@@ -30,7 +32,7 @@ pub struct PerformanceLayout {
     has_score: bool,
     has_class_scores: bool,
     top_k: Vec<u32>,
-    carried: Vec<String>,
+    worth: Option<Worth>,
 }
 
 /// A class as it is compared: numbers and truth values by what they mean.
@@ -76,7 +78,7 @@ impl PerformanceLayout {
         top_k.sort_unstable();
         top_k.dedup();
         let is_numeric = model.score.as_ref().is_some_and(|score| score.kind == Kind::Numeric);
-        Some(Arc::new(Self {
+        let mut layout = Self {
             task: performance.task,
             classes,
             positions,
@@ -85,8 +87,14 @@ impl PerformanceLayout {
             has_score: performance.task == Task::Binary && is_numeric,
             has_class_scores: performance.task == Task::Multiclass && !performance.class_scores.is_empty(),
             top_k,
-            carried: Vec::new(),
-        }))
+            worth: None,
+        };
+        layout.worth = performance.value.as_ref().and_then(|value| match &value.sql {
+            // A model file whose expression cannot be planned is refused when it is read.
+            Some(sql) => ValueExpression::plan(sql, model, performance.task).ok().map(Worth::Sql),
+            None => Worth::matrix(value, performance.task, |class| layout.class_of(class)),
+        });
+        Some(Arc::new(layout))
     }
 
     pub fn task(&self) -> Task {
@@ -112,7 +120,14 @@ impl PerformanceLayout {
     /// The features whose values go along with a prediction for the business value, in the order of
     /// [`Prediction::carried`].
     pub fn carried(&self) -> &[String] {
-        &self.carried
+        match &self.worth {
+            Some(Worth::Sql(expression)) => expression.carried(),
+            _ => &[],
+        }
+    }
+
+    pub(super) fn worth(&self) -> Option<&Worth> {
+        self.worth.as_ref()
     }
 
     /// Whether a binary row needs a score.

@@ -3,7 +3,8 @@
 //!
 //! `layout` says what the rows of a model are, `prediction` is one row, and `binary`, `multiclass`, `regression` and
 //! `ranking` hold what is kept of each task and its metrics, under the names of docs/statistics.md. They are made of
-//! `value_counts` (scores and errors, exact up to a number of different ones) and `moments`. To add a metric: a line in
+//! `value_counts` (scores and errors, exact up to a number of different ones) and `moments`; `value` is what an outcome
+//! is worth. To add a metric: a line in
 //! the `metrics` of its task, what it needs in that task's state, encoded, a row in docs/statistics.md. To add a task: a
 //! file with its outcomes, a line in each match of [`PerformanceProfile`].
 
@@ -18,9 +19,14 @@ mod prediction;
 mod ranking;
 mod regression;
 mod regression_metrics;
+mod value;
 mod value_counts;
+mod value_sql;
 
 use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub use binary::BinaryOutcomes;
 pub use layout::{MOST_CLASSES, MOST_VALUES, PerformanceLayout};
@@ -30,6 +36,7 @@ pub use prediction::{Label, Prediction};
 pub use ranking::RankingOutcomes;
 pub use regression::RegressionOutcomes;
 pub use value_counts::{Group, ValueCounts};
+pub use value_sql::ValueExpression;
 
 use crate::config::performance::Task;
 use crate::stats::metric::MetricValue;
@@ -51,6 +58,8 @@ pub struct PerformanceProfile {
     /// Labels met, and those of them that are in no metric because prediction or label lack something.
     labelled: i64,
     incomplete_labelled: i64,
+    /// Of labelled predictions that have one.
+    value: Moments,
     outcomes: Outcomes,
 }
 
@@ -58,8 +67,16 @@ pub struct PerformanceProfile {
 enum Outcomes {
     Binary(BinaryOutcomes),
     Multiclass(MulticlassOutcomes),
-    Regression(RegressionOutcomes),
+    Regression(Box<RegressionOutcomes>),
     Ranking(RankingOutcomes),
+}
+
+/// How many rows of one label were predicted as one class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfusionCell {
+    pub label: String,
+    pub prediction: String,
+    pub rows: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +99,7 @@ impl PerformanceProfile {
             sampled: 0,
             labelled: 0,
             incomplete_labelled: 0,
+            value: Moments::default(),
             outcomes: Outcomes::new(layout),
         }
     }
@@ -113,21 +131,35 @@ impl PerformanceProfile {
 
     /// Counts a prediction with its label.
     pub fn add_labelled(&mut self, layout: &PerformanceLayout, prediction: &Prediction, label: &Label) {
-        self.change(layout, prediction, label, 1);
+        let value = value_of(layout, prediction, label);
+        self.add_valued(layout, prediction, label, value);
     }
 
     /// Takes back what [`add_labelled`](Self::add_labelled) counted of the same prediction and label, in this profile or
     /// in one that it is merged with.
     pub fn retract_labelled(&mut self, layout: &PerformanceLayout, prediction: &Prediction, label: &Label) {
-        self.change(layout, prediction, label, -1);
+        let value = value_of(layout, prediction, label);
+        self.retract_valued(layout, prediction, label, value);
     }
 
-    fn change(&mut self, layout: &PerformanceLayout, prediction: &Prediction, label: &Label, times: i64) {
+    /// [`add_labelled`](Self::add_labelled) with the row's worth, computed for many rows together by
+    /// [`PerformanceLayout::values`].
+    pub fn add_valued(&mut self, layout: &PerformanceLayout, prediction: &Prediction, label: &Label, value: f64) {
+        self.change(layout, prediction, label, value, 1);
+    }
+
+    /// [`retract_labelled`](Self::retract_labelled) with the row's worth.
+    pub fn retract_valued(&mut self, layout: &PerformanceLayout, prediction: &Prediction, label: &Label, value: f64) {
+        self.change(layout, prediction, label, value, -1);
+    }
+
+    fn change(&mut self, layout: &PerformanceLayout, prediction: &Prediction, label: &Label, value: f64, times: i64) {
         self.labelled += times;
-        if !layout.is_complete(prediction) || !layout.fits(label) {
+        if !layout.counts(prediction, label) {
             self.incomplete_labelled += times;
             return;
         }
+        self.value.add(value, times);
         match (&mut self.outcomes, label) {
             (Outcomes::Binary(outcomes), Label::Class(class)) => outcomes.change(layout, prediction, *class, times),
             (Outcomes::Multiclass(outcomes), Label::Class(class)) => outcomes.change(layout, prediction, *class, times),
@@ -144,6 +176,7 @@ impl PerformanceProfile {
         self.sampled += other.sampled;
         self.labelled += other.labelled;
         self.incomplete_labelled += other.incomplete_labelled;
+        self.value.merge(&other.value);
         match (&mut self.outcomes, &other.outcomes) {
             (Outcomes::Binary(mine), Outcomes::Binary(theirs)) => mine.merge(theirs),
             (Outcomes::Multiclass(mine), Outcomes::Multiclass(theirs)) => mine.merge(theirs),
@@ -190,7 +223,7 @@ impl PerformanceProfile {
             Outcomes::Regression(outcomes) => outcomes.allocated_bytes(),
             Outcomes::Ranking(outcomes) => outcomes.allocated_bytes(),
         };
-        size_of::<Self>() + outcomes
+        size_of::<Self>() + self.value.allocated_bytes() + outcomes
     }
 
     /// What is kept of a binary model.
@@ -223,12 +256,19 @@ impl PerformanceProfile {
             return BTreeMap::new();
         }
         let named = |metrics: Named| metrics.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
-        let metrics: Vec<(String, MetricValue)> = match &self.outcomes {
+        let mut metrics: Vec<(String, MetricValue)> = match &self.outcomes {
             Outcomes::Binary(outcomes) => named(outcomes.metrics(layout)),
             Outcomes::Multiclass(outcomes) => named(outcomes.metrics()),
             Outcomes::Regression(outcomes) => named(outcomes.metrics()),
             Outcomes::Ranking(outcomes) => outcomes.metrics(layout),
         };
+        if layout.worth().is_some() {
+            let each = self.value.metric(f64::NEG_INFINITY, f64::INFINITY);
+            let n = self.value.n() as f64;
+            let all = MetricValue { interval: each.interval.map(|ends| ends.map(|end| n * end)), ..each };
+            metrics.push(("value_per_prediction".into(), each));
+            metrics.push(("value".into(), MetricValue { value: Some(self.value.sum()), ..all }));
+        }
         metrics.into_iter().map(|(name, value)| (name, value.tidy())).collect()
     }
 
@@ -245,6 +285,21 @@ impl PerformanceProfile {
         }
     }
 
+    /// Labelled rows by label and predicted class, both by name, in the order of the layout; cells without rows, and
+    /// tasks without classes, have none.
+    pub fn confusion(&self, layout: &PerformanceLayout) -> Vec<ConfusionCell> {
+        let cells: Vec<((u32, u32), u64)> = match &self.outcomes {
+            Outcomes::Binary(outcomes) => outcomes.confusion().into_iter().collect(),
+            Outcomes::Multiclass(outcomes) => outcomes.confusion().into_iter().collect(),
+            Outcomes::Regression(_) | Outcomes::Ranking(_) => Vec::new(),
+        };
+        let name = |class| layout.class_name(class).to_string();
+        let filled = cells.into_iter().filter(|(_, rows)| *rows > 0);
+        filled
+            .map(|((label, predicted), rows)| ConfusionCell { label: name(label), prediction: name(predicted), rows })
+            .collect()
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT, self.outcomes.tag()];
         for count in
@@ -252,6 +307,7 @@ impl PerformanceProfile {
         {
             write_signed(count, &mut out);
         }
+        self.value.encode(&mut out);
         match &self.outcomes {
             Outcomes::Binary(outcomes) => outcomes.encode(&mut out),
             Outcomes::Multiclass(outcomes) => outcomes.encode(&mut out),
@@ -284,9 +340,15 @@ impl PerformanceProfile {
             sampled: count()?,
             labelled: count()?,
             incomplete_labelled: count()?,
+            value: Moments::decode(reader)?,
             outcomes: Outcomes::decode(reader, layout)?,
         })
     }
+}
+
+fn value_of(layout: &PerformanceLayout, prediction: &Prediction, label: &Label) -> f64 {
+    let value = layout.worth().map(|_| layout.values(&[(prediction, label)]));
+    value.and_then(|values| values.first().copied()).unwrap_or(f64::NAN)
 }
 
 impl Outcomes {
@@ -294,7 +356,7 @@ impl Outcomes {
         match layout.task() {
             Task::Binary => Self::Binary(BinaryOutcomes::new(layout)),
             Task::Multiclass => Self::Multiclass(MulticlassOutcomes::new(layout)),
-            Task::Regression => Self::Regression(RegressionOutcomes::new(layout)),
+            Task::Regression => Self::Regression(Box::new(RegressionOutcomes::new(layout))),
             Task::Ranking => Self::Ranking(RankingOutcomes::new(layout)),
         }
     }
@@ -312,7 +374,7 @@ impl Outcomes {
         Some(match layout.task() {
             Task::Binary => Self::Binary(BinaryOutcomes::decode(reader, layout)?),
             Task::Multiclass => Self::Multiclass(MulticlassOutcomes::decode(reader, layout)?),
-            Task::Regression => Self::Regression(RegressionOutcomes::decode(reader, layout)?),
+            Task::Regression => Self::Regression(Box::new(RegressionOutcomes::decode(reader, layout)?)),
             Task::Ranking => Self::Ranking(RankingOutcomes::decode(reader, layout)?),
         })
     }
