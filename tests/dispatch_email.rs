@@ -15,7 +15,7 @@ use driftline::config::receivers::{EmailReceiver, Receiver, Secret};
 use driftline::config::service::Smtp;
 use driftline::dispatch::catcher::{CaughtMail, MailCatcher};
 use driftline::dispatch::delivery::DeliveryStatus;
-use driftline::dispatch::receiver::{DeliveryContext, Outcome, ReceiverError, Receivers, Transport, build};
+use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, ReceiverError, Receivers, Transport, build};
 
 const FROM: &str = "Driftline <alerts@example.com>";
 
@@ -25,7 +25,11 @@ fn smtp(url: &str) -> Smtp {
 
 fn try_transport(to: &[&str], smtp: &Smtp) -> Result<Box<dyn Transport>, ReceiverError> {
     let to = to.iter().map(ToString::to_string).collect();
-    build("mail", &Receiver { email: Some(EmailReceiver { to }), ..Receiver::default() }, Some(smtp))
+    build(
+        "mail",
+        &Receiver { email: Some(EmailReceiver { to }), ..Receiver::default() },
+        Means { smtp: Some(smtp), log: None },
+    )
 }
 
 fn transport(to: &[&str], smtp: &Smtp) -> Box<dyn Transport> {

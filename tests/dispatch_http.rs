@@ -17,7 +17,7 @@ use dispatch_support::samples::{firing, hostile, resolved};
 use driftline::config::load::parse_rules_str;
 use driftline::config::receivers::{Receiver, Secret, TextOrSecret};
 use driftline::config::rules::Severity;
-use driftline::dispatch::receiver::{DeliveryContext, Outcome, Transport, build};
+use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, Transport, build};
 use driftline::rules::episode::{EpisodeStatus, Notification};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -99,11 +99,11 @@ fn receiver(yaml: &str) -> Receiver {
 }
 
 fn transport(yaml: &str) -> Box<dyn Transport> {
-    build("it", &receiver(yaml), None).map_err(|error| error.to_string()).unwrap()
+    build("it", &receiver(yaml), Means::default()).map_err(|error| error.to_string()).unwrap()
 }
 
 fn refusal(yaml: &str) -> String {
-    build("it", &receiver(yaml), None).err().expect("it is refused").to_string()
+    build("it", &receiver(yaml), Means::default()).err().expect("it is refused").to_string()
 }
 
 fn context() -> DeliveryContext {
@@ -284,7 +284,7 @@ async fn opsgenie_is_opened_and_closed_by_the_body_of_the_example() {
     ends.url = ends.url.as_ref().map(local);
     let path = key.trim_start_matches("{file: ").trim_end_matches('}').to_string();
     webhook.headers.insert("Authorization".into(), TextOrSecret::Secret(Secret { env: None, file: Some(path) }));
-    let opsgenie = build("it", &receiver, None).map_err(|error| error.to_string()).unwrap();
+    let opsgenie = build("it", &receiver, Means::default()).map_err(|error| error.to_string()).unwrap();
     for notification in [firing(), resolved(), hostile()] {
         assert_eq!(opsgenie.deliver(&notification, &context()).await, DELIVERED);
     }

@@ -16,7 +16,7 @@ use driftline::config::service::Service;
 use driftline::config::units::Span;
 use driftline::dispatch::delivery::DeliveryStatus;
 use driftline::dispatch::hook_catcher::HookCatcher;
-use driftline::dispatch::receiver::{Receivers, build};
+use driftline::dispatch::receiver::{Means, Receivers, build};
 use driftline::dispatch::restore::read_deliveries;
 use driftline::dispatch::role::{DispatchConfig, run};
 use driftline::log::kafka::{KafkaLog, KafkaOptions};
@@ -58,7 +58,7 @@ fn role_process() {
         allow_private: true,
         timeout: None,
     };
-    let hook = build("hook", &Receiver { webhook: Some(webhook), ..Receiver::default() }, None).unwrap();
+    let hook = build("hook", &Receiver { webhook: Some(webhook), ..Receiver::default() }, Means::default()).unwrap();
     let receivers: Arc<Receivers> = Arc::new(BTreeMap::from([("hook".to_string(), hook)]));
     let mut service = Service { app: app.into(), ..Service::default() };
     service.dispatch.first_retry = Span::from_ms(50);

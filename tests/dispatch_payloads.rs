@@ -11,7 +11,7 @@ use dispatch_support::finding;
 use dispatch_support::samples::{firing, hostile, resolved, silent};
 use driftline::config::receivers::PagerDutySeverities;
 use driftline::dispatch::body_template::BodyTemplate;
-use driftline::dispatch::{alertmanager, pagerduty, slack, teams};
+use driftline::dispatch::{alertmanager, kafka, pagerduty, slack, teams};
 use driftline::rules::episode::Notification;
 use serde_json::Value;
 
@@ -208,4 +208,26 @@ fn opsgenie_is_sent_the_body_of_the_example() {
         assert!(length(key) <= most, "{key} has {} characters", length(key));
     }
     assert!(filled["tags"].as_array().unwrap().iter().all(|tag| tag.as_str().unwrap().chars().count() <= 50));
+}
+
+#[test]
+fn a_topic_is_sent_cloud_events() {
+    let event = |notification: &Notification| -> Value {
+        serde_json::from_slice(&kafka::event(notification, URL, "/driftline/prod").unwrap()).unwrap()
+    };
+    compare_all("kafka", event);
+    for attribute in ["specversion", "id", "source", "type"] {
+        assert!(event(&firing())[attribute].is_string(), "required by CloudEvents 1.0: {attribute}");
+    }
+}
+
+#[test]
+fn a_cloud_event_fits_into_a_record_of_kafkas_default_size() {
+    let mut many = firing();
+    many.findings = (0..10_000).map(|place| finding(&format!("f{place}"), "psi", f64::from(place))).collect();
+    let json = kafka::event(&many, URL, "/driftline/prod").unwrap();
+    let event: Value = serde_json::from_slice(&json).unwrap();
+    let kept = event["data"]["notification"]["findings"].as_array().unwrap().len();
+    assert!(json.len() <= 1_000_000 && kept > 0, "{} bytes, {kept} findings", json.len());
+    assert_eq!(event["data"]["findings_omitted"], 10_000 - kept);
 }

@@ -23,7 +23,7 @@ use driftline::config::receivers::{Receiver, Secret, TextOrSecret, WebhookReceiv
 use driftline::config::units::Span;
 use driftline::dispatch::delivery::DeliveryStatus;
 use driftline::dispatch::hook_catcher::HookCatcher;
-use driftline::dispatch::receiver::{DeliveryContext, Outcome, Receivers, Transport, build};
+use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, Receivers, Transport, build};
 use driftline::rules::episode::Notification;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -281,7 +281,7 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
     for host in ["127.0.0.1", "127.1", "2130706433", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"] {
         let mut config = configured(&format!("http://{host}:{port}/"), &[]).config;
         config.allow_private = false;
-        let error = build("hook", &Receiver { webhook: Some(config), ..Receiver::default() }, None).err();
+        let error = build("hook", &Receiver { webhook: Some(config), ..Receiver::default() }, Means::default()).err();
         let error = error.unwrap_or_else(|| panic!("{host} passed")).to_string();
         assert!(error.contains("allow_private"), "{error}");
     }
@@ -301,7 +301,7 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
 #[test]
 fn a_receiver_that_cannot_work_is_refused_at_the_start() {
     let refusal = |config: WebhookReceiver| {
-        build("hook", &Receiver { webhook: Some(config), ..Receiver::default() }, None)
+        build("hook", &Receiver { webhook: Some(config), ..Receiver::default() }, Means::default())
             .err()
             .map(|error| error.to_string())
     };
@@ -313,7 +313,7 @@ fn a_receiver_that_cannot_work_is_refused_at_the_start() {
     }
     let weak = configured("https://hooks.example.com/x", &[b"short"]);
     assert!(refusal(weak.config.clone()).unwrap().contains("24 to 64 bytes"));
-    let nothing = build("hook", &Receiver::default(), None).err().unwrap();
+    let nothing = build("hook", &Receiver::default(), Means::default()).err().unwrap();
     assert!(nothing.to_string().contains("exactly one"), "{nothing}");
 }
 

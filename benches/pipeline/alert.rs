@@ -10,7 +10,7 @@ use driftline::cli::watched;
 use driftline::config::service::{Ingest, Service};
 use driftline::config::units::Span;
 use driftline::dispatch::hook_catcher::HookCatcher;
-use driftline::dispatch::receiver::build_all;
+use driftline::dispatch::receiver::{Means, build_all};
 use driftline::log::Log;
 use driftline::log::embedded::EmbeddedLog;
 use driftline::telemetry::Metrics;
@@ -61,7 +61,7 @@ impl Scene<'_> {
     fn start(&self, flush_interval: Span) -> Result<Running, AnyError> {
         let rules = rule_file(&self.hooks.url())?;
         let service = Service { ingest: Ingest { flush_interval, ..Ingest::default() }, ..Service::default() };
-        let receivers = build_all(&rules.receivers, None)
+        let receivers = build_all(&rules.receivers, Means::default())
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let models = vec![self.world.model.clone()];
         let rules = Arc::new(rule_set(rules, &self.world.model)?);

@@ -20,7 +20,7 @@ use crate::config::units::Span;
 use crate::config::{parse_model_str, parse_rules_str};
 use crate::dispatch::catcher::MailCatcher;
 use crate::dispatch::hook_catcher::HookCatcher;
-use crate::dispatch::receiver::build_all;
+use crate::dispatch::receiver::{Means, build_all};
 use crate::event::Decoder;
 use crate::log::embedded::EmbeddedLog;
 use crate::log::topics::Topics;
@@ -175,7 +175,8 @@ async fn start_service(stage: &Stage, listener: tokio::net::TcpListener) -> Resu
         dispatch: Dispatch { first_retry: Span::from_ms(200), ..Dispatch::default() },
         ..Service::default()
     };
-    let receivers = build_all(&rules.receivers, service.smtp.as_ref())
+    let log: Arc<dyn Log> = stage.log.clone();
+    let receivers = build_all(&rules.receivers, Means { smtp: service.smtp.as_ref(), log: Some((&log, &service.app)) })
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let set = RuleSet::compile(&[("examples/demo/rules.yaml".to_string(), rules)], std::slice::from_ref(&model))
         .map_err(|errors| errors.iter().map(|error| error.problem.message.clone()).collect::<Vec<_>>().join("; "))?;

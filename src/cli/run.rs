@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use crate::config::model::Model;
-use crate::dispatch::receiver::build_all;
+use crate::dispatch::receiver::{Means, build_all};
 use crate::log::kafka::{KafkaLog, KafkaOptions};
 use crate::log::topics::Topics;
 use crate::log::{Log, LogError};
@@ -95,8 +95,6 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
         }
     }
     let rules = Arc::new(workspace.rules);
-    let receivers = build_all(rules.receivers(), service.smtp.as_ref())
-        .map_err(|errors| error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")))?;
     let metrics = Metrics::new().map_err(|failed| error(failed.to_string()))?;
     metrics.prepare(&watched::labels(&workspace.models, &rules));
 
@@ -112,6 +110,9 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
     })
     .map_err(|failed| error(format!("kafka: {failed}")))?;
     let log: Arc<dyn Log> = Arc::new(log);
+    let means = Means { smtp: service.smtp.as_ref(), log: Some((&log, &service.app)) };
+    let receivers = build_all(rules.receivers(), means)
+        .map_err(|errors| error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")))?;
     let listener = if roles.http {
         let bound = runtime.block_on(tokio::net::TcpListener::bind(&service.http.bind));
         Some(bound.map_err(|failed| {

@@ -38,6 +38,7 @@ pub fn receiver(problems: &mut Vec<Problem>, pointer: &str, name: &str, receiver
             ReceiverKind::Alertmanager(alertmanager) => {
                 self::alertmanager(problems, &format!("{pointer}/alertmanager"), alertmanager);
             }
+            ReceiverKind::Kafka(kafka) => topic(problems, &format!("{pointer}/kafka/topic"), &kafka.topic),
         }
     }
 }
@@ -217,6 +218,15 @@ fn pagerduty(problems: &mut Vec<Problem>, pointer: &str, pagerduty: &PagerDutyRe
         let message = format!("`warn` becomes `{warn}`, which is graver than the `{critical}` of `critical`");
         let problem = Problem::error("severity-order", format!("{pointer}/severity"), message);
         problems.push(problem.help("from mild to grave: info, warning, error, critical"));
+    }
+}
+
+/// What Kafka takes as the name of a topic.
+fn topic(problems: &mut Vec<Problem>, pointer: &str, topic: &str) {
+    let is_name = topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    if !is_name || !(1..=249).contains(&topic.len()) || matches!(topic, "." | "..") {
+        let problem = Problem::error("bad-name", pointer, format!("`{topic}` is not the name of a topic"));
+        problems.push(problem.help("1 to 249 letters, digits, `.`, `_` and `-`"));
     }
 }
 

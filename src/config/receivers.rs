@@ -26,6 +26,8 @@ pub struct Receiver {
     pub pagerduty: Option<PagerDutyReceiver>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alertmanager: Option<AlertmanagerReceiver>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaReceiver>,
 }
 
 /// What a receiver is, once it is known to be one thing.
@@ -37,11 +39,12 @@ pub enum ReceiverKind<'a> {
     Teams(&'a TeamsReceiver),
     PagerDuty(&'a PagerDutyReceiver),
     Alertmanager(&'a AlertmanagerReceiver),
+    Kafka(&'a KafkaReceiver),
 }
 
 impl Receiver {
     /// Its keys, for messages.
-    pub const KINDS: &'static str = "`email`, `webhook`, `slack`, `teams`, `pagerduty` and `alertmanager`";
+    pub const KINDS: &'static str = "`email`, `webhook`, `slack`, `teams`, `pagerduty`, `alertmanager` and `kafka`";
 
     /// Every kind that is given; a right receiver has one.
     pub fn kinds(&self) -> Vec<ReceiverKind<'_>> {
@@ -52,6 +55,7 @@ impl Receiver {
             self.teams.as_ref().map(ReceiverKind::Teams),
             self.pagerduty.as_ref().map(ReceiverKind::PagerDuty),
             self.alertmanager.as_ref().map(ReceiverKind::Alertmanager),
+            self.kafka.as_ref().map(ReceiverKind::Kafka),
         ];
         kinds.into_iter().flatten().collect()
     }
@@ -197,6 +201,24 @@ fn default_ends_after() -> Span {
 impl AlertmanagerReceiver {
     /// Labels that an alert has of its own.
     pub const OWN_LABELS: [&'static str; 6] = ["alertname", "model", "severity", "episode", "segment", "feature"];
+}
+
+/// A topic of the cluster that Driftline runs on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaReceiver {
+    /// It must exist, and be none of Driftline's own.
+    pub topic: String,
+    #[serde(default)]
+    pub format: KafkaFormat,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaFormat {
+    /// CloudEvents 1.0, structured mode, JSON.
+    #[default]
+    Cloudevents,
 }
 
 /// A plain value, or where to read it from.

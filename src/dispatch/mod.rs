@@ -19,6 +19,7 @@ pub mod delivery;
 pub mod email;
 pub mod hook_catcher;
 pub mod http_sender;
+pub mod kafka;
 pub mod message;
 pub mod pagerduty;
 pub mod receiver;

@@ -2,11 +2,13 @@
 //! the configuration.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::alertmanager::AlertmanagerTransport;
 use super::email::EmailTransport;
+use super::kafka::KafkaTransport;
 use super::pagerduty::PagerDutyTransport;
 use super::secret::SecretError;
 use super::slack::SlackTransport;
@@ -14,6 +16,8 @@ use super::teams::TeamsTransport;
 use super::webhook::WebhookTransport;
 use crate::config::receivers::{Receiver, ReceiverKind};
 use crate::config::service::Smtp;
+use crate::log::Log;
+use crate::log::topics::Topics;
 use crate::rules::episode::Notification;
 
 /// Receivers by the names that routes use.
@@ -80,12 +84,20 @@ pub enum ReceiverError {
     Invalid { receiver: String, reason: String },
 }
 
+/// What some kinds of receivers need of the service.
+#[derive(Clone, Copy, Default)]
+pub struct Means<'a> {
+    pub smtp: Option<&'a Smtp>,
+    /// The log that the service runs on, and the prefix of its own topics there.
+    pub log: Option<(&'a Arc<dyn Log>, &'a str)>,
+}
+
 /// Every receiver, or everything that is wrong with them.
-pub fn build_all(receivers: &BTreeMap<String, Receiver>, smtp: Option<&Smtp>) -> Result<Receivers, Vec<ReceiverError>> {
+pub fn build_all(receivers: &BTreeMap<String, Receiver>, means: Means<'_>) -> Result<Receivers, Vec<ReceiverError>> {
     let mut built = Receivers::new();
     let mut errors = Vec::new();
     for (name, receiver) in receivers {
-        match build(name, receiver, smtp) {
+        match build(name, receiver, means) {
             Ok(transport) => {
                 built.insert(name.clone(), transport);
             }
@@ -96,10 +108,10 @@ pub fn build_all(receivers: &BTreeMap<String, Receiver>, smtp: Option<&Smtp>) ->
 }
 
 /// Resolves the secrets of one receiver and checks what can be checked without connecting.
-pub fn build(name: &str, receiver: &Receiver, smtp: Option<&Smtp>) -> Result<Box<dyn Transport>, ReceiverError> {
+pub fn build(name: &str, receiver: &Receiver, means: Means<'_>) -> Result<Box<dyn Transport>, ReceiverError> {
     let invalid = |reason: String| ReceiverError::Invalid { receiver: name.to_string(), reason };
     match receiver.kinds().as_slice() {
-        [ReceiverKind::Email(email)] => match smtp {
+        [ReceiverKind::Email(email)] => match means.smtp {
             Some(smtp) => Ok(Box::new(EmailTransport::new(name, email, smtp)?)),
             None => Err(invalid("e-mail needs `smtp` in the service file".into())),
         },
@@ -108,6 +120,16 @@ pub fn build(name: &str, receiver: &Receiver, smtp: Option<&Smtp>) -> Result<Box
         [ReceiverKind::Teams(teams)] => Ok(Box::new(TeamsTransport::new(name, teams)?)),
         [ReceiverKind::PagerDuty(pagerduty)] => Ok(Box::new(PagerDutyTransport::new(name, pagerduty)?)),
         [ReceiverKind::Alertmanager(config)] => Ok(Box::new(AlertmanagerTransport::new(name, config)?)),
+        [ReceiverKind::Kafka(kafka)] => {
+            let Some((log, app)) = means.log else {
+                return Err(invalid("a topic needs the log that the service runs on".into()));
+            };
+            let topic = &kafka.topic;
+            if Topics::new(app).specs(1, 1).iter().any(|own| own.name == *topic) {
+                return Err(invalid(format!("topic `{topic}` is Driftline's own; name another")));
+            }
+            Ok(Box::new(KafkaTransport::new(log.clone(), app, topic)))
+        }
         _ => Err(invalid(format!("exactly one of {} is needed", Receiver::KINDS))),
     }
 }

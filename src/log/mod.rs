@@ -152,7 +152,7 @@ pub trait Log: Send + Sync {
     fn consumer(&self, options: ConsumerOptions) -> Result<Box<dyn Consumer>>;
     /// Writes records outside any transaction, each once and in order per partition; durable on return. After an
     /// error some of them may have been written. This is how tests and the demo play the part of the
-    /// programs that produce events; the roles write in transactions.
+    /// programs that produce events, and how alerts get to a topic of the user's; the roles write in transactions.
     fn append(&self, records: Vec<OutRecord>) -> Result<()>;
     /// A transactional producer, initialised: a predecessor with the same id is fenced, its open transaction
     /// aborted or completed.

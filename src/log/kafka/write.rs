@@ -81,6 +81,8 @@ pub(super) fn write(client: &BaseProducer<Delivery>, record: &OutRecord, limit: 
 /// Writes outside of transactions.
 pub(super) struct Appender {
     client: BaseProducer<Delivery>,
+    /// One caller at a time: a failure is told to whoever looks first.
+    in_use: Mutex<()>,
 }
 
 impl Appender {
@@ -95,10 +97,11 @@ impl Appender {
         let client = config
             .create_with_context(Delivery::default())
             .map_err(|error| LogError::Fatal(format!("no producer: {error}")))?;
-        Ok(Self { client })
+        Ok(Self { client, in_use: Mutex::new(()) })
     }
 
     pub fn append(&self, records: &[OutRecord]) -> Result<()> {
+        let _alone = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         let not_written = |error| LogError::Retry(format!("records not written: {error}"));
         let queued = records.iter().try_for_each(|record| write(&self.client, record, APPEND_TIMEOUT));
         // Even after an error: what was queued must not fail in the middle of the next call.
