@@ -78,7 +78,8 @@ fn screenshots_of_every_page() {
         for (scheme, width) in [("light", "1280"), ("dark", "1280"), ("light", "390"), ("dark", "390")] {
             let png = format!("{dir}/{name}-{scheme}-{width}.png");
             let mut shot = script("screenshot.sh");
-            let status = shot.args([&format!("http://{address}{path}"), &png, width, scheme]).status().unwrap();
+            let height = if name == "model" { "4200" } else { "1500" };
+            let status = shot.args([&format!("http://{address}{path}"), &png, width, scheme, height]).status().unwrap();
             assert!(status.success() && std::fs::metadata(&png).is_ok_and(|file| file.len() > 1_000), "{png}");
         }
     }

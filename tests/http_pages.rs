@@ -271,8 +271,7 @@ fn a_model_page_shows_what_labels_say_beside_what_was_expected() {
         "class=\"baseline\"",
         "class=\"coverage final\"",
         "class=\"open\"",
-        "Past estimates of ROC AUC",
-        "off by",
+        "Past estimates were off by",
         "within the band",
         "Confusion matrix",
         "Predicted positive",
@@ -301,6 +300,9 @@ fn an_alert_on_performance_shows_the_estimate_and_the_realised_figure() {
         "class=\"estimate-band\"",
         "not final",
         "r=\"4\"",
+        "-0.0680 (-0.0850 to -0.0510)",
+        "confirmed by labels",
+        "61.5% of 10\u{202f}400",
     ] {
         assert!(body.contains(expected), "`{expected}` is not in {body}");
     }

@@ -15,6 +15,7 @@ use driftline::http::server::{AppState, serve};
 use driftline::http::view::{Delivery, DeliveryStatus, Limits, View};
 use driftline::rules::episode::{EpisodeStatus, Finding, Notification};
 use driftline::rules::explanation::Explanation;
+use driftline::rules::performance::PerformanceFinding;
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
 use driftline::stats::quality::WindowQuality;
 use driftline::telemetry::{KnownLabels, Metrics};
@@ -289,6 +290,16 @@ fn performance_alert() -> Notification {
         moved: Vec::new(),
         n: 6_400,
         n_reference: 50_000,
+        performance: Some(PerformanceFinding {
+            estimate: Some(MetricValue::exact(0.727).with_interval([0.718, 0.736])),
+            confirmed: Some(true),
+            baseline: Some(MetricValue::exact(0.786).with_interval([0.782, 0.79])),
+            difference: Some(MetricValue::exact(-0.068).with_interval([-0.085, -0.051])),
+            predictions: 10_400,
+            labelled: 6_400,
+            label_coverage: 0.615,
+            ..PerformanceFinding::default()
+        }),
         reason: "ROC AUC 0.718 (95% 0.701 to 0.735), 0.068 below the baseline 0.786, labels for 62% of 10\u{202f}400 \
                  predictions; estimated before labels: 0.727 (0.718 to 0.736): the labels confirm it"
             .into(),
@@ -434,8 +445,14 @@ pub fn metrics() -> Metrics {
         dead_letter_reasons: names(&["malformed", "wrong_type"]),
         rule_outcomes: names(&["ok", "breach"]),
         delivery_outcomes: names(&["delivered", "failed"]),
-        ..KnownLabels::default()
+        joined_models: names(&["fraud"]),
+        join_prediction_outcomes: names(&["kept", "evicted"]),
+        join_label_outcomes: names(&["matched", "unmatched"]),
     });
+    metrics.join_pending.with_label_values(&["fraud"]).set(61_200);
+    metrics.join_pending_bytes.with_label_values(&["fraud"]).set(9_900_000);
+    metrics.join_sample_ratio.with_label_values(&["fraud"]).set(0.5);
+    metrics.join_time_seconds.with_label_values(&["fraud"]).set(NOW_MS as f64 / 1e3);
     metrics.consumer_lag_records.with_label_values(&["ingest", "predictions"]).set(17);
     metrics.watermark_seconds.with_label_values(&["fraud"]).set(NOW_MS as f64 / 1e3);
     metrics.process_start_seconds.set(NOW_MS as f64 / 1e3);
@@ -446,6 +463,8 @@ pub fn metrics() -> Metrics {
 pub fn more(metrics: &Metrics) {
     metrics.events_read.with_label_values(&["predictions"]).inc_by(100);
     metrics.events_ingested.with_label_values(&["fraud"]).inc_by(99);
+    metrics.join_predictions.with_label_values(&["fraud", "kept"]).inc_by(99);
+    metrics.join_labels.with_label_values(&["fraud", "matched"]).inc_by(80);
     metrics.flush_seconds.observe(0.02);
     metrics.delivery_seconds.observe(0.2);
     metrics.flushes.inc();

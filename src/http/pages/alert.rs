@@ -9,7 +9,8 @@ use crate::http::view::{Delivery, DeliveryStatus, Episode, View, is_on_performan
 use crate::http::wording;
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::rules::explanation::Moved;
-use crate::stats::metric::BinShare;
+use crate::rules::performance::PerformanceFinding;
+use crate::stats::metric::{BinShare, MetricValue};
 
 /// Findings with charts; further ones are told in a sentence each.
 const CHARTED_FINDINGS: usize = 12;
@@ -101,19 +102,44 @@ fn certainty(finding: &Finding) -> Markup {
             div { dt { (finding.metric) } dd {
                 (finding.value.value.map_or_else(|| "undefined".to_string(), wording::figure))
                 @if let Some(bound) = finding.value.bound { " ± " (wording::figure(bound)) }
+                @if let Some([least, most]) = finding.value.interval { " (95% " (wording::figure(least)) " to " (wording::figure(most)) ")" }
             } }
             div { dt { "Condition" } dd { code { (finding.condition) } } }
-            div { dt { "Chance of this without drift" } dd {
-                @match finding.p_adjusted {
-                    Some(p) => { (wording::probability(p)) " (adjusted for all features looked at)" }
-                    None => "not tested"
+            @match &finding.performance {
+                Some(performance) => (performance_facts(performance)),
+                None => {
+                    div { dt { "Chance of this without drift" } dd {
+                        @match finding.p_adjusted {
+                            Some(p) => { (wording::probability(p)) " (adjusted for all features looked at)" }
+                            None => "not tested"
+                        }
+                    } }
+                    div { dt { "Values compared" } dd {
+                        (wording::count(finding.n)) " with " (wording::count(finding.n_reference)) " of the reference"
+                    } }
                 }
-            } }
-            div { dt { "Values compared" } dd {
-                (wording::count(finding.n)) " with " (wording::count(finding.n_reference)) " of the reference"
-            } }
+            }
             @if !finding.segment.is_all() { div { dt { "Segment" } dd { (finding.segment.to_string()) } } }
         }
+    }
+}
+
+/// What a figure of performance rests on, and what it is compared with.
+fn performance_facts(performance: &PerformanceFinding) -> Markup {
+    let fact = |name: &str, value: &Option<MetricValue>| {
+        html! { @if let Some(value) = value { div { dt { (name) } dd { (performance::with_interval(value)) } } } }
+    };
+    html! {
+        (fact("Baseline", &performance.baseline))
+        (fact("Difference from it (95%)", &performance.difference))
+        (fact("Estimated before labels (95%)", &performance.estimate))
+        @match (performance.estimated, performance.confirmed) {
+            (true, _) => { div { dt { "Estimate" } dd { "not yet confirmed by labels" } } }
+            (false, Some(true)) => { div { dt { "Estimate" } dd { "confirmed by labels" } } }
+            (false, Some(false)) => { div { dt { "Estimate" } dd { "not confirmed by labels" } } }
+            (false, None) => {}
+        }
+        div { dt { "Labels known" } dd { (wording::share(performance.label_coverage)) " of " (wording::count(performance.predictions)) } }
     }
 }
 

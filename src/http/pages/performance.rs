@@ -43,6 +43,7 @@ pub fn render(view: &View, context: &Context<'_>, model: &str, version: &str, si
             details.feature open[index < OPEN] {
                 summary { b { (label(name)) } " " (summary(series, name)) }
                 figure { (chart_of(context, model, series, name, WINDOWS, 0..0)) }
+                @if let Some(error) = past_error(series, name) { p.muted { "Past estimates were " (measured(&error)) "." } }
             }
         }
         @if names.len() > CHARTED { (table(series, &names[CHARTED..])) }
@@ -133,9 +134,6 @@ fn facts(context: &Context<'_>, key: &SeriesKey, series: &Series, names: &[Strin
                 None => { div { dt { "Last window with labels" } dd { "none yet" } } }
             }
             div { dt { "Not final" } dd { (open) " of " (series.len()) " windows" } }
-            @if let Some((name, error)) = names.iter().find_map(|name| Some((name, past_error(series, name)?))) {
-                div { dt { "Past estimates of " (label(name)) } dd { (measured(&error)) } }
-            }
         }
     }
 }
@@ -157,7 +155,7 @@ fn measured(error: &PastError) -> Markup {
 }
 
 /// `0.712 (0.700 to 0.724)`.
-fn with_interval(metric: &MetricValue) -> Markup {
+pub(super) fn with_interval(metric: &MetricValue) -> Markup {
     html! {
         (metric.value.map_or_else(|| "undefined".to_string(), wording::figure))
         @if let Some([least, most]) = metric.interval { " (" (wording::figure(least)) " to " (wording::figure(most)) ")" }
@@ -174,7 +172,6 @@ fn summary(series: &Series, name: &str) -> Markup {
             @if let Some(value) = last.and_then(|result| realised(result, name)) { span { "realised " b { (with_interval(value)) } } }
             @if let Some(value) = newest_estimate { span { "estimate " b { (with_interval(value)) } } }
             @if let Some(value) = reference.and_then(|value| value.value) { span { "baseline " (wording::figure(value)) } }
-            @if let Some(error) = past_error(series, name) { span { "estimates " (measured(&error)) } }
         }
     }
 }
