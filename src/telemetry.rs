@@ -38,6 +38,10 @@ pub struct Metrics {
     pub windows_incomplete: IntCounterVec,
     pub open_panes: IntGauge,
     pub pane_bytes: IntGauge,
+    /// Predictions and labels too late for their window of performance, by model.
+    pub performance_late: IntCounterVec,
+    pub performance_panes: IntGauge,
+    pub performance_bytes: IntGauge,
     pub history_panes: IntGauge,
     pub history_bytes: IntGauge,
     /// Watermark by model, epoch seconds.
@@ -154,6 +158,13 @@ impl Metrics {
         )?;
         let open_panes = gauge("open_panes", "Panes held in memory that events can still change.")?;
         let pane_bytes = gauge("pane_bytes", "Approximate memory of the open panes, bytes.")?;
+        let performance_late = counters(
+            "performance_late_total",
+            "Predictions and labels too late for their window of performance, by model.",
+            &["model"],
+        )?;
+        let performance_panes = gauge("performance_panes", "Panes of performance held in memory.")?;
+        let performance_bytes = gauge("performance_bytes", "Approximate memory of the panes of performance, bytes.")?;
         let history_panes = gauge("history_panes", "Panes past revision that are kept for moving references.")?;
         let history_bytes =
             gauge("history_bytes", "Approximate memory of the panes kept for moving references, bytes.")?;
@@ -233,6 +244,9 @@ impl Metrics {
             windows_incomplete,
             open_panes,
             pane_bytes,
+            performance_late,
+            performance_panes,
+            performance_bytes,
             history_panes,
             history_bytes,
             watermark_seconds,
@@ -280,6 +294,7 @@ impl Metrics {
             for metric in [
                 &self.events_ingested,
                 &self.events_late,
+                &self.performance_late,
                 &self.windows_closed,
                 &self.windows_revised,
                 &self.windows_incomplete,

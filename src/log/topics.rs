@@ -51,6 +51,7 @@ impl Topics {
             replication,
             config: config.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
         };
+        let panes_ms = (60 * day_ms).max(label_delay_ms.saturating_add(30 * day_ms));
         let keep = |days: i64| ("retention.ms", (days * day_ms).to_string());
         let compact = ("cleanup.policy", "compact".to_string());
         let compact_delete = ("cleanup.policy", "compact,delete".to_string());
@@ -62,7 +63,8 @@ impl Topics {
                 &self.joins,
                 &[("retention.ms", (label_delay_ms.saturating_mul(2).saturating_add(3 * day_ms)).to_string())],
             ),
-            spec(&self.panes, &[compact_delete, keep(60)]),
+            // Panes of performance rest while they wait for labels; then as long again as anyone may be late.
+            spec(&self.panes, &[compact_delete, ("retention.ms", panes_ms.to_string())]),
             spec(&self.results, &[keep(60)]),
             spec(&self.episodes, std::slice::from_ref(&compact)),
             spec(&self.outbox, &[keep(14)]),
@@ -80,13 +82,16 @@ mod tests {
 
     #[test]
     fn predictions_wait_in_the_log_as_long_as_the_longest_delay_asks() {
-        let kept_ms = |specs: &[TopicSpec]| -> Vec<(String, String)> {
-            let joins = specs.iter().filter(|spec| spec.name == "app.joins");
-            joins.flat_map(|spec| spec.config.clone()).collect()
+        let kept_ms_of = |name: &str, specs: &[TopicSpec]| -> Vec<(String, String)> {
+            let config = specs.iter().filter(|spec| spec.name == name).flat_map(|spec| spec.config.clone());
+            config.filter(|(key, _)| key == "retention.ms").collect()
         };
+        let kept_ms = |specs: &[TopicSpec]| kept_ms_of("app.joins", specs);
         let topics = Topics::new("app");
         let days = |days: i64| vec![("retention.ms".to_string(), (days * 86_400_000).to_string())];
         assert_eq!(kept_ms(&topics.specs(2, 1)), days(17));
         assert_eq!(kept_ms(&topics.specs_for(2, 1, 30 * 86_400_000)), days(63));
+        assert_eq!(kept_ms_of("app.panes", &topics.specs(2, 1)), days(60));
+        assert_eq!(kept_ms_of("app.panes", &topics.specs_for(2, 1, 90 * 86_400_000)), days(120));
     }
 }

@@ -40,7 +40,7 @@ impl Comparison {
         self.versions.iter().any(|pattern| glob::matches(pattern, version))
     }
 
-    fn looks_at(&self, segment: &Segment) -> bool {
+    pub(super) fn looks_at(&self, segment: &Segment) -> bool {
         segment.is_all() || self.segments.contains(&segment.column)
     }
 }

@@ -100,10 +100,16 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Parameters were checked when the model file was read: a detector that still has wrong ones is left out.
+    /// Of every signal.
     pub fn new(watched: &[WatchedModel]) -> Self {
+        Self::of_signals(watched, |_| true)
+    }
+
+    /// Of the signals that are wanted. Parameters were checked when the model file was read: a detector that still has
+    /// wrong ones is left out.
+    pub fn of_signals(watched: &[WatchedModel], wanted: impl Fn(&str) -> bool) -> Self {
         let of_model = |watched: &WatchedModel| {
-            let detectors = watched.model.change_detectors.iter();
+            let detectors = watched.model.change_detectors.iter().filter(|detector| wanted(&detector.signal));
             let methods =
                 detectors.filter_map(|detector| Some((detector.signal.clone(), Method::configured(detector).ok()?)));
             (watched.model.model.clone(), methods.collect())

@@ -8,6 +8,7 @@ use crate::config::model::Model;
 use crate::ingest::clocks::{Continuity, Pace, SourceClocks};
 use crate::ingest::partial::FlushHeader;
 
+use super::performance::Clock;
 use super::result::Window;
 use super::row_counts::RowCounts;
 
@@ -34,6 +35,12 @@ pub struct ModelProgress {
     /// Rows of closed windows, from which what is usual is learned.
     #[serde(default, skip_serializing_if = "RowCounts::is_empty")]
     pub row_counts: RowCounts,
+    /// By partition of `joins`: the join's event time, epoch milliseconds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub joined_ms: BTreeMap<i32, i64>,
+    /// Event time up to which all of them have met labels; never steps back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +78,10 @@ impl Progress {
             if skipped {
                 topics_with_gap.push(source.topic.clone());
             }
+            let partitions = header.topics.get(&source.topic).copied().unwrap_or(0);
+            for (model, joined_ms) in &source.joined_ms {
+                self.models.entry(model.clone()).or_default().join(source.partition, *joined_ms, partitions);
+            }
             for model in models.iter().filter(|model| model.topics.contains(&source.topic)) {
                 self.models.entry(model.model.clone()).or_default().gaps.extend(gap);
             }
@@ -84,6 +95,14 @@ impl Progress {
             progress.gaps.iter().any(|gap| gap.start_ms < window.end_ms && window.start_ms < gap.end_ms)
         });
         known || self.topics.open_gap_before(&model.topics, window.end_ms)
+    }
+
+    /// What is known of time, for windows of performance.
+    pub fn clock(&self, model: &str) -> Clock {
+        let progress = self.models.get(model);
+        let watermark_ms = progress.and_then(|progress| progress.watermark_ms);
+        let labels_ms = progress.and_then(|progress| progress.labels_ms);
+        Clock { watermark_ms, labels_ms, at_ms: self.at_ms }
     }
 
     /// Event time up to which the model's windows can close; never steps back. `None`: a partition has not
@@ -106,6 +125,15 @@ impl Progress {
 }
 
 impl ModelProgress {
+    /// Takes in the time of one of the partitions of `joins`.
+    fn join(&mut self, partition: i32, joined_ms: i64, partitions: i32) {
+        let known = self.joined_ms.entry(partition).or_insert(joined_ms);
+        *known = joined_ms.max(*known);
+        if self.joined_ms.len() as i64 >= i64::from(partitions) {
+            self.labels_ms = self.labels_ms.max(self.joined_ms.values().copied().min());
+        }
+    }
+
     pub fn revision(&self, version: &str, window: Window) -> Option<u32> {
         self.closed.iter().find(|entry| entry.version == version && entry.window == window).map(|entry| entry.revision)
     }

@@ -25,6 +25,7 @@ use super::changes::ChangesKey;
 use super::history::History;
 use super::judge::{Judge, Verdict};
 use super::pane::PaneKey;
+use super::performance::{PerformanceKey, PerformanceWindows};
 use super::progress::Progress;
 use super::state::{Effect, PartitionState, References, WatchedModel};
 
@@ -234,7 +235,11 @@ impl Running<'_> {
     fn warn_of_foreign_version(&mut self, effect: &Effect) {
         let Effect::Result(result) = effect else { return };
         let place = (result.model.clone(), result.version.clone());
-        if !result.segment.is_all() || result.baseline.is_some() || self.foreign_versions.contains(&place) {
+        if !result.segment.is_all()
+            || result.baseline.is_some()
+            || result.performance.is_some()
+            || self.foreign_versions.contains(&place)
+        {
             return;
         }
         let Some(reference) = self.role.references.find(&result.model, &result.reference_id) else { return };
@@ -284,6 +289,7 @@ impl Running<'_> {
         let mut state = PartitionState::new(role.watched.clone(), role.references.clone(), (role.judge)());
         let mut panes: BTreeMap<PaneKey, Option<Vec<u8>>> = BTreeMap::new();
         let mut changes: BTreeMap<ChangesKey, Option<Vec<u8>>> = BTreeMap::new();
+        let mut performance: BTreeMap<PerformanceKey, Option<Vec<u8>>> = BTreeMap::new();
         let mut damaged = 0_u64;
         read_to_end(self.log, &role.topics.panes, index, |key, value| {
             if key == PROGRESS_KEY {
@@ -296,12 +302,17 @@ impl Running<'_> {
                 drop(panes.insert(key, value.map(<[u8]>::to_vec)));
             } else if let Ok(key) = serde_json::from_slice::<ChangesKey>(key) {
                 drop(changes.insert(key, value.map(<[u8]>::to_vec)));
+            } else if let Ok(key) = serde_json::from_slice::<PerformanceKey>(key) {
+                drop(performance.insert(key, value.map(<[u8]>::to_vec)));
             } else {
                 damaged += 1;
             }
         })?;
         for (key, value) in changes.into_iter().filter_map(|(key, value)| Some((key, value?))) {
             damaged += u64::from(!state.restore_changes(key, &value));
+        }
+        for (key, value) in performance.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+            damaged += u64::from(!state.restore_performance(key, &value));
         }
         for (key, value) in panes.into_iter().filter_map(|(key, value)| Some((key, value?))) {
             if let Err(error) = state.restore_pane(key, &value) {
@@ -331,12 +342,16 @@ impl Running<'_> {
         let metrics = &self.role.metrics;
         for effect in effects {
             match effect {
+                Effect::Result(result) if result.performance.is_some() => {}
                 Effect::Result(result) if result.segment.is_all() && result.baseline.is_none() => {
                     let counter = if result.revision == 0 { &metrics.windows_closed } else { &metrics.windows_revised };
                     counter.with_label_values(&[&result.model]).inc();
                     if !result.complete {
                         metrics.windows_incomplete.with_label_values(&[&result.model]).inc();
                     }
+                }
+                Effect::Late(late) if late.performance => {
+                    metrics.performance_late.with_label_values(&[&late.model]).inc_by(late.rows);
                 }
                 Effect::Late(late) => metrics.events_late.with_label_values(&[&late.model]).inc_by(late.rows),
                 Effect::Gap { topic } => {
@@ -351,6 +366,9 @@ impl Running<'_> {
         metrics.open_panes.set(panes as i64);
         let bytes: usize = self.partitions.values().map(|partition| partition.state.allocated_bytes()).sum();
         metrics.pane_bytes.set(bytes as i64);
+        let performance = || self.partitions.values().map(|partition| partition.state.performance());
+        metrics.performance_panes.set(performance().map(PerformanceWindows::pane_count).sum::<usize>() as i64);
+        metrics.performance_bytes.set(performance().map(PerformanceWindows::allocated_bytes).sum::<usize>() as i64);
         let histories = || self.partitions.values().map(|partition| partition.state.history());
         metrics.history_panes.set(histories().map(History::len).sum::<usize>() as i64);
         metrics.history_bytes.set(histories().map(History::bytes).sum::<usize>() as i64);
@@ -405,6 +423,10 @@ fn partition_records(
         records.push(record(&topics.panes, key, change.value));
     }
     for stored in state.take_unstored_changes().map_err(unwritable)? {
+        let key = serde_json::to_vec(&stored.key).map_err(unwritable)?;
+        records.push(record(&topics.panes, key, stored.value));
+    }
+    for stored in state.take_unstored_performance().map_err(unwritable)? {
         let key = serde_json::to_vec(&stored.key).map_err(unwritable)?;
         records.push(record(&topics.panes, key, stored.value));
     }

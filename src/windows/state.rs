@@ -24,8 +24,9 @@ use super::changes::{Changes, ChangesKey, Placing, StoredChange};
 use super::history::History;
 use super::judge::{Judge, ModelActivity, Verdict};
 use super::pane::{Pane, PaneError, PaneKey};
+use super::performance::{ERROR_SIGNAL, PerformanceChange, PerformanceKey, PerformanceWindows, Seams};
 use super::progress::Progress;
-use super::result::{ClosedWindow, Segment, Window, WindowResult};
+use super::result::{ClosedWindow, PERFORMANCE_FEATURE, Segment, Window, WindowResult};
 pub use super::spec::{WindowSpec, pane_width_ms};
 pub use super::watched::WatchedModel;
 
@@ -58,6 +59,9 @@ pub struct LateRecord {
     pub pane: Window,
     pub rows: u64,
     pub watermark_ms: i64,
+    /// Not the events of a window of features, but predictions and labels of one of performance.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub performance: bool,
     pub sources: Vec<crate::ingest::partial::SourceProgress>,
 }
 
@@ -75,6 +79,7 @@ pub struct PartitionState {
     references: Arc<dyn References>,
     judge: Box<dyn Judge>,
     changes: Changes,
+    performance: PerformanceWindows,
     progress: Progress,
     panes: BTreeMap<PaneKey, Pane>,
     /// Past revision, kept for moving references.
@@ -92,7 +97,8 @@ pub struct PartitionState {
 impl PartitionState {
     pub fn new(watched: Arc<Vec<WatchedModel>>, references: Arc<dyn References>, judge: Box<dyn Judge>) -> Self {
         Self {
-            changes: Changes::new(&watched),
+            changes: Changes::of_signals(&watched, |signal| signal != ERROR_SIGNAL),
+            performance: PerformanceWindows::new(&watched),
             watched,
             references,
             judge,
@@ -137,6 +143,18 @@ impl PartitionState {
         self.judge.restore(key, value);
     }
 
+    /// After `restore_progress`; what belongs to no watched model rests in the log. False: it cannot be read.
+    pub fn restore_performance(&mut self, key: PerformanceKey, value: &[u8]) -> bool {
+        let clock = self.progress.clock(key.model());
+        let watched = self.watched.iter().find(|watched| watched.model.model == key.model());
+        watched.is_none_or(|watched| self.performance.restore(watched, key, value, &clock))
+    }
+
+    /// What is not stored yet of the windows of performance.
+    pub fn take_unstored_performance(&mut self) -> Result<Vec<PerformanceChange>, serde_json::Error> {
+        self.performance.take_stored()
+    }
+
     /// False: it cannot be read.
     pub fn restore_changes(&mut self, key: ChangesKey, value: &[u8]) -> bool {
         self.changes.restore(key, value)
@@ -148,7 +166,11 @@ impl PartitionState {
     }
 
     pub fn detector_count(&self) -> usize {
-        self.changes.detector_count()
+        self.changes.detector_count() + self.performance.detector_count()
+    }
+
+    pub fn performance(&self) -> &PerformanceWindows {
+        &self.performance
     }
 
     pub fn progress(&self) -> &Progress {
@@ -198,6 +220,10 @@ impl PartitionState {
         let watched = self.watched.clone();
         for run in signals {
             let Some(watched) = watched.iter().find(|watched| watched.model.model == run.model) else { continue };
+            if run.signal == ERROR_SIGNAL {
+                self.performance.observe(watched, run, &self.progress.clock(&run.model));
+                continue;
+            }
             let watermark_ms = self.progress.models.get(&run.model).and_then(|progress| progress.watermark_ms);
             let expired =
                 |pane: Window| watermark_ms.is_some_and(|watermark_ms| expiry_ms(watched, pane) <= watermark_ms);
@@ -226,6 +252,7 @@ impl PartitionState {
         }
         for watched in watched.iter() {
             self.close_windows(watched, &mut effects);
+            self.close_performance(watched, &mut effects);
         }
         let activity = self.activity();
         effects.extend(self.judge.on_clock(&activity, self.progress.at_ms).into_iter().map(Effect::Verdict));
@@ -260,6 +287,12 @@ impl PartitionState {
                 reference_id: row.reference_id,
                 segment,
             };
+            if row.feature == PERFORMANCE_FEATURE {
+                let clock = self.progress.clock(&key.model);
+                let what = (row.rows, row.state.as_slice());
+                effects.extend(self.performance.merge(watched, &key, what, &clock, &*self.references, header));
+                continue;
+            }
             let watermark = self.progress.models.get(&key.model).and_then(|progress| progress.watermark_ms);
             if let Some(watermark_ms) = watermark {
                 if expiry_ms(watched, key.window()) <= watermark_ms {
@@ -271,6 +304,7 @@ impl PartitionState {
                             version: key.version,
                             rows: row.rows,
                             watermark_ms,
+                            performance: false,
                             sources: header.sources.clone(),
                         }));
                     }
@@ -315,8 +349,9 @@ impl PartitionState {
     fn close_windows(&mut self, watched: &WatchedModel, effects: &mut Vec<Effect>) {
         let name = &watched.model.model;
         let before = self.progress.models.get(name).and_then(|progress| progress.watermark_ms);
-        let panes = &self.panes;
-        let last_end_ms = |now_ms: i64| last_window_end_ms(panes, watched, now_ms);
+        let (panes, performance) = (&self.panes, &self.performance);
+        let last_end_ms =
+            |now_ms: i64| last_window_end_ms(panes, watched, now_ms).max(performance.last_end_ms(watched, now_ms));
         let Some(watermark_ms) = self.progress.advance_watermark(&watched.model, last_end_ms) else { return };
         // By end, then size: the order in which rules see them, whatever the order of panes.
         let mut due: BTreeSet<(i64, i64, String)> = BTreeSet::new();
@@ -341,6 +376,16 @@ impl PartitionState {
         if !passed.is_empty() {
             self.retire(watched, watermark_ms);
         }
+    }
+
+    fn close_performance(&mut self, watched: &WatchedModel, effects: &mut Vec<Effect>) {
+        let (progress, model) = (&self.progress, &watched.model);
+        let mut seams = Seams {
+            references: &*self.references,
+            judge: &mut *self.judge,
+            has_gap: &|window| progress.has_gap(model, window),
+        };
+        self.performance.close(watched, &progress.clock(&model.model), &mut seams, effects);
     }
 
     fn pane_keys<'a>(&'a self, model: &'a str) -> impl Iterator<Item = &'a PaneKey> {
@@ -509,7 +554,7 @@ impl PartitionState {
             self.retired.insert(key);
         }
         if let Some(progress) = self.progress.models.get_mut(&watched.model.model) {
-            progress.retire(watermark_ms, lateness_ms, watched.reach_ms());
+            progress.retire(watermark_ms, lateness_ms, watched.reach_ms().saturating_add(watched.label_delay_ms()));
         }
     }
 

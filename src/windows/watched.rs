@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::model::Model;
+use crate::config::performance::Labels;
 use crate::stats::selection::Selection;
 
 use super::baseline::Comparison;
@@ -27,13 +28,27 @@ impl WatchedModel {
         pane_width_ms(&[self.specs.as_slice(), &self.performance.specs].concat())
     }
 
+    /// How long labels may come after their prediction, milliseconds; 0 where they come with it, or never.
+    pub(super) fn label_delay_ms(&self) -> i64 {
+        self.labels().map_or(0, |labels| labels.delay.ms)
+    }
+
+    /// `None`: labels come with their predictions, or never.
+    pub(super) fn labels(&self) -> Option<&Labels> {
+        self.model.performance.as_ref()?.labels.as_ref()
+    }
+
     /// How far before the start of a window any reference reaches, and how long that window may be, milliseconds.
     pub(super) fn reach_ms(&self) -> i64 {
-        let reach = |comparison: &Comparison| {
-            comparison.reference.reach_ms(comparison.spec.size_ms).saturating_add(comparison.spec.size_ms)
-        };
-        self.comparisons.iter().map(reach).max().unwrap_or(0)
+        reach_ms(&self.comparisons).max(reach_ms(&self.performance.comparisons))
     }
+}
+
+fn reach_ms(comparisons: &[Comparison]) -> i64 {
+    let reach = |comparison: &Comparison| {
+        comparison.reference.reach_ms(comparison.spec.size_ms).saturating_add(comparison.spec.size_ms)
+    };
+    comparisons.iter().map(reach).max().unwrap_or(0)
 }
 
 /// What rules on performance want beside what the model's own file says: windows, thresholds, baselines. Empty for a model
@@ -47,6 +62,14 @@ pub struct WatchedPerformance {
     pub thresholds: Vec<f64>,
     /// Windows whose baseline is the same window of another version, beside the stored reference. `features` is empty.
     pub comparisons: Vec<Comparison>,
+}
+
+impl WatchedPerformance {
+    /// How far before the start of a window any baseline reaches, milliseconds.
+    pub(super) fn reach_ms(&self) -> i64 {
+        let reach = |comparison: &Comparison| comparison.reference.reach_ms(comparison.spec.size_ms);
+        self.comparisons.iter().map(reach).max().unwrap_or(0)
+    }
 }
 
 /// Name of a metric at another threshold of the score, or of a ranking's first places: `recall@0.7`, `ndcg@10`.

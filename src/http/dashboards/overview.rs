@@ -128,6 +128,7 @@ fn windows() -> Vec<Panel> {
         Panel::lines("Panes held", "State in memory: open panes, and feature statistics kept for the pages.")
             .query("open panes", "sum(driftline_open_panes)")
             .query("panes of moving references", "sum(driftline_history_panes)")
+            .query("panes of performance", "sum(driftline_performance_panes)")
             .query("feature statistics for pages", "max(driftline_view_cells)"),
     ]
 }
@@ -147,6 +148,10 @@ fn events() -> Vec<Panel> {
         .query(
             "{{model}} late",
             r#"sum by (model) (rate(driftline_events_late_total{model=~"$model"}[$__rate_interval]))"#,
+        )
+        .query(
+            "{{model}} too late for performance",
+            r#"sum by (model) (rate(driftline_performance_late_total{model=~"$model"}[$__rate_interval]))"#,
         ),
         Panel::lines(
             "Dead letters by reason",
@@ -234,7 +239,8 @@ fn process() -> Vec<Panel> {
             .unit("bytes")
             .query("{{instance}}", "driftline_process_resident_memory_bytes")
             .query("{{instance}} panes", "driftline_pane_bytes")
-            .query("{{instance}} panes of moving references", "driftline_history_bytes"),
+            .query("{{instance}} panes of moving references", "driftline_history_bytes")
+            .query("{{instance}} panes of performance", "driftline_performance_bytes"),
         Panel::lines("CPU", "Cores in use.")
             .query("{{instance}}", "rate(driftline_process_cpu_seconds_total[$__rate_interval])"),
         Panel::lines("Up for", "Since the process started.")
