@@ -3,10 +3,11 @@
 //! A window is told when the watermark closes it, then with what is estimated and the labels that are known by then; told
 //! again while labels come in, at most every `labels.revise_every` of the log's wall clock; and told a last time, as final,
 //! once no label can come any more. `panes` holds the profiles, `ledger` which windows were told, `time` when what is due,
-//! `evaluate` the figures of a window, `versions` the same window of another version as its baseline, `past` how good
+//! `evaluate` the figures of a window, `gaps` how far its segments lie apart, `versions` the same window of another version as its baseline, `past` how good
 //! earlier estimates were. Everything follows from the flushes alone.
 
 mod evaluate;
+mod gaps;
 mod ledger;
 mod panes;
 mod past;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::config::performance::ERROR_SIGNAL;
 use crate::ingest::partial::FlushHeader;
 use crate::ingest::signals::SignalRun;
 use crate::stats::change::CHANGE_POINTS;
@@ -37,9 +39,6 @@ use panes::{Merged, Panes};
 use past::{PastEstimates, SeriesKey};
 pub use time::Clock;
 use time::Patience;
-
-/// The signal of a prediction's error, as the join tells it.
-pub const ERROR_SIGNAL: &str = "performance.error";
 
 /// Panes that go into windows told again because of one flush; what is left waits for the next one.
 const MOST_PANES_A_FLUSH: usize = 512;
@@ -240,11 +239,12 @@ impl PerformanceWindows {
 
     /// What only the result of all events says.
     fn tell_of_whole(&mut self, results: &mut [WindowResult]) {
+        let gaps = gaps::gaps(results);
         let Some(whole) = results.iter_mut().find(|result| result.segment.is_all()) else { return };
         self.past.record(whole);
-        let errors = self.past.before(whole);
+        let estimate_error = self.past.before(whole);
         if let Some(performance) = &mut whole.performance {
-            performance.estimate_error = errors;
+            (performance.gaps, performance.estimate_error) = (gaps, estimate_error);
         }
     }
 

@@ -615,3 +615,34 @@ fn a_change_of_the_error_is_told_in_the_window_of_its_predictions() {
     assert_eq!((last.changes[0].signal.as_str(), last.changes[0].topic.as_str()), (ERROR_SIGNAL, "joins"));
     assert!((600..800).contains(&last.changes[0].offset), "{:?}", last.changes);
 }
+
+#[test]
+fn gaps_between_groups_are_told_with_the_whole() {
+    let world = &*WORLD;
+    // Ten a minute, so that each country has 200 an hour; in it every second label is turned over.
+    let minute =
+        |row: Row| (0..10).map(move |index| Row { score: (row.score + f64::from(index) / 10.0) % 1.0, ..row.clone() });
+    let mut rows: Vec<Row> = rows(1).into_iter().flat_map(minute).collect();
+    for (index, row) in rows.iter_mut().enumerate() {
+        row.positive = (row.score > 0.5) != (row.country == "it" && index % 2 == 0);
+        row.label_after_ms = Some(0);
+    }
+    let told = run(world, &stream(world, &rows, 6, 10 * MINUTE_MS, 0));
+    let last = whole(&told, 0).into_iter().last().unwrap();
+    let gap = performance(last).gaps.iter().find(|gap| gap.metric == "accuracy").unwrap();
+    assert_eq!((gap.column.as_str(), gap.lowest.group.as_str()), ("country", "it"));
+    assert_eq!((gap.highest.value.value, gap.lowest.value.value), (Some(1.0), Some(0.5)));
+    let [low, high] = gap.gap.interval.unwrap();
+    assert_eq!(gap.gap.value, Some(0.5));
+    // Of three groups: 2.39 instead of 1.96 standard errors, 0.035 of the lower share.
+    assert!((0.40..0.42).contains(&low) && (0.57..0.60).contains(&high), "{low} to {high}");
+    assert!(performance(last).gaps.iter().all(|gap| !gap.metric.starts_with("est_")));
+    assert!(performance(last).gaps.iter().any(|gap| gap.metric == "recall"));
+    let segments = told.iter().filter(|result| !result.segment.is_all());
+    assert!(segments.clone().count() > 0 && segments.clone().all(|result| performance(result).gaps.is_empty()));
+
+    let few: Vec<Row> = rows.into_iter().enumerate().filter(|(index, _)| index % 10 < 4).map(|(_, row)| row).collect();
+    let told = run(world, &stream(world, &few, 6, 10 * MINUTE_MS, 0));
+    let last = whole(&told, 0).into_iter().last().unwrap();
+    assert_eq!((performance(last).labelled, performance(last).gaps.len()), (240, 0), "80 labels a group are too few");
+}
