@@ -130,6 +130,10 @@ fn a_service_is_checked_across_its_files() {
     write("driftline.yaml", "models: [models/*.yaml, extra/*.yaml]\nrules: [rules/*.yaml, rules/gone.yaml]\n");
     write("models/a.yaml", &model);
     write("models/b.yaml", &model);
+    let labelled = "version: 1\nmodel: late\ntopics: [late]\nfields: {prediction_id: id}\nfeatures: {a: numeric}\n\
+        score: {path: s, type: numeric}\nperformance: {task: binary, labels: {topics: [labels, loans]}}\n";
+    write("models/c.yaml", labelled);
+    write("models/d.yaml", "version: 1\nmodel: loans\ntopics: [loans]\nfeatures: {a: numeric}\n");
     write("rules/one.yaml", "version: 1\nrules:\n  - {name: a, model: fraud, when: {warn: psi > 0.1}}\n");
     write("rules/one.test.yaml", "this is not a rules file");
     write(
@@ -143,6 +147,7 @@ fn a_service_is_checked_across_its_files() {
         "driftline.yaml:1:25: error[no-file]: no file matches `extra/*.yaml`",
         "driftline.yaml:2:23: error[no-file]: no file matches `rules/gone.yaml`",
         "models/b.yaml:2:8: error[duplicate-model]: another model is named `fraud`",
+        "models/c.yaml:7:55: error[contradiction]: `loans` has the predictions of `loans`, which takes every event of it",
         "rules/two.yaml:3:12: error[duplicate-rule]: another rule is named `a`",
         "rules/two.yaml:5:22: error[no-smtp]: no mail server is configured",
     ];

@@ -3,6 +3,7 @@
 use super::diagnostic::Problem;
 use super::model::{Feature, JOINT_SIGNAL, JointFeatures, Kind, MOST_DIMENSIONS, Model, OnInvalid};
 use super::nearest::suggest;
+use super::performance_checks;
 use super::receiver_checks::{self, secret};
 use super::rules::RuleFile;
 use super::service::Service;
@@ -102,6 +103,7 @@ pub fn model(model: &Model) -> Vec<Problem> {
         }
     }
     vectors(model, &mut problems);
+    performance_checks::performance(model, &mut problems);
     joint(model, &mut problems);
     if model.max_segments == 0 {
         problems.push(Problem::error("out-of-range", "/max_segments", "at least one segment"));

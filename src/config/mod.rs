@@ -1,10 +1,10 @@
 //! What users write: the service file, models and rules; their shape, and their validation with line:column.
 //!
-//! `service`, `model`, `rules` and `receivers` hold the types that serde and schemars derive from. A file passes through four
+//! `service`, `model`, `performance`, `rules` and `receivers` hold the types that serde and schemars derive from. A file passes through four
 //! layers, and every error of it comes back in one pass: `yaml` (text to a tree that knows where each key and
 //! value stands), `schema` (that tree against the JSON Schema of the type, in words people use), serde, and
-//! `meaning` and `receiver_checks` (what a schema cannot say). `load` ties them together, `layers` adds defaults and environment to the
-//! service file. What needs several files at once is checked by `rules::workspace`.
+//! `meaning`, `receiver_checks` and `performance_checks` (what a schema cannot say). `load` ties them together, `layers`
+//! adds defaults and environment to the service file. What needs several files at once is checked by `rules::workspace`.
 //!
 //! To add a key: add the field with its doc comment (it becomes the schema's description), run
 //! `UPDATE_GOLDEN=1 cargo test --test check`, and add a good and a bad fixture to `tests/fixtures/config`.
@@ -17,6 +17,7 @@ pub mod meaning;
 pub mod model;
 pub mod nearest;
 pub mod performance;
+pub mod performance_checks;
 pub mod receiver_checks;
 pub mod receivers;
 pub mod rules;

@@ -67,6 +67,7 @@ impl Loader {
         let models = self.models(&model_files);
         let rule_files = self.rules(&rule_files);
         self.unique_models(&models);
+        self.label_topics(&models);
         let shared: Vec<Arc<Model>> = models.iter().map(|(_, model)| Arc::new(model.value.clone())).collect();
         let contents: Vec<&RuleFile> = rule_files.iter().map(|file| &file.value).collect();
         let (rules, problems) = RuleSet::analyse(&contents, &shared);
@@ -156,6 +157,25 @@ impl Loader {
                 let message = format!("another model is named `{name}`");
                 let help = format!("it stands in {}", first.name());
                 self.found.push(model.locate(Problem::error("duplicate-model", "/model", message).help(help)));
+            }
+        }
+    }
+
+    /// Labels of one model on the topic with another's predictions: where these take every event of it, each label would
+    /// become a dead letter of theirs.
+    fn label_topics(&mut self, models: &[(PathBuf, Loaded<Model>)]) {
+        for (_, model) in models {
+            for (index, topic) in model.value.label_topics().enumerate() {
+                let of_another = |other: &Loaded<Model>| {
+                    let other = &other.value;
+                    other.model != model.value.model && other.fields.model.is_none() && other.topics.contains(topic)
+                };
+                let Some((_, other)) = models.iter().find(|(_, other)| of_another(other)) else { continue };
+                let message =
+                    format!("`{topic}` has the predictions of `{}`, which takes every event of it", other.value.model);
+                let pointer = format!("/performance/labels/topics/{index}");
+                let problem = Problem::error("contradiction", pointer, message);
+                self.found.push(model.locate(problem.help("put labels on a topic of their own")));
             }
         }
     }
