@@ -192,11 +192,7 @@ fn restarts_change_nothing(seed: u64, max_pending: u64, timestamps: bool) -> BTr
             let checkpoint = stored.as_ref().map(|bytes| Checkpoint::decode(bytes).unwrap());
             killed = match checkpoint {
                 Some(checkpoint) => JoinState::restored(&joined, 1, checkpoint),
-                None => {
-                    let mut state = JoinState::new(&joined, 1, 0);
-                    state.models_mut().for_each(|(_, join)| join.replay_from(0, None, Default::default()));
-                    state
-                }
+                None => JoinState::replayed(&joined, 1, 0),
             };
             for again in killed.next_offset()..=offset as i64 {
                 killed.apply(again, parts[again as usize].clone());

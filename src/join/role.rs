@@ -383,7 +383,7 @@ impl Running<'_> {
         let joined = &self.role.joined;
         let mut state = match stored.clone().filter(|_| committed.is_some()) {
             Some(checkpoint) => JoinState::restored(joined, self.join_partitions, checkpoint),
-            None => JoinState::new(joined, self.join_partitions, from.min(earliest)),
+            None => JoinState::replayed(joined, self.join_partitions, from.min(earliest)),
         };
         let needed = state.next_offset();
         if needed < earliest {

@@ -89,6 +89,11 @@ impl JoinState {
         state
     }
 
+    /// Empty, to read again from `offset` without a checkpoint.
+    pub fn replayed(joined: &[JoinModel], partitions: i32, offset: i64) -> Self {
+        Self::restored(joined, partitions, Checkpoint::new(offset, 0, SourceClocks::default(), BTreeMap::new()))
+    }
+
     pub fn go_live(&mut self) {
         self.models.values_mut().for_each(|joined| joined.join.go_live());
     }
