@@ -17,7 +17,7 @@ use driftline::reference::table::TableFile;
 use driftline::stats::performance::profile::PerformanceLayout;
 use join_support::{Figures, Place, Random, figures, labelled, profiles};
 use serde_json::{Value, json};
-use support::{Workspace, create_topic, kafka_log, required, unique, wait_until};
+use support::{Workspace, create_topic, free_port, kafka_log, required, unique, wait_until};
 
 const START_MS: i64 = 1_767_000_000_000;
 const BETWEEN_MS: i64 = 100;
@@ -197,8 +197,10 @@ fn stream(set: &DataSet, kills: usize, seed: u64) -> BTreeMap<Place, Figures> {
     create_topic(&*log, &topics.labels, PARTITIONS as i32);
     let yaml = set.model_yaml(&topics);
     let rules = format!(
-        "version: 1\nrules:\n  - name: drift\n    model: judged@*\n    window: {}s\n    when: {{warn: psi > 0.5}}\n",
-        set.window_ms() / 1_000
+        "version: 1\nrules:\n  - name: drift\n    model: judged@*\n    window: {}s\n    when: {{warn: psi > 0.5}}\nroutes: [{{match: {{}}, to: [hook]}}]\n\
+         receivers: {{hook: {{webhook: {{url: \"http://127.0.0.1:{}/\", allow_private: true}}}}}}\n",
+        set.window_ms() / 1_000,
+        free_port()
     );
     let workspace = Workspace::new(&unique("labels"), &yaml, &rules, "ingest: {flush_interval: 200ms}\n");
     workspace.must(&["reference", "build"]);
