@@ -85,6 +85,10 @@ fn the_examples_pass() {
     let receivers = vec![root().join("examples/quickstart/models/fraud.yaml"), root().join("examples/receivers.yaml")];
     let (found, code) = checked(&args(None, receivers));
     assert_eq!((found.trim(), code), ("2 files: no errors, no warnings", 0));
+    let on_performance =
+        vec![root().join("tests/fixtures/config/judged.model.yaml"), root().join("rules/performance.yaml")];
+    let (found, code) = checked(&args(None, on_performance));
+    assert_eq!((found.trim(), code), ("2 files: no errors, no warnings", 0));
 }
 
 #[test]

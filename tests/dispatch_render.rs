@@ -6,7 +6,7 @@ mod dispatch_support;
 
 use std::path::PathBuf;
 
-use dispatch_support::samples::{firing, hostile, resolved, silent};
+use dispatch_support::samples::{confirmed, estimated, firing, hostile, resolved, silent};
 use dispatch_support::{finding, notification};
 use driftline::dispatch::render;
 use driftline::rules::episode::{EpisodeStatus, Notification};
@@ -41,6 +41,12 @@ fn a_resolved_alert_says_that_it_is_over() {
 #[test]
 fn a_silent_model_is_told_without_features() {
     compare_both("no_data", &silent());
+}
+
+#[test]
+fn an_estimate_and_what_the_labels_made_of_it_are_both_told() {
+    compare_both("estimate", &estimated());
+    compare_both("confirmed", &confirmed());
 }
 
 #[test]

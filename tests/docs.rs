@@ -16,6 +16,7 @@ use driftline::config::template::PLACEHOLDERS;
 use driftline::event::Reason;
 use driftline::http::metrics;
 use driftline::rules::metrics::METRICS;
+use driftline::rules::performance_metrics::PERFORMANCE_METRICS;
 use driftline::telemetry::Metrics;
 use serde_json::Value;
 
@@ -275,9 +276,15 @@ fn metrics_of_rules_and_reasons_of_dead_letters_are_all_documented() {
     let expected: BTreeSet<String> = METRICS.iter().map(|metric| metric.name.to_string()).collect();
     let found: BTreeSet<String> = documented("docs/rules.md", "<!-- metrics -->").into_keys().collect();
     assert_eq!(found, expected);
+    let of_performance: BTreeSet<String> = PERFORMANCE_METRICS.iter().map(|row| row.metric.name.to_string()).collect();
+    let found: BTreeSet<String> = documented("docs/rules.md", "<!-- performance metrics -->").into_keys().collect();
+    assert_eq!(found, of_performance);
+    let expected: BTreeSet<String> = expected.union(&of_performance).cloned().collect();
     let statistics = page("docs/statistics.md");
     let models = page("docs/models.md");
-    let undefined = expected.iter().filter(|name| *name != "row_count" && !statistics.contains(&format!("`{name}`")));
+    // Of rankings: `ndcg@k`.
+    let is_defined = |name: &str| ["`", "@"].iter().any(|end| statistics.contains(&format!("`{name}{end}")));
+    let undefined = expected.iter().filter(|name| *name != "row_count" && !is_defined(name));
     let unexplained = Reason::ALL.iter().filter(|reason| !models.contains(&format!("`{reason}`")));
     let missing: Vec<String> = undefined.cloned().chain(unexplained.map(ToString::to_string)).collect();
     assert_eq!(missing, Vec::<String>::new());

@@ -8,6 +8,8 @@ use crate::config::rules::Severity;
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::rules::explanation::Moved;
 use crate::rules::metrics;
+use crate::rules::performance::PerformanceFinding;
+use crate::rules::performance_metrics;
 use crate::windows::result::Window;
 
 /// Findings shown in full; more would not be read. The next ones are named, the page has them all.
@@ -165,7 +167,7 @@ fn findings_table(findings: &[&Finding]) -> Markup {
                     td style=(number) { (value_of(finding)) }
                     td style=(number) { (finding.p_adjusted.map_or("-".into(), p_value)) }
                     td style=(number) { (grouped(finding.n)) }
-                    td style=(number) { (grouped(finding.n_reference)) }
+                    td style=(number) { (if finding.performance.is_some() { "-".into() } else { grouped(finding.n_reference) }) }
                 }
                 tr { td colspan="7" style="padding:0 8px 8px 0;border-bottom:1px solid #eaecef;color:#3d444d;" {
                     (clean(&finding.reason)) " (" (clean(&finding.condition)) ")"
@@ -284,8 +286,7 @@ pub(super) fn findings_title(notification: &Notification) -> &'static str {
 pub(super) fn worst_first(notification: &Notification) -> Vec<&Finding> {
     let mut findings: Vec<&Finding> = notification.findings.iter().collect();
     findings.sort_by(|a, b| {
-        let value =
-            |finding: &Finding| finding.explanation.priority.or(finding.value.value).unwrap_or(f64::NEG_INFINITY);
+        let value = |finding: &Finding| finding.weight().unwrap_or(f64::NEG_INFINITY);
         b.severity.cmp(&a.severity).then(value(b).total_cmp(&value(a)))
     });
     findings
@@ -301,6 +302,10 @@ pub(super) fn measured(finding: &Finding) -> String {
 }
 
 pub(super) fn evidence(finding: &Finding) -> String {
+    if let Some(performance) = &finding.performance {
+        let (labelled, predictions) = (grouped(performance.labelled), grouped(performance.predictions));
+        return format!("{labelled} labels of {predictions} predictions");
+    }
     let counts = format!("n {}, N {}", grouped(finding.n), grouped(finding.n_reference));
     match finding.p_adjusted {
         Some(p) if p < SMALLEST_P => format!("adjusted p {}, {counts}", p_value(p)),
@@ -335,7 +340,11 @@ pub(super) fn next_steps(notification: &Notification) -> Vec<&'static str> {
             "Note on the page what it was, if you know; a cause that was not found tends to return.",
         ];
     }
-    let first = worst_first(notification).first().map_or(String::new(), |finding| finding.metric.clone());
+    let worst = worst_first(notification);
+    if let Some(performance) = worst.first().and_then(|finding| finding.performance.as_ref()) {
+        return steps_of_performance(performance);
+    }
+    let first = worst.first().map_or(String::new(), |finding| finding.metric.clone());
     let check = match first.as_str() {
         metric if is_about_volume(metric) => {
             "Check that the model still serves and its producer still writes to the topic: deployment, credentials, \
@@ -360,6 +369,25 @@ pub(super) fn next_steps(notification: &Notification) -> Vec<&'static str> {
     steps
 }
 
+/// What helps where the model itself is worse, or is thought to be.
+fn steps_of_performance(performance: &PerformanceFinding) -> Vec<&'static str> {
+    let of_whom = "Open the page: is it every segment or one, and did features or scores drift when it began?";
+    if performance.estimated {
+        return vec![
+            of_whom,
+            "This is an estimate from the scores: it sees inputs that moved to where the model is unsure, and not that \
+             the same inputs have got other outcomes. This alert says again what the labels make of it.",
+            "Until then, weigh what a wrong decision costs: a fallback or a stricter threshold needs no labels.",
+        ];
+    }
+    vec![
+        of_whom,
+        "Check that the labels are right and of a fair share of the predictions: those that come first may be the easy or \
+         the bad ones.",
+        "If inputs and labels are sound, retrain on data with the new labels, or roll back if a new version began it.",
+    ]
+}
+
 pub(super) fn footer(notification: &Notification) -> String {
     format!("Driftline, episode {}, notification {}", clean(&notification.episode_id), clean(&notification.id))
 }
@@ -374,7 +402,10 @@ fn metric_title(metric: &str) -> String {
         "cramers_v" => "Cram\u{e9}r's V".into(),
         "wasserstein" => "Wasserstein".into(),
         "wasserstein_norm" => "Wasserstein (normed)".into(),
-        other => clean(other).replace('_', " "),
+        other => match performance_metrics::find(other) {
+            Some(row) => row.metric.label.into(),
+            None => clean(other).replace('_', " "),
+        },
     }
 }
 

@@ -61,6 +61,15 @@ pub struct Finding {
     pub reason: String,
 }
 
+impl Finding {
+    /// What findings of one severity are ordered by, the largest first: drift times importance where that is known; of
+    /// performance, which is worse below its baseline or above it, how far it lies from it.
+    pub fn weight(&self) -> Option<f64> {
+        let from_baseline = self.performance.as_ref().and_then(|performance| performance.difference?.value);
+        self.explanation.priority.or(from_baseline.map(f64::abs)).or(self.value.value)
+    }
+}
+
 /// A change of an episode that people are told: one record of the `outbox` topic, keyed by `episode_id`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Notification {

@@ -161,8 +161,7 @@ fn weigh(findings: &mut [Finding]) {
 /// By severity, then by drift times importance.
 fn graver(left: &Finding, right: &Finding) -> Ordering {
     let p = |finding: &Finding| finding.p_adjusted.unwrap_or(0.0);
-    let value =
-        |finding: &Finding| finding.explanation.priority.unwrap_or_else(|| finding.value.value.unwrap_or(0.0).abs());
+    let value = |finding: &Finding| finding.weight().unwrap_or(0.0).abs();
     right
         .severity
         .cmp(&left.severity)

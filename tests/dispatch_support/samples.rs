@@ -3,6 +3,7 @@
 use driftline::config::rules::Severity;
 use driftline::rules::episode::{Finding, Notification};
 use driftline::rules::explanation::{Explanation, Moved, SegmentSearch, WorstSegment};
+use driftline::rules::performance::PerformanceFinding;
 use driftline::stats::location::Location;
 use driftline::stats::metric::{BinShare, MetricValue};
 use driftline::windows::result::Segment;
@@ -106,4 +107,56 @@ pub fn hostile() -> Notification {
         ..finding(evil, evil, f64::INFINITY)
     }];
     hostile
+}
+
+/// An estimate that warns before labels are known.
+pub fn estimated() -> Notification {
+    let mut finding = finding("", "est_roc_auc", 0.8812);
+    finding.feature = None;
+    finding.severity = Severity::Warn;
+    finding.condition = "est_roc_auc < baseline - 0.03".into();
+    finding.moved.clear();
+    (finding.p_adjusted, finding.n, finding.n_reference) = (None, 0, 0);
+    finding.value = MetricValue::exact(0.8812).with_interval([0.8702, 0.8921]);
+    finding.performance = Some(PerformanceFinding {
+        estimated: true,
+        estimate: Some(finding.value),
+        baseline: Some(MetricValue::exact(0.9263).with_interval([0.9221, 0.9304])),
+        difference: Some(MetricValue::exact(-0.0451).with_interval([-0.0569, -0.0334])),
+        predictions: 4_812,
+        ..PerformanceFinding::default()
+    });
+    finding.reason = "all predictions: estimated ROC AUC 0.881 (95% 0.870 to 0.892), 0.045 below the baseline 0.926, labels \
+                      for 0% of 4 812 predictions, 1 of 1 window; an estimate from the scores, until the labels are known"
+        .into();
+    let mut notification = notification("41c07b", 0, &["oncall"]);
+    notification.rule = "expected-drop".into();
+    notification.severity = Severity::Warn;
+    notification.summary = "expected-drop warn: fraud@3, estimated ROC AUC 0.881".into();
+    (notification.windows_breached, notification.windows_considered, notification.rows) = (1, 1, 4_812);
+    notification.findings = vec![finding];
+    notification
+}
+
+/// What the labels made of it.
+pub fn confirmed() -> Notification {
+    let mut confirmed = estimated();
+    let finding = &mut confirmed.findings[0];
+    finding.metric = "roc_auc".into();
+    finding.n = 3_994;
+    finding.value = MetricValue::exact(0.8741).with_interval([0.8612, 0.8869]);
+    finding.performance = finding.performance.take().map(|performance| PerformanceFinding {
+        estimated: false,
+        confirmed: Some(true),
+        difference: Some(MetricValue::exact(-0.0522).with_interval([-0.0657, -0.0388])),
+        labelled: 3_994,
+        label_coverage: 0.83,
+        ..performance
+    });
+    finding.reason = "all predictions: ROC AUC 0.874 (95% 0.861 to 0.887), 0.052 below the baseline 0.926, labels for 83% of \
+                      4 812 predictions, 1 of 1 window; estimated before labels: 0.881 (0.870 to 0.892): the labels confirm it"
+        .into();
+    (confirmed.sequence, confirmed.id) = (1, "41c07b-1".into());
+    confirmed.summary = "expected-drop warn: fraud@3, ROC AUC 0.874".into();
+    confirmed
 }
