@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::segment;
 use crate::stats::metric::{FeatureStats, MetricValue};
+use crate::stats::performance::profile::ConfusionCell;
 use crate::stats::quality::WindowQuality;
 
 use super::baseline::Baseline;
@@ -74,6 +75,10 @@ pub struct WindowPerformance {
     /// By metric, for `baseline`: the values of the reference, or of the version that is compared with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub baseline: BTreeMap<String, MetricValue>,
+    /// Of all events: labelled predictions by label and predicted class; cells without any are left out, and so is the
+    /// whole table where it has more than 2 500 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confusion: Vec<ConfusionCell>,
     /// Of all events: how far the groups of each segment column lie apart, by column, then metric.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,

@@ -247,6 +247,7 @@ pub fn performance_window(version: &str, hour: i64, segment: Option<(&str, &str)
         label_coverage: labelled as f64 / predictions as f64,
         is_final: coverage >= 0.8,
         baseline: PERFORMANCE.map(|(name, value, half)| (name.to_string(), figure(value, half / 3.0))).into(),
+        confusion: Vec::new(),
         gaps: if segment.is_none() && labelled > 0 { gaps(labelled) } else { Vec::new() },
         estimate_error: PERFORMANCE[..6]
             .iter()

@@ -92,7 +92,15 @@ pub(super) fn figures(
         metrics: metrics(watched, opened, segment, profile),
         ..FeatureStats::default()
     };
-    let performance =
-        WindowPerformance { predictions, labelled, label_coverage, is_final, baseline, ..WindowPerformance::default() };
+    let confusion = if segment.is_all() { profile.confusion(&opened.layout) } else { Vec::new() };
+    let performance = WindowPerformance {
+        predictions,
+        labelled,
+        label_coverage,
+        is_final,
+        baseline,
+        confusion,
+        ..WindowPerformance::default()
+    };
     (stats, performance)
 }

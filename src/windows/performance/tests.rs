@@ -304,6 +304,8 @@ fn a_window_is_told_at_once_revised_as_labels_come_and_final_once_none_can() {
     for (name, value) in expected.metrics(&world.layout) {
         assert_eq!(metrics[&name], value, "{name}");
     }
+    assert_eq!(performance(last).confusion, expected.confusion(&world.layout));
+    assert_eq!(performance(last).confusion.iter().map(|cell| cell.rows).sum::<u64>(), 54);
     assert_eq!(metrics["recall@0.7"], expected.metrics_at(&world.layout, 0.7)["recall"]);
     assert!(
         performance(last).baseline["roc_auc"].value.is_some()

@@ -33,6 +33,7 @@ pub struct PerformanceLayout {
     has_class_scores: bool,
     top_k: Vec<u32>,
     worth: Option<Worth>,
+    fingerprint: u32,
 }
 
 /// A class as it is compared: numbers and truth values by what they mean.
@@ -88,7 +89,9 @@ impl PerformanceLayout {
             has_class_scores: performance.task == Task::Multiclass && !performance.class_scores.is_empty(),
             top_k,
             worth: None,
+            fingerprint: 0,
         };
+        layout.fingerprint = layout.hash();
         layout.worth = performance.value.as_ref().and_then(|value| match &value.sql {
             // A model file whose expression cannot be planned is refused when it is read.
             Some(sql) => ValueExpression::plan(sql, model, performance.task).ok().map(Worth::Sql),
@@ -124,6 +127,22 @@ impl PerformanceLayout {
             Some(Worth::Sql(expression)) => expression.carried(),
             _ => &[],
         }
+    }
+
+    /// Stands for what the counters of a profile mean: task, classes, what a row needs, the k of ranked lists.
+    pub(super) fn fingerprint(&self) -> u32 {
+        self.fingerprint
+    }
+
+    /// FNV-1a, so that it is the same in every process and version.
+    fn hash(&self) -> u32 {
+        let (task, needs) = (self.task as u8, [self.has_prediction, self.has_score, self.has_class_scores]);
+        // What the negative class is called changes nothing.
+        let classes = if self.task == Task::Binary { &self.classes[1..] } else { &self.classes[..] };
+        let classes = classes.iter().flat_map(|class| class.bytes().chain([0xff]));
+        let top_k = self.top_k.iter().filter(|_| self.task == Task::Ranking).flat_map(|k| k.to_le_bytes());
+        let bytes = [task].into_iter().chain(needs.map(u8::from)).chain(classes).chain(top_k);
+        bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
     }
 
     pub(super) fn worth(&self) -> Option<&Worth> {
@@ -244,5 +263,105 @@ fn classes(performance: &Performance, reference_classes: &[String]) -> Vec<Strin
             classes
         }
         Task::Regression | Task::Ranking => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PerformanceProfile, ProfileError};
+    use super::*;
+
+    fn layout(performance: serde_json::Value, output: serde_json::Value, classes: &[&str]) -> Arc<PerformanceLayout> {
+        let mut model = serde_json::json!({
+            "version": 1, "model": "judged", "topics": ["predictions"], "features": {"amount": "numeric"},
+            "performance": performance,
+        });
+        for (key, value) in output.as_object().unwrap() {
+            model[key] = value.clone();
+        }
+        let classes: Vec<String> = classes.iter().map(|class| class.to_string()).collect();
+        PerformanceLayout::of(&serde_json::from_value(model).unwrap(), &classes).unwrap()
+    }
+
+    fn output(columns: &[&str]) -> serde_json::Value {
+        let kind = |column: &&str| if *column == "score" { "numeric" } else { "categorical" };
+        columns.iter().map(|name| (name.to_string(), serde_json::json!({"path": name, "type": kind(name)}))).collect()
+    }
+
+    #[test]
+    fn classes_compare_by_what_they_mean() {
+        let binary = layout(serde_json::json!({"task": "binary"}), output(&["score"]), &["False", "True"]);
+        assert_eq!(["1", "1.0", "true", "True"].map(|text| binary.class_of(text)), [1; 4]);
+        assert_eq!(["0", "False", "2", "yes"].map(|text| binary.class_of(text)), [0; 4]);
+        assert_eq!((binary.class_of_number(1.0), binary.class_of_number(0.5)), (1, 0));
+        assert_eq!(binary.classes(), ["False", "1"]);
+        let named = layout(serde_json::json!({"task": "binary", "positive": "fraud"}), output(&["score"]), &["ok"]);
+        assert_eq!(["fraud", "ok", "1"].map(|text| named.class_of(text)), [1, 0, 0]);
+        let several = layout(serde_json::json!({"task": "multiclass"}), output(&["prediction"]), &["2", "10", "cat"]);
+        assert_eq!(several.classes(), ["10", "2", "cat"]);
+        assert_eq!(["10.0", "2", "cat", "dog"].map(|text| several.class_of(text)), [0, 1, 2, 3]);
+        assert_eq!((several.class_name(2), several.class_name(3)), ("cat", "(unknown)"));
+    }
+
+    #[test]
+    fn a_class_that_the_event_does_not_give_comes_from_the_score() {
+        let scores = Prediction { score: 0.7, class_scores: vec![0.2, 0.4, 0.4], ..Prediction::default() };
+        let performance = serde_json::json!({"task": "binary", "threshold": 0.7});
+        let binary = layout(performance.clone(), output(&["score"]), &[]);
+        assert_eq!(binary.predicted_class(&scores), Some(1));
+        assert_eq!(binary.predicted_class(&Prediction { score: 0.69, ..scores.clone() }), Some(0));
+        // where the model file names a prediction, an event without it lacks it
+        let with_prediction = layout(performance, output(&["prediction", "score"]), &[]);
+        assert_eq!(with_prediction.predicted_class(&scores), None);
+        let class_scores = serde_json::json!({"a": "s.a", "b": "s.b", "c": "s.c"});
+        let several = serde_json::json!({"task": "multiclass", "class_scores": class_scores});
+        assert_eq!(layout(several, output(&[]), &[]).predicted_class(&scores), Some(1));
+    }
+
+    #[test]
+    fn rows_that_lack_something_are_counted_apart() {
+        let layout = layout(serde_json::json!({"task": "binary"}), output(&["prediction", "score"]), &[]);
+        let whole = Prediction { score: 0.7, class: Some(1), ..Prediction::default() };
+        let without_score = Prediction { score: f64::NAN, ..whole.clone() };
+        let without_class = Prediction { class: None, ..whole.clone() };
+        let mut profile = PerformanceProfile::new(&layout);
+        for prediction in [&whole, &without_score, &without_class] {
+            profile.add_prediction(&layout, prediction);
+            profile.add_labelled(&layout, prediction, &Label::Class(1));
+        }
+        profile.add_labelled(&layout, &whole, &Label::Number(1.0));
+        assert_eq!((profile.predictions(), profile.incomplete_predictions()), (3, 2));
+        assert_eq!((profile.labelled(), profile.incomplete()), (4, 3));
+        assert_eq!(profile.metrics(&layout)["tp"].value, Some(1.0));
+        let cells = profile.confusion(&layout);
+        assert_eq!(cells.len(), 1);
+        assert_eq!((cells[0].label.as_str(), cells[0].prediction.as_str(), cells[0].rows), ("1", "1", 1));
+    }
+
+    #[test]
+    fn a_corrected_label_takes_its_value_back() {
+        let performance = serde_json::json!({
+            "task": "binary", "value": {"true_positive": 7.5, "false_positive": -0.1},
+        });
+        let layout = layout(performance, output(&["score"]), &[]);
+        let hit = Prediction { score: 0.9, ..Prediction::default() };
+        let mut profile = PerformanceProfile::new(&layout);
+        profile.add_labelled(&layout, &hit, &Label::Class(0));
+        profile.add_labelled(&layout, &hit, &Label::Class(1));
+        profile.retract_labelled(&layout, &hit, &Label::Class(0));
+        let metrics = profile.metrics(&layout);
+        assert_eq!((metrics["value"].value, metrics["value_per_prediction"].value), (Some(7.5), Some(7.5)));
+    }
+
+    #[test]
+    fn a_profile_of_another_task_is_refused() {
+        let binary = layout(serde_json::json!({"task": "binary"}), output(&["score"]), &[]);
+        let regression = layout(serde_json::json!({"task": "regression"}), output(&["prediction"]), &[]);
+        let bytes = PerformanceProfile::new(&binary).encode();
+        assert_eq!(PerformanceProfile::decode(&bytes, &regression), Err(ProfileError::Layout));
+        let other = layout(serde_json::json!({"task": "binary", "positive": "yes"}), output(&["score"]), &[]);
+        assert_eq!(PerformanceProfile::decode(&bytes, &other), Err(ProfileError::Layout));
+        let later = [&[99], &bytes[1..]].concat();
+        assert_eq!(PerformanceProfile::decode(&later, &binary), Err(ProfileError::Format(99)));
     }
 }

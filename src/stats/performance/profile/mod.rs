@@ -44,6 +44,8 @@ use crate::stats::varint::Reader;
 use binary_metrics::Named;
 use moments::{read_signed, write_signed};
 
+/// Most cells of a table of counts that is told: one of 50 classes.
+pub const MOST_CELLS: usize = 2_500;
 /// Of the encoded form.
 const FORMAT: u8 = 1;
 
@@ -60,6 +62,8 @@ pub struct PerformanceProfile {
     incomplete_labelled: i64,
     /// Of labelled predictions that have one.
     value: Moments,
+    /// Of the layout.
+    fingerprint: u32,
     outcomes: Outcomes,
 }
 
@@ -85,7 +89,7 @@ pub enum ProfileError {
         "performance profile of format {0}, this version reads {FORMAT}: build the reference again, or start afresh"
     )]
     Format(u8),
-    #[error("performance profile of another task or layout than the model's")]
+    #[error("performance profile of another task, other classes or other columns than the model file has now")]
     Layout,
     #[error("damaged performance profile")]
     Damaged,
@@ -100,6 +104,7 @@ impl PerformanceProfile {
             labelled: 0,
             incomplete_labelled: 0,
             value: Moments::default(),
+            fingerprint: layout.fingerprint(),
             outcomes: Outcomes::new(layout),
         }
     }
@@ -285,8 +290,8 @@ impl PerformanceProfile {
         }
     }
 
-    /// Labelled rows by label and predicted class, both by name, in the order of the layout; cells without rows, and
-    /// tasks without classes, have none.
+    /// Labelled rows by label and predicted class, both by name, in the order of the layout; cells without rows are left
+    /// out. Empty for tasks without classes, and where more than [`MOST_CELLS`] cells have rows.
     pub fn confusion(&self, layout: &PerformanceLayout) -> Vec<ConfusionCell> {
         let cells: Vec<((u32, u32), u64)> = match &self.outcomes {
             Outcomes::Binary(outcomes) => outcomes.confusion().into_iter().collect(),
@@ -294,14 +299,19 @@ impl PerformanceProfile {
             Outcomes::Regression(_) | Outcomes::Ranking(_) => Vec::new(),
         };
         let name = |class| layout.class_name(class).to_string();
-        let filled = cells.into_iter().filter(|(_, rows)| *rows > 0);
+        let mut filled: Vec<_> = cells.into_iter().filter(|(_, rows)| *rows > 0).collect();
+        if filled.len() > MOST_CELLS {
+            filled.clear();
+        }
         filled
+            .into_iter()
             .map(|((label, predicted), rows)| ConfusionCell { label: name(label), prediction: name(predicted), rows })
             .collect()
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT, self.outcomes.tag()];
+        let mut out = vec![FORMAT];
+        out.extend(self.fingerprint.to_le_bytes());
         for count in
             [self.predictions, self.incomplete_predictions, self.sampled, self.labelled, self.incomplete_labelled]
         {
@@ -324,8 +334,8 @@ impl PerformanceProfile {
         if format != FORMAT {
             return Err(ProfileError::Format(format));
         }
-        let tag = reader.byte().ok_or(ProfileError::Damaged)?;
-        if tag != Outcomes::new(layout).tag() {
+        let fingerprint = reader.bytes(4).ok_or(ProfileError::Damaged)?;
+        if fingerprint != layout.fingerprint().to_le_bytes() {
             return Err(ProfileError::Layout);
         }
         let profile = Self::decode_counts(&mut reader, layout).ok_or(ProfileError::Damaged)?;
@@ -341,6 +351,7 @@ impl PerformanceProfile {
             labelled: count()?,
             incomplete_labelled: count()?,
             value: Moments::decode(reader)?,
+            fingerprint: layout.fingerprint(),
             outcomes: Outcomes::decode(reader, layout)?,
         })
     }
@@ -358,15 +369,6 @@ impl Outcomes {
             Task::Multiclass => Self::Multiclass(MulticlassOutcomes::new(layout)),
             Task::Regression => Self::Regression(Box::new(RegressionOutcomes::new(layout))),
             Task::Ranking => Self::Ranking(RankingOutcomes::new(layout)),
-        }
-    }
-
-    fn tag(&self) -> u8 {
-        match self {
-            Self::Binary(_) => 1,
-            Self::Multiclass(_) => 2,
-            Self::Regression(_) => 3,
-            Self::Ranking(_) => 4,
         }
     }
 

@@ -8,7 +8,7 @@
 
 use crate::stats::varint::{self, Reader};
 
-/// Values are added to a list of this many before they are sorted in, or of this part of the keys.
+/// New values are added to a list of this many before they are sorted in, or of this part of the keys.
 const FEWEST_PENDING: usize = 32;
 const MOST_PENDING: usize = 512;
 const PENDING_PART: usize = 4;
@@ -79,7 +79,12 @@ impl<const C: usize> ValueCounts<C> {
         if !value.is_finite() || counts == [0; C] {
             return;
         }
-        self.pending.push(Entry { key: key_of(value) >> self.level, counts });
+        let key = key_of(value) >> self.level;
+        if let Ok(at) = self.entries.binary_search_by_key(&key, |entry| entry.key) {
+            add_counts(&mut self.entries[at].counts, &counts);
+            return;
+        }
+        self.pending.push(Entry { key, counts });
         let wait = (self.entries.len() / PENDING_PART).clamp(FEWEST_PENDING, MOST_PENDING);
         if self.pending.len() >= wait {
             self.settle();
