@@ -1,6 +1,7 @@
 //! The part of a model's page on how well the model does: figure by figure what labels say, what was expected without
 //! them, and what the reference had; then by version and by segment. The charts stand on alerts' pages too.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use maud::{Markup, html};
@@ -26,6 +27,8 @@ const OPEN: usize = 2;
 const COMPARED: usize = 3;
 const SEGMENTS: usize = 50;
 const GAPS: usize = 12;
+/// Classes of a confusion matrix that still fits a page.
+const CLASSES: usize = 20;
 
 /// Nothing where the model's performance is not watched.
 pub fn render(view: &View, context: &Context<'_>, model: &str, version: &str, size_ms: i64) -> Markup {
@@ -198,11 +201,40 @@ fn table(series: &Series, names: &[String]) -> Markup {
     }
 }
 
+/// Labels by row, predicted classes by column; nothing for a model without classes, or with too many.
+fn table_of_classes(last: &WindowResult, performance: &WindowPerformance) -> Markup {
+    let cells = &performance.confusion;
+    let classes: BTreeSet<&str> = cells.iter().flat_map(|cell| [&*cell.label, &*cell.prediction]).collect();
+    if classes.is_empty() || classes.len() > CLASSES {
+        return Markup::default();
+    }
+    let rows_of = |label: &str, prediction: &str| {
+        let cell = cells.iter().find(|cell| cell.label == label && cell.prediction == prediction);
+        cell.map_or(0, |cell| cell.rows)
+    };
+    let labelled = |label: &str| cells.iter().filter(|cell| cell.label == label).map(|cell| cell.rows).sum::<u64>();
+    html! {
+        h3 { "Confusion matrix of the window of " (time(last.window.start_ms)) @if !performance.is_final { ", not final" } }
+        div.scroll { table.list.narrow {
+            thead { tr { th { "" } @for class in &classes { th.number { "Predicted " (class) } } th.number { "Labels" } } }
+            tbody {
+                @for label in &classes {
+                    tr {
+                        th scope="row" { (label) }
+                        @for class in &classes { td.number { (wording::count(rows_of(label, class))) } }
+                        td.number { (wording::count(labelled(label))) }
+                    }
+                }
+            }
+        } }
+    }
+}
+
 fn confusion_table(last: &WindowResult, performance: &WindowPerformance) -> Markup {
     let Some([true_positives, false_positives, false_negatives, true_negatives]) =
         confusion(last, performance.labelled)
     else {
-        return Markup::default();
+        return table_of_classes(last, performance);
     };
     let row = |name: &str, cells: [u64; 2]| {
         let all = cells[0] + cells[1];
@@ -337,5 +369,32 @@ fn gaps(last: &WindowResult, names: &[String]) -> Markup {
             } }
             p.muted { "The interval allows for the two groups having been picked among all of the column." }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_classes_have_a_table_by_label_and_prediction() {
+        let cell = |label: &str, prediction: &str, rows: u64| serde_json::json!({"label": label, "prediction": prediction, "rows": rows});
+        let result: WindowResult = serde_json::from_value(serde_json::json!({
+            "model": "digits", "version": "1", "window": {"start_ms": 0, "end_ms": 3_600_000}, "revision": 0,
+            "reference": "training", "reference_id": "abc", "rows": 20, "complete": true, "features": {},
+            "performance": {
+                "predictions": 20, "labelled": 16, "label_coverage": 0.8, "final": true,
+                "confusion": [cell("one", "one", 7), cell("one", "two", 2), cell("two", "(unknown)", 4), cell("two", "two", 3)],
+            },
+        }))
+        .unwrap();
+        let page = confusion_table(&result, result.performance.as_ref().unwrap()).into_string();
+        let text: String = page.split('<').filter_map(|part| part.split('>').nth(1)).collect::<Vec<_>>().join(" ");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let table = words.join(" ");
+        for row in ["Predicted (unknown) Predicted one Predicted two Labels", "one 0 7 2 9", "two 4 0 3 7"] {
+            assert!(table.contains(row), "{row} is not in {table}");
+        }
+        assert!(!table.contains("not final"));
     }
 }
