@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use driftline::config::model::Model;
 use driftline::config::parse_model_str;
+use driftline::config::performance::ERROR_SIGNAL;
 use driftline::config::service::Ingest;
 use driftline::config::units::Span;
 use driftline::event::Decoder;
@@ -15,6 +16,7 @@ use driftline::ingest::clocks::{Pace, SourceClocks};
 use driftline::ingest::joins::{JoinLabel, JoinPrediction, decode_joins, is_sampled, join_id, partition_of_id};
 use driftline::ingest::partial::{FlushHeader, PartialRow, decode_flush};
 use driftline::ingest::role::{IngestModel, IngestRole};
+use driftline::ingest::signals::SignalRun;
 use driftline::log::embedded::EmbeddedLog;
 use driftline::log::topics::Topics;
 use driftline::log::{ConsumerEvent, ConsumerOptions, Log, OutRecord, Records, StartOffset, TopicPartition, TopicSpec};
@@ -50,6 +52,7 @@ fields: {timestamp: at}
 features: {size: numeric}
 prediction: {path: predicted, type: numeric}
 performance: {task: regression, label: {path: sold_for, type: numeric}}
+change_detectors: [{signal: performance.error, method: adwin}]
 references: {training: {path: training.jsonl}}
 ";
 
@@ -180,6 +183,7 @@ fn ingest(world: &[Watched]) -> IngestRole {
 struct Written {
     headers: Vec<FlushHeader>,
     rows: Vec<PartialRow>,
+    signals: Vec<SignalRun>,
     /// With the partition.
     predictions: Vec<(i32, JoinPrediction)>,
     labels: Vec<(i32, JoinLabel)>,
@@ -206,10 +210,12 @@ fn read(log: &EmbeddedLog, stem: &str, mut with: impl FnMut(i32, &[u8])) {
 
 fn written(log: &EmbeddedLog) -> Written {
     let (mut headers, mut rows, mut predictions, mut labels) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut signals = Vec::new();
     let (mut join_headers, mut dead_letters) = (vec![Vec::new(); 2], Vec::new());
     read(log, "partials", |partition, value| {
         let part = decode_flush(value).unwrap();
         rows.extend(part.rows);
+        signals.extend(part.signals);
         if partition == 0 {
             headers.push(part.header);
         }
@@ -221,7 +227,7 @@ fn written(log: &EmbeddedLog) -> Written {
         join_headers[partition as usize].push(part.header);
     });
     read(log, "dead-letter", |_, value| dead_letters.push(serde_json::from_slice(value).unwrap()));
-    Written { headers, rows, predictions, labels, join_headers, dead_letters }
+    Written { headers, rows, signals, predictions, labels, join_headers, dead_letters }
 }
 
 /// Runs the role until everything is read, which comes bit by bit; a process dies after the number of calls that `deaths` gives,
@@ -373,6 +379,18 @@ fn check_offers(written: &Written, price: &Watched) {
     let expected: BTreeMap<Place, Vec<u8>> =
         expected.into_iter().map(|(place, profile)| (place, profile.encode())).collect();
     assert_eq!(merged(written, price), expected);
+    // The detectors hear of every error once, with its offset.
+    let mut errors = BTreeMap::new();
+    for run in &written.signals {
+        assert_eq!((run.model.as_str(), run.signal.as_str(), run.topic.as_str()), ("price", ERROR_SIGNAL, "offers"));
+        for value in &run.values {
+            let index = value.offset * i64::from(PARTITIONS) + i64::from(run.partition);
+            assert!(errors.insert(index, value.value).is_none(), "the error of offer {index} came twice");
+        }
+    }
+    let labelled = (0..OFFERS).filter(|index| index % 4 != 0);
+    let error = |index: i64| (index, ((100 + index % 7) - (100 + index % 13)).abs() as f64);
+    assert_eq!(errors, labelled.map(error).collect());
 }
 
 /// What the reference leads to expect of an offer.

@@ -11,13 +11,15 @@ use hashbrown::HashMap;
 use super::joins::{JoinLabel, JoinPlace, PlacedPrediction, is_sampled, join_id, partition_of_id};
 use super::partial::PartialRow;
 use super::segments::{KeyColumn, Membership, SegmentKeys};
+use super::signals::{MOST_VALUES, SignalRun, SignalValue};
 use crate::config::model::{LABEL_COLUMN, Model, PREDICTION_SIGNAL, SCORE_SIGNAL, class_score_column};
-use crate::config::performance::Task;
+use crate::config::performance::{ERROR_SIGNAL, Task};
 use crate::event::{DecodedBatch, DecodedLabel, LabelValue, MAX_KEY_BYTES, PREDICTION_ID, VERSION, schema};
-use crate::log::RecordRef;
+use crate::log::{RecordRef, Records, TopicPartition};
 use crate::reference::Reference;
 use crate::reference::performance::Completion;
 use crate::stats::performance::PERFORMANCE_FEATURE;
+use crate::stats::performance::error::error;
 use crate::stats::performance::profile::{Label, PerformanceLayout, PerformanceProfile, Prediction};
 
 /// What is to be written to `joins` with the next flush, over all models.
@@ -63,6 +65,10 @@ pub struct PerformanceTally {
     /// By version, pane and codes of the key columns: the index in `groups`.
     index: HashMap<GroupKey, usize>,
     groups: Vec<Group>,
+    /// Whether a change detector watches the errors, and they are known here: the event carries the label.
+    tells_errors: bool,
+    /// By version and partition.
+    errors: BTreeMap<(String, TopicPartition), Vec<SignalValue>>,
 }
 
 type GroupKey = (usize, i64, Box<[i32]>);
@@ -124,6 +130,9 @@ impl PerformanceTally {
             versions: Vec::new(),
             index: HashMap::new(),
             groups: Vec::new(),
+            tells_errors: performance.labels.is_none()
+                && model.change_detectors.iter().any(|detector| detector.signal == ERROR_SIGNAL),
+            errors: BTreeMap::new(),
         }))
     }
 
@@ -131,10 +140,11 @@ impl PerformanceTally {
         self.versions.clear();
         self.index.clear();
         self.groups.clear();
+        self.errors.clear();
     }
 
     /// Takes in the accepted events of a slab.
-    pub fn add_batch(&mut self, decoded: &DecodedBatch, waiting: &mut Waiting) {
+    pub fn add_batch(&mut self, decoded: &DecodedBatch, records: &Records, waiting: &mut Waiting) {
         let batch = &decoded.batch;
         let texts = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
         let (Some(versions), Some(ids)) = (texts(VERSION), texts(PREDICTION_ID)) else { return };
@@ -159,6 +169,14 @@ impl PerformanceTally {
                     profile.sample_prediction();
                     if let Some(label) = labels.as_ref().and_then(|labels| labels.label(layout, row)) {
                         profile.add_labelled(layout, &prediction, &label);
+                        if self.tells_errors
+                            && let Some(value) = error(layout, &prediction, &label)
+                            && let Some(record) = records.get(decoded.record_indices[row] as usize)
+                        {
+                            let partition = TopicPartition { topic: record.topic.clone(), partition: record.partition };
+                            let run = self.errors.entry((versions.value(row).to_string(), partition)).or_default();
+                            run.push(SignalValue { offset: record.offset, event_time_ms: *time_ms, value });
+                        }
                     }
                 }
                 Some(sample) if ids.is_valid(row) && !ids.value(row).is_empty() => {
@@ -283,6 +301,20 @@ impl PerformanceTally {
             }
         }
         predictions
+    }
+
+    /// Errors of the predictions whose label the event carries, in runs that fit a part of a flush.
+    pub fn error_runs(&self) -> impl Iterator<Item = SignalRun> + '_ {
+        self.errors.iter().flat_map(move |((version, partition), values)| {
+            values.chunks(MOST_VALUES).map(move |values| SignalRun {
+                model: self.model.clone(),
+                version: version.clone(),
+                topic: partition.topic.to_string(),
+                partition: partition.partition,
+                signal: ERROR_SIGNAL.to_string(),
+                values: values.to_vec(),
+            })
+        })
     }
 
     /// One row for each version, pane and segment.

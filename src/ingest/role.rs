@@ -336,7 +336,7 @@ impl Running<'_> {
             self.quality[decoded.model_index].add_batch(&decoded, records);
             self.signals[decoded.model_index].add_batch(&decoded, records);
             if let Some(performance) = &mut self.performance[decoded.model_index] {
-                performance.add_batch(&decoded, &mut self.waiting);
+                performance.add_batch(&decoded, records, &mut self.waiting);
             }
             self.batches[decoded.model_index].push(decoded.batch);
         }
@@ -427,7 +427,9 @@ impl Running<'_> {
         for (partition, rows) in by_partition {
             let here = |watched: &IngestModel| partition_of(&watched.model.model, self.partial_partitions) == partition;
             let collectors = self.role.models.iter().zip(&self.signals).filter(|(watched, _)| here(watched));
-            let signals = collectors.flat_map(|(_, collector)| collector.runs());
+            let tallies = self.role.models.iter().zip(&self.performance).filter(|(watched, _)| here(watched));
+            let errors = tallies.filter_map(|(_, tally)| tally.as_ref()).flat_map(PerformanceTally::error_runs);
+            let signals = collectors.flat_map(|(_, collector)| collector.runs()).chain(errors);
             for value in encode_flush(header, &rows, signals).map_err(|error| fatal(&error))? {
                 records.push(OutRecord {
                     topic: self.role.topics.partials.as_str().into(),

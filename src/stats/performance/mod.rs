@@ -15,6 +15,7 @@ pub mod confidence_based;
 pub mod confusion;
 pub mod difference;
 pub mod direct_loss;
+pub mod error;
 pub mod intervals;
 pub mod isotonic;
 pub mod multiclass;
