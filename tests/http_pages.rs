@@ -275,7 +275,7 @@ fn a_model_page_shows_what_labels_say_beside_what_was_expected() {
         "within the band",
         "Confusion matrix",
         "Predicted positive",
-        "Versions, in their last window with labels",
+        "Versions, in their last window with enough labels",
         "country=BR",
         "p of calibration shift",
         "version=2",

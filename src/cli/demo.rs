@@ -11,7 +11,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use datafusion::arrow::error::ArrowError;
+use serde_json::{Value, json};
 
 use crate::config::model::Model;
 use crate::config::receivers::TextOrSecret;
@@ -37,6 +40,11 @@ use super::watched;
 const MODEL: &str = include_str!("../../examples/demo/model.yaml");
 const RULES: &str = include_str!("../../examples/demo/rules.yaml");
 const TOPIC: &str = "predictions";
+const LABELS_TOPIC: &str = "labels";
+/// Labels come from this long after their prediction, up to twice as long.
+const LABEL_DELAY: Duration = Duration::from_secs(2);
+/// Of one prediction in this many no label ever comes.
+const UNLABELLED_EVERY: u64 = 10;
 const PARTITIONS: i32 = 4;
 const REFERENCE_ROWS: usize = 20_000;
 /// Batches a second that the generator appends.
@@ -55,6 +63,10 @@ pub struct DemoArgs {
     /// Seconds of healthy events before the drift sets in
     #[arg(long, default_value_t = 3)]
     drift_after: u64,
+    /// Let labels come two to four seconds after their predictions, so that pages show how well the model does; with
+    /// this, take a --rate of 1000 unless the build is optimised
+    #[arg(long)]
+    labels: bool,
     /// Where pages and metrics are served; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:8080")]
     bind: String,
@@ -125,7 +137,7 @@ async fn demo(args: &DemoArgs) -> Result<(), String> {
         public_url: format!("http://{address}"),
         dir,
     };
-    let running = start_service(&stage, listener).await?;
+    let running = start_service(&stage, args.labels, listener).await?;
     let generator = start_generator(&stage, args, running.stop.clone())?;
     let stop = running.stop.clone();
     let outcome = tokio::select! {
@@ -155,12 +167,15 @@ async fn listen(bind: &str) -> Result<tokio::net::TcpListener, String> {
     }
 }
 
-async fn start_service(stage: &Stage, listener: tokio::net::TcpListener) -> Result<Running, String> {
+async fn start_service(stage: &Stage, labels: bool, listener: tokio::net::TcpListener) -> Result<Running, String> {
     let narrator = stage.narrator;
-    let model = parse_model_str("examples/demo/model.yaml", MODEL).map_err(|errors| errors.text(false))?.value;
+    let mut model = parse_model_str("examples/demo/model.yaml", MODEL).map_err(|errors| errors.text(false))?.value;
     let mut rules = parse_rules_str("examples/demo/rules.yaml", RULES).map_err(|errors| errors.text(false))?.value;
     for webhook in rules.receivers.values_mut().filter_map(|receiver| receiver.webhook.as_mut()) {
         webhook.url = TextOrSecret::Text(stage.hooks.url());
+    }
+    if !labels {
+        model.performance = None;
     }
     let model = Arc::new(model);
     let service = Service {
@@ -184,9 +199,9 @@ async fn start_service(stage: &Stage, listener: tokio::net::TcpListener) -> Resu
     narrator
         .say("setup", &format!("reference `training` built from {REFERENCE_ROWS} healthy events, id {}", reference.id));
 
-    let spec = TopicSpec { name: TOPIC.into(), partitions: PARTITIONS, replication: 1, config: vec![] };
+    let spec = |name: &str| TopicSpec { name: name.into(), partitions: PARTITIONS, replication: 1, config: vec![] };
     let create = |specs: &[TopicSpec]| stage.log.create_topics(specs).map_err(|error| error.to_string());
-    create(&[spec])?;
+    create(&[spec(TOPIC), spec(LABELS_TOPIC)])?;
     create(&Topics::new(&service.app).specs(1, 1))?;
     narrator.say("setup", &format!("embedded log with topic `{TOPIC}`, {PARTITIONS} partitions; no Kafka needed"));
     narrator.say("setup", &format!("pages on {0}/  metrics on {0}/metrics", stage.public_url));
@@ -214,15 +229,59 @@ async fn start_service(stage: &Stage, listener: tokio::net::TcpListener) -> Resu
 fn sample_reference(model: &Arc<Model>) -> Result<Reference, String> {
     let mut sampler = Sampler::new(1);
     let mut records = Records::default();
+    let mut labels = Vec::with_capacity(REFERENCE_ROWS);
     for offset in 0..REFERENCE_ROWS {
-        let event = sampler.event(0, false).to_string();
-        records.push(TOPIC, 0, offset as i64, 0, None, Some(event.as_bytes()));
+        let (event, label) = sampler.labelled_event(0, false);
+        records.push(TOPIC, 0, offset as i64, 0, None, Some(event.to_string().as_bytes()));
+        labels.push(label);
     }
     let mut decoder = Decoder::new(std::slice::from_ref(model)).map_err(|error| error.to_string())?;
     let decoded = decoder.decode(&records, now_ms()).map_err(|error| error.to_string())?;
-    let batches: Vec<RecordBatch> = decoded.batches.into_iter().map(|decoded| decoded.batch).collect();
+    let batches: Result<Vec<RecordBatch>, ArrowError> =
+        decoded.batches.iter().map(|decoded| with_labels(&decoded.batch, &decoded.record_indices, &labels)).collect();
+    let batches = batches.map_err(|error| error.to_string())?;
     let source = Source { file: "sample events".into(), ..Source::default() };
     Reference::build(model, "training", &batches, &BTreeMap::new(), source, now_ms()).map_err(|error| error.to_string())
+}
+
+/// The rows with a column `label`; `rows` says which label is whose.
+fn with_labels(batch: &RecordBatch, rows: &[u32], labels: &[&str]) -> Result<RecordBatch, ArrowError> {
+    let column: StringArray = rows.iter().map(|row| labels.get(*row as usize).copied()).collect();
+    let mut fields: Vec<FieldRef> = batch.schema().fields().iter().cloned().collect();
+    fields.push(Field::new("label", DataType::Utf8, true).into());
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(column));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// Labels that are on their way, in order of the time at which they arrive.
+#[derive(Default)]
+struct LabelsUnderWay {
+    due: BTreeMap<(Instant, u64), OutRecord>,
+}
+
+impl LabelsUnderWay {
+    /// A tenth never comes.
+    fn add(&mut self, number: u64, event: &Value, label: &str) {
+        if number % UNLABELLED_EVERY == 0 {
+            return;
+        }
+        // Spread over the whole delay, so that neighbours do not come together.
+        let spread = LABEL_DELAY.mul_f64((number * 7_919 % 1_000) as f64 / 1_000.0);
+        let record = json!({"prediction_id": event["id"], "label": label});
+        let record = OutRecord {
+            topic: LABELS_TOPIC.into(),
+            partition: Some((number * 31 % PARTITIONS as u64) as i32),
+            value: Some(record.to_string().into_bytes()),
+            ..OutRecord::default()
+        };
+        self.due.insert((Instant::now() + LABEL_DELAY + spread, number), record);
+    }
+
+    fn arrived(&mut self) -> Vec<OutRecord> {
+        let later = self.due.split_off(&(Instant::now(), 0));
+        std::mem::replace(&mut self.due, later).into_values().collect()
+    }
 }
 
 fn start_generator(
@@ -232,10 +291,12 @@ fn start_generator(
 ) -> Result<std::thread::JoinHandle<()>, String> {
     let (log, narrator) = (stage.log.clone(), stage.narrator);
     let (rate, drift_after) = (args.rate, Duration::from_secs(args.drift_after));
+    let with_labels = args.labels;
     let body = move || {
         let mut sampler = Sampler::new(2);
         let started = Instant::now();
         let (mut sent, mut drifting) = (0_u64, false);
+        let mut labels = LabelsUnderWay::default();
         narrator.say("events", &format!("{rate} predictions a second flow into `{TOPIC}`, all healthy"));
         while !stop.is_cancelled() {
             if !drifting && started.elapsed() >= drift_after {
@@ -244,14 +305,21 @@ fn start_generator(
                 narrator.say("events", &format!("DRIFT injected: {what}"));
             }
             let due = (started.elapsed().as_secs_f64() * rate as f64) as u64;
-            let batch: Vec<OutRecord> = (sent..due)
-                .map(|number| OutRecord {
-                    topic: TOPIC.into(),
-                    partition: Some((number % PARTITIONS as u64) as i32),
-                    value: Some(sampler.event(now_ms(), drifting).to_string().into_bytes()),
-                    ..OutRecord::default()
+            let mut batch: Vec<OutRecord> = (sent..due)
+                .map(|number| {
+                    let (event, label) = sampler.labelled_event(now_ms(), drifting);
+                    if with_labels {
+                        labels.add(number, &event, label);
+                    }
+                    OutRecord {
+                        topic: TOPIC.into(),
+                        partition: Some((number % PARTITIONS as u64) as i32),
+                        value: Some(event.to_string().into_bytes()),
+                        ..OutRecord::default()
+                    }
                 })
                 .collect();
+            batch.extend(labels.arrived());
             sent = due;
             if log.append(batch).is_err() {
                 return;

@@ -12,17 +12,25 @@ const MERCHANTS: [(&str, f64); 5] =
 /// Draws events; the same seed gives the same events.
 pub struct Sampler {
     random: StdRng,
+    /// Draws outcomes only, so that events are the same with labels and without.
+    outcomes: StdRng,
     next_id: u64,
 }
 
 impl Sampler {
     pub fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), next_id: 0 }
+        Self { random: StdRng::seed_from_u64(seed), outcomes: StdRng::seed_from_u64(!seed), next_id: 0 }
     }
 
     /// One prediction event. With `drifted`, amounts are 60% higher (a currency that is no longer converted) and
     /// a merchant category that training never saw makes up a tenth.
     pub fn event(&mut self, event_time_ms: i64, drifted: bool) -> Value {
+        self.labelled_event(event_time_ms, drifted).0
+    }
+
+    /// An event, and what should have been predicted: `decline` or `approve`. Frauds come as often as the score says,
+    /// until the drift: they do not become more frequent because amounts are written otherwise.
+    pub fn labelled_event(&mut self, event_time_ms: i64, drifted: bool) -> (Value, &'static str) {
         let mut amount = (3.6 + 0.8 * self.normal()).exp();
         let age_days = -400.0 * self.random.random::<f64>().max(1e-12).ln();
         let country = self.pick(&COUNTRIES);
@@ -33,10 +41,12 @@ impl Sampler {
                 merchant = "crypto";
             }
         }
-        let logit = -3.0 + 0.012 * amount - 0.001 * age_days + 0.4 * self.normal();
-        let score = 1.0 / (1.0 + (-logit).exp());
+        let unknown = 0.4 * self.normal();
+        let score_of = |amount: f64| 1.0 / (1.0 + (3.0 - 0.012 * amount + 0.001 * age_days - unknown).exp());
+        let score = score_of(amount);
+        let is_fraud = self.outcomes.random::<f64>() < score_of(if drifted { amount / 1.6 } else { amount });
         self.next_id += 1;
-        json!({
+        let event = json!({
             "id": format!("p{:012}", self.next_id),
             "timestamp": rfc3339(event_time_ms),
             "model": "fraud",
@@ -49,7 +59,8 @@ impl Sampler {
             },
             "prediction": if score > 0.5 { "decline" } else { "approve" },
             "score": round(score, 6),
-        })
+        });
+        (event, if is_fraud { "decline" } else { "approve" })
     }
 
     fn pick(&mut self, choices: &[(&'static str, f64)]) -> &'static str {

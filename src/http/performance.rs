@@ -9,7 +9,7 @@ use crate::windows::result::{PERFORMANCE_FEATURE, WindowPerformance, WindowResul
 const ESTIMATE: &str = "est_";
 
 /// Figures in the order in which people ask for them, with the words for them. Others follow by name.
-const ORDER: [(&str, &str); 33] = [
+const ORDER: [(&str, &str); 34] = [
     ("roc_auc", "ROC AUC"),
     ("f1", "F1"),
     ("f1_macro", "macro F1"),
@@ -43,6 +43,7 @@ const ORDER: [(&str, &str); 33] = [
     ("value_per_prediction", "value per prediction"),
     ("prevalence", "rate of positive labels"),
     ("positive_rate", "rate of positive predictions"),
+    ("mean_score", "mean score"),
 ];
 
 /// The words for a figure; its own name where there are none.
@@ -88,9 +89,12 @@ pub fn figures<'a>(windows: impl Iterator<Item = &'a WindowResult>) -> Vec<Strin
     names
 }
 
+/// Counts of a binary model's labelled predictions, in the order of [`confusion`].
+const COUNTS: [&str; 4] = ["tp", "fp", "fn", "tn"];
+
 /// Not a count, nor a test.
 fn is_figure(name: &str) -> bool {
-    !name.starts_with("exp_") && !SHIFTS.contains(&name)
+    !name.starts_with("exp_") && !SHIFTS.contains(&name) && !COUNTS.contains(&name)
 }
 
 /// Tests of what the reference knows of label and score: binary and multiclass, regression.
@@ -102,9 +106,10 @@ pub fn shift_p_value(result: &WindowResult) -> Option<f64> {
     SHIFTS.iter().find_map(|name| metrics.get(*name)?.p_value)
 }
 
-/// The newest window that has the figure by labels.
+/// The window that stands for the model, if it has the figure by labels, else the newest that has.
 pub fn last_realised<'a>(series: &'a Series, metric: &str) -> Option<&'a WindowResult> {
-    series.values().rev().find(|result| realised(result, metric).is_some())
+    let has = |result: &&WindowResult| realised(result, metric).is_some();
+    standing(series).filter(has).or_else(|| series.values().rev().find(has))
 }
 
 /// Share of labels from which a window's figures stand for it, as rules have it where they do not say.
@@ -149,16 +154,14 @@ pub fn past_error(series: &Series, metric: &str) -> Option<PastError> {
     (windows > 0 && mean.is_finite()).then_some(PastError { windows, mean, within, with_band })
 }
 
-/// True and predicted class of a binary model's labelled predictions, from its figures: true positives, false
-/// positives, false negatives, true negatives. Each is a whole number, so rounding gives it exactly.
-pub fn confusion(result: &WindowResult, labelled: u64) -> Option<[u64; 4]> {
-    let value = |name: &str| realised(result, name)?.value;
-    let (n, prevalence, positive_rate) = (labelled as f64, value("prevalence")?, value("positive_rate")?);
-    let (positives, predicted) = ((n * prevalence).round(), (n * positive_rate).round());
-    // Without a positive there is no recall, and no true positive.
-    let hits = if positives == 0.0 { 0.0 } else { (value("recall")? * positives).round() };
-    let cells = [hits, predicted - hits, positives - hits, n - predicted - positives + hits];
-    cells.iter().all(|count| *count >= 0.0).then(|| cells.map(|count| count as u64))
+/// True and predicted class of a binary model's labelled predictions: true positives, false positives, false negatives,
+/// true negatives.
+pub fn confusion(result: &WindowResult) -> Option<[u64; 4]> {
+    let mut cells = [0; 4];
+    for (cell, name) in cells.iter_mut().zip(COUNTS) {
+        *cell = realised(result, name)?.value?.round() as u64;
+    }
+    Some(cells)
 }
 
 /// Predictions and labels behind the figures.
@@ -244,12 +247,9 @@ mod tests {
     }
 
     #[test]
-    fn the_confusion_matrix_follows_from_the_figures() {
-        // 30 hits, 50 false alarms, 10 misses, 310 rightly left alone.
-        let shares = [("prevalence", 40.0 / 400.0), ("positive_rate", 80.0 / 400.0), ("recall", 30.0 / 40.0)];
-        assert_eq!(confusion(&window(0, true, &shares), 400), Some([30, 50, 10, 310]));
-        let none = [("prevalence", 0.0), ("positive_rate", 0.25)];
-        assert_eq!(confusion(&window(0, true, &none), 400), Some([0, 100, 0, 300]));
-        assert_eq!(confusion(&window(0, true, &[("accuracy", 0.9)]), 400), None);
+    fn a_confusion_matrix_has_all_four_counts_or_is_none() {
+        let counts = [("tp", 30.0), ("fp", 50.0), ("fn", 10.0), ("tn", 310.0)];
+        assert_eq!(confusion(&window(0, true, &counts)), Some([30, 50, 10, 310]));
+        assert_eq!(confusion(&window(0, true, &counts[..3])), None);
     }
 }

@@ -227,7 +227,11 @@ pub fn performance_window(version: &str, hour: i64, segment: Option<(&str, &str)
         let recall = stats.metrics["recall"].value.unwrap();
         let positives = (labelled as f64 * 0.1).round();
         let hits = (positives * recall).round();
-        let shares = [("prevalence", positives), ("positive_rate", (hits / 0.7).round())];
+        let alarms = (hits * 0.43).round();
+        let counts =
+            [("tp", hits), ("fp", alarms), ("fn", positives - hits), ("tn", labelled as f64 - positives - alarms)];
+        stats.metrics.extend(counts.map(|(name, count)| (name.to_string(), MetricValue::exact(count))));
+        let shares = [("prevalence", positives), ("positive_rate", hits + alarms)];
         for (name, count) in shares {
             stats.metrics.insert(name.into(), figure(count / labelled as f64, 0.003));
         }

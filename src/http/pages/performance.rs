@@ -11,7 +11,7 @@ use crate::config::units::Span;
 use crate::http::chart::{self, PerformancePoint};
 use crate::http::performance::{
     PastError, baseline, behind, confusion, estimate, figures, label, last_realised, past_error, realised,
-    shift_p_value,
+    shift_p_value, standing,
 };
 use crate::http::view::{Series, SeriesKey, View, slots};
 use crate::http::wording;
@@ -38,7 +38,7 @@ pub fn render(view: &View, context: &Context<'_>, model: &str, version: &str, si
     let names = in_order(context, model, figures(series.values()));
     html! {
         h2 { "Performance" }
-        (facts(context, key, series, &names))
+        (facts(context, key, series))
         @if names.is_empty() {
             p.empty { "No figure is known yet: no label has met its prediction, and the reference gives no estimate." }
         }
@@ -117,9 +117,8 @@ pub fn chart_of(
     }
 }
 
-fn facts(context: &Context<'_>, key: &SeriesKey, series: &Series, names: &[String]) -> Markup {
-    let labelled =
-        series.values().rev().find(|result| behind(result).is_some_and(|performance| performance.labelled > 0));
+fn facts(context: &Context<'_>, key: &SeriesKey, series: &Series) -> Markup {
+    let labelled = standing(series).filter(|result| behind(result).is_some_and(|performance| performance.labelled > 0));
     let open = series.values().filter(|result| behind(result).is_some_and(|performance| !performance.is_final)).count();
     html! {
         dl.facts {
@@ -129,12 +128,12 @@ fn facts(context: &Context<'_>, key: &SeriesKey, series: &Series, names: &[Strin
             }
             @match labelled {
                 Some(result) => {
-                    div { dt { "Last window with labels" } dd {
+                    div { dt { "Window with enough labels" } dd {
                         (time(result.window.start_ms)) " · " (wording::ago(result.window.end_ms, context.now_ms))
                         @if let Some(performance) = behind(result) { " · " (labels(performance)) }
                     } }
                 }
-                None => { div { dt { "Last window with labels" } dd { "none yet" } } }
+                None => { div { dt { "Window with enough labels" } dd { "none yet" } } }
             }
             div { dt { "Not final" } dd { (open) " of " (series.len()) " windows" } }
         }
@@ -231,9 +230,7 @@ fn table_of_classes(last: &WindowResult, performance: &WindowPerformance) -> Mar
 }
 
 fn confusion_table(last: &WindowResult, performance: &WindowPerformance) -> Markup {
-    let Some([true_positives, false_positives, false_negatives, true_negatives]) =
-        confusion(last, performance.labelled)
-    else {
+    let Some([true_positives, false_positives, false_negatives, true_negatives]) = confusion(last) else {
         return table_of_classes(last, performance);
     };
     let row = |name: &str, cells: [u64; 2]| {
@@ -267,7 +264,7 @@ fn versions(view: &View, shown: &SeriesKey, names: &[String]) -> Markup {
     let Some(first) = names.first().filter(|_| versions.len() > 1) else { return Markup::default() };
     let compared = &names[..names.len().min(COMPARED)];
     html! {
-        h3 { "Versions, in their last window with labels" }
+        h3 { "Versions, in their last window with enough labels" }
         div.scroll { table.list {
             thead { tr { th { "Version" } th { "Window" } th.number { "Labels" } @for name in compared { th.number { (label(name)) } } } }
             tbody {
