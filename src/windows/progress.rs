@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::model::Model;
 use crate::ingest::clocks::{Continuity, Pace, SourceClocks};
-use crate::ingest::partial::FlushHeader;
+use crate::ingest::partial::{FlushHeader, SourceProgress};
 
 use super::performance::Clock;
 use super::result::Window;
@@ -35,6 +35,9 @@ pub struct ModelProgress {
     /// Rows of closed windows, from which what is usual is learned.
     #[serde(default, skip_serializing_if = "RowCounts::is_empty")]
     pub row_counts: RowCounts,
+    /// Stretches of event time of which predictions or labels never reached the join.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label_gaps: Vec<Window>,
     /// By partition of `joins`: the join's event time, epoch milliseconds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub joined_ms: BTreeMap<i32, i64>,
@@ -85,6 +88,11 @@ impl Progress {
             for model in models.iter().filter(|model| model.topics.contains(&source.topic)) {
                 self.models.entry(model.model.clone()).or_default().gaps.extend(gap);
             }
+            for (model, delay_ms) in models.iter().filter_map(|model| Some((&model.model, waits_for(model, source)?))) {
+                // What was skipped are predictions of that time, and labels of those up to the delay before.
+                let reach = |gap: Window| Window { start_ms: gap.start_ms.saturating_sub(delay_ms), ..gap };
+                self.models.entry(model.clone()).or_default().label_gaps.extend(gap.map(reach));
+            }
         }
         topics_with_gap
     }
@@ -105,6 +113,12 @@ impl Progress {
         Clock { watermark_ms, labels_ms, at_ms: self.at_ms }
     }
 
+    /// True if labels of predictions in this window may never have reached the join.
+    pub fn has_label_gap(&self, model: &str, window: Window) -> bool {
+        let gaps = self.models.get(model).map(|progress| progress.label_gaps.as_slice()).unwrap_or_default();
+        gaps.iter().any(|gap| gap.start_ms < window.end_ms && window.start_ms < gap.end_ms)
+    }
+
     /// Event time up to which the model's windows can close; never steps back. `None`: a partition has not
     /// reported yet, or has neither an event nor been quiet for long enough.
     ///
@@ -122,6 +136,14 @@ impl Progress {
         progress.watermark_ms = progress.watermark_ms.max(candidate);
         progress.watermark_ms
     }
+}
+
+/// The label delay of a model whose predictions or labels come from this source to the join, or in whose name the join
+/// tells of it.
+fn waits_for(model: &Model, source: &SourceProgress) -> Option<i64> {
+    let labels = model.performance.as_ref()?.labels.as_ref()?;
+    let is_awaited = source.joined_ms.contains_key(&model.model) || labels.topics.contains(&source.topic);
+    is_awaited.then_some(labels.delay.ms)
 }
 
 impl ModelProgress {
@@ -158,13 +180,13 @@ impl ModelProgress {
         self.closed.retain(|entry| alive(&entry.window));
         let in_reach = |window: &Window| Window { end_ms: window.end_ms.saturating_add(reach_ms), ..*window };
         self.gaps.retain(|gap| alive(&in_reach(gap)));
+        self.label_gaps.retain(|gap| alive(&in_reach(gap)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::partial::SourceProgress;
 
     fn model() -> Model {
         let yaml = "version: 1\nmodel: m\ntopics: [t]\nfeatures: {x: numeric}\nwindows: {watermark_delay: 0s, idle_after: 5s}\nreferences: {training: {path: t.csv}}\n";
@@ -248,6 +270,28 @@ mod tests {
         progress.advance(&flush(102, &[(0, 15, 20, Some(70), None)]), &[&model]);
         assert!(progress.has_gap(&model, window(40, 60)) && progress.has_gap(&model, window(60, 80)));
         assert!(!progress.has_gap(&model, window(30, 50)) && !progress.has_gap(&model, window(80, 100)));
+    }
+
+    #[test]
+    fn a_gap_in_what_the_join_read_marks_windows_whose_labels_it_may_have_held() {
+        let yaml = "version: 1\nmodel: m\ntopics: [t]\nfeatures: {x: numeric}\nscore: {path: s, type: numeric}\n\
+                    performance: {task: binary, labels: {topics: [l], delay: 10s}}\nreferences: {training: {path: t.csv}}\n";
+        let model = crate::config::parse_model_str("model.yaml", yaml).unwrap().value;
+        let joined = |from: i64, to: i64, clock: i64| {
+            let mut header = flush(100, &[(0, from, to, Some(clock), None)]);
+            header.topics = BTreeMap::from([("joins".into(), 1)]);
+            header.sources[0].topic = "joins".into();
+            header.sources[0].joined_ms = BTreeMap::from([("m".into(), clock * 1_000)]);
+            header
+        };
+        let window = |start: i64, end: i64| Window { start_ms: start * 1_000, end_ms: end * 1_000 };
+        let mut progress = Progress::default();
+        assert!(progress.advance(&joined(0, 10, 50), &[&model]).is_empty());
+        assert_eq!(progress.clock("m").labels_ms, Some(50_000));
+        assert_eq!(progress.advance(&joined(12, 20, 70), &[&model]), ["joins"]);
+        assert!(progress.has_label_gap("m", window(30, 45)) && progress.has_label_gap("m", window(60, 90)));
+        assert!(!progress.has_label_gap("m", window(30, 40)) && !progress.has_label_gap("m", window(71, 90)));
+        assert!(!progress.has_gap(&model, window(60, 70)), "events themselves are all there");
     }
 
     #[test]

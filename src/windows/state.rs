@@ -383,7 +383,7 @@ impl PartitionState {
         let mut seams = Seams {
             references: &*self.references,
             judge: &mut *self.judge,
-            has_gap: &|window| progress.has_gap(model, window),
+            has_gap: &|window| progress.has_gap(model, window) || progress.has_label_gap(&model.model, window),
         };
         self.performance.close(watched, &progress.clock(&model.model), &mut seams, effects);
     }

@@ -648,3 +648,36 @@ fn gaps_between_groups_are_told_with_the_whole() {
     let last = whole(&told, 0).into_iter().last().unwrap();
     assert_eq!((performance(last).labelled, performance(last).gaps.len()), (240, 0), "80 labels a group are too few");
 }
+
+#[test]
+fn a_pane_at_rest_takes_a_fraction_of_an_open_one() {
+    let world = &*WORLD;
+    let hour: Vec<Row> = rows(1);
+    let mut found = Vec::new();
+    for per_minute in [1, 100] {
+        let minute = |row: &Row| {
+            let copies = (0..per_minute).map(|index| (row.score + f64::from(index) / 977.0) % 1.0);
+            copies.map(|score| Row { score, country: "de", ..row.clone() }).collect::<Vec<Row>>()
+        };
+        let rows: Vec<Row> = hour.iter().flat_map(minute).collect();
+        let added = partials(world, &rows, |row, layout, profile| {
+            profile.add_prediction(layout, &prediction(row));
+            profile.sample_prediction();
+            profile.add_labelled(layout, &prediction(row), &label(row));
+            true
+        });
+        let mut state = Stored::default().restore(world);
+        let source = SourceProgress { topic: "joins".into(), from: 0, to: 1, ..Default::default() };
+        results(state.apply(&header(START_MS, source), added));
+        let panes = state.performance().pane_count();
+        let open = state.performance().allocated_bytes() / panes;
+        Stored::default().checkpoint(&mut state);
+        found.push((panes, rows.len(), open, state.performance().allocated_bytes() / panes));
+    }
+    // Bytes of one pane and segment: of 60 predictions and of 6 000, most with a score of their own.
+    println!("panes, predictions, bytes of an open one, bytes of one at rest: {found:?}");
+    for (panes, _, open, stored) in found {
+        assert_eq!(panes, 2);
+        assert!(stored * 2 < open, "{stored} bytes at rest, {open} open");
+    }
+}
