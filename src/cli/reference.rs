@@ -4,6 +4,7 @@
 
 mod build;
 mod diff;
+mod performance;
 mod show;
 
 use std::path::{Path, PathBuf};

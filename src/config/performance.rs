@@ -5,13 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Column, TimestampUnit};
+use super::model::{Column, LABEL_COLUMN, TimestampUnit, class_score_column};
 use super::units::Span;
 
-/// Name of the label among the columns of reference data.
-pub const LABEL_SIGNAL: &str = "performance.label";
-/// Names of the scores of classes among the columns of reference data; the class follows.
-pub const CLASS_SCORE_SIGNAL: &str = "performance.class_scores.";
 /// Name under which rules look at how well the model did.
 pub const PERFORMANCE_SIGNAL: &str = "performance";
 /// Signal of change detectors: the error of each prediction whose label is known, in the order in which they are met.
@@ -53,8 +49,7 @@ pub struct Performance {
 impl Performance {
     /// Whether a reference's `columns` may map this name: the label, or the score of a class.
     pub fn has_column(&self, name: &str) -> bool {
-        let class = name.strip_prefix(CLASS_SCORE_SIGNAL);
-        name == LABEL_SIGNAL || class.is_some_and(|class| self.class_scores.contains_key(class))
+        name == LABEL_COLUMN || self.class_scores.keys().any(|class| class_score_column(class) == name)
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::performance::diff::PerformanceDiff;
 use super::{FeatureReference, Reference, Source};
 use crate::stats::categorical_profile::CategoricalProfile;
 use crate::stats::edges::quantile_edges;
@@ -30,6 +31,9 @@ pub struct ReferenceDiff {
     /// Features of the first only, and of the second only.
     pub removed: Vec<String>,
     pub added: Vec<String>,
+    /// Where both have labels and judge rows alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub performance: Option<PerformanceDiff>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -78,6 +82,7 @@ impl ReferenceDiff {
             features: shared.map(|(left, right)| feature(left, right)).collect(),
             removed: of_before.difference(&of_after).cloned().collect(),
             added: of_after.difference(&of_before).cloned().collect(),
+            performance: PerformanceDiff::of(before, after),
         }
     }
 }

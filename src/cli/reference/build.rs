@@ -16,7 +16,7 @@ use crate::config::model::Model;
 use crate::log::kafka::{KafkaLog, KafkaOptions};
 use crate::reference::stream::{self, Range, StreamError};
 use crate::reference::table::Table;
-use crate::reference::{Reference, ReferenceStore, Source};
+use crate::reference::{Reference, ReferenceStore, Source, performance};
 use crate::rules::Workspace;
 
 use super::{Failure, Outcome, chosen, failed};
@@ -191,8 +191,16 @@ impl Keeper<'_> {
             if promote { ", in force" } else { "" },
             stored.display()
         );
-        for warning in reference.warnings() {
+        let unjudged = performance::why_not(self.model, columns, batches);
+        for warning in reference.warnings().into_iter().chain(unjudged) {
             eprintln!("warning: {model}/{name}: {warning}");
+        }
+        let labels_apart = self.model.performance.as_ref().is_some_and(|performance| performance.labels.is_some());
+        if self.args.from_stream && labels_apart {
+            eprintln!(
+                "note: {model}/{name}: labels come on topics of their own and are not read with a stretch of the stream; \
+                 build from a file with a column of labels for the model's performance"
+            );
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::rules::reason::{number, percent};
 use crate::stats::metric::MetricValue;
 
 use super::show::origin;
-use super::{Outcome, failed};
+use super::{Outcome, failed, performance};
 
 #[derive(Debug, Args)]
 pub struct DiffArgs {
@@ -70,6 +70,9 @@ fn text(diff: &ReferenceDiff) -> String {
             feature.ks.as_ref().map_or("-".into(), metric),
             details(feature)
         ));
+    }
+    if let Some(performance) = &diff.performance {
+        out.push_str(&performance::diff_text(performance));
     }
     for (word, names) in [("only before", &diff.removed), ("only after", &diff.added)] {
         if !names.is_empty() {

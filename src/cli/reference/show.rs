@@ -10,7 +10,7 @@ use crate::reference::{Reference, ReferenceStore, Source};
 use crate::stats::calibration::{Cut, OwnWindows};
 use crate::stats::layout::Layout;
 
-use super::{Outcome, failed};
+use super::{Outcome, failed, performance};
 
 pub fn list(store: &ReferenceStore, format: Format) -> Outcome {
     let mut items = Vec::new();
@@ -104,6 +104,9 @@ fn text(reference: &Reference, promotions: &[Promotion]) {
         println!("  {name:<24} {shape}, {n} values, {missing} missing{importance}");
         feature.calibration.own_windows().iter().for_each(print_own_windows);
     }
+    if let Some(performance) = &reference.performance {
+        print!("{}", performance::text(performance));
+    }
     for warning in reference.warnings() {
         println!("warning: {warning}");
     }
@@ -143,6 +146,7 @@ fn as_json(reference: &Reference, promotions: &[Promotion]) -> serde_json::Value
         "source": reference.source,
         "features": features.collect::<Vec<_>>(),
         "promotions": changes.collect::<Vec<_>>(),
+        "performance": reference.performance.as_ref().map(performance::json),
         "warnings": reference.warnings(),
     })
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use datafusion::arrow::array::RecordBatch;
 
 use super::{Expectation, JudgedBy, PerformanceReference, signals};
-use crate::config::model::{Kind, Model, PREDICTION_SIGNAL, SCORE_SIGNAL, Signal};
-use crate::config::performance::{CLASS_SCORE_SIGNAL, LABEL_SIGNAL, Performance, Task};
-use crate::reference::build::{ReferenceError, column_of, read_column};
+use crate::config::model::{Kind, LABEL_COLUMN, Model, PREDICTION_SIGNAL, SCORE_SIGNAL, Signal, class_score_column};
+use crate::config::performance::{Performance, Task};
+use crate::reference::build::{ReferenceError, column_of, last_segment, read_column};
 use crate::reference::column;
 use crate::reference::segments;
 use crate::stats::performance::confidence_based::multiclass::chances;
@@ -17,14 +17,20 @@ use crate::stats::performance::profile::{Label, PerformanceLayout, PerformancePr
 /// Why a model with `performance` gets none from these rows, as a sentence; `None`: it gets one, or asks for none.
 pub fn why_not(model: &Model, columns: &BTreeMap<String, String>, batches: &[RecordBatch]) -> Option<String> {
     let performance = model.performance.as_ref()?;
-    let lost = "its performance, and estimates while labels are not there, will not be available";
-    let missing =
-        |what: String, column: String| format!("the reference data has no column `{column}` for {what}: {lost}");
+    let of_label = "name the column with `label_column` under `performance`, or map `performance.label`";
     for signal in judging_signals(performance) {
-        if let Err(ReferenceError::MissingColumn { signal, column, .. }) = column_of(&signal, columns, batches) {
-            let what = if signal == LABEL_SIGNAL { "the label".to_string() } else { format!("`{signal}`") };
-            return Some(missing(what, column));
+        if column_of(&signal, columns, batches).is_ok() {
+            continue;
         }
+        let column = columns.get(&signal.name).cloned().unwrap_or_else(|| last_segment(&signal.path));
+        let (what, how) = match signal.name.as_str() {
+            LABEL_COLUMN => ("the label".to_string(), of_label.to_string()),
+            name => (format!("`{name}`"), format!("map `{name}`")),
+        };
+        return Some(format!(
+            "the reference data has no column `{column}` for {what}: its performance, and estimates while labels are not \
+             there, will not be available; {how} under the reference's `columns`"
+        ));
     }
     None
 }
@@ -35,9 +41,9 @@ fn judging_signals(performance: &Performance) -> Vec<Signal> {
     let on_topic = performance.labels.as_ref().map(|labels| labels.fields.label.clone());
     let named = performance.label_column.as_ref().map(|column| column.replace('.', "\\."));
     let path = named.or(in_event).or(on_topic).unwrap_or_else(|| "label".into());
-    let mut signals = vec![signal(LABEL_SIGNAL.to_string(), path)];
+    let mut signals = vec![signal(LABEL_COLUMN.to_string(), path)];
     for (class, path) in &performance.class_scores {
-        signals.push(signal(format!("{CLASS_SCORE_SIGNAL}{class}"), path.clone()));
+        signals.push(signal(class_score_column(class), path.clone()));
     }
     signals
 }

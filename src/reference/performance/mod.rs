@@ -4,13 +4,16 @@
 //! learned from; [`PerformanceReference`] is what is kept of it, `stored` its form in the reference's file. For a model it
 //! is opened as a [`PerformanceBaseline`] (`baseline`), which is what the other stages ask: figures to compare with,
 //! estimates without labels, the shift of what scores mean. [`Completion`] (`complete`) gives each prediction what the
-//! estimates need of it.
+//! estimates need of it. `diff` compares two references' performance.
 
 mod baseline;
 pub(super) mod build;
 mod complete;
+pub mod diff;
 mod signals;
 pub(super) mod stored;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use baseline::PerformanceBaseline;
+pub use build::why_not;
 pub use complete::Completion;
 
 use super::segments::SegmentKey;

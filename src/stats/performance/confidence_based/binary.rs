@@ -371,7 +371,7 @@ mod tests {
         // recall = tp / (tp + fn): delta method with both counts independent
         let (tp, fal) = (427.5, 147.5);
         let (var_tp, var_fal) = (50.0 * 0.2475 + 500.0 * 0.16, 400.0 * 0.21 + 50.0 * 0.2475);
-        let sd = ((fal * fal * var_tp + tp * tp * var_fal) as f64).sqrt() / (tp + fal as f64).powi(2);
+        let sd = f64::sqrt(fal * fal * var_tp + tp * tp * var_fal) / f64::powi(tp + fal, 2);
         let [low, high] = value(&estimates, "est_recall").interval.unwrap();
         assert!(((high - low) / 2.0 - band::NORMAL_95 * sd).abs() < 1e-6, "{low} {high} {sd}");
     }

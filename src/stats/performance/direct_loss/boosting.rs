@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::tree::{DEPTH, Growth, LEAVES, NODES, Split, Tree};
 
-/// Most trees. With a rate of a tenth so many explain all but a thousandth of what one tree could.
-pub const MOST_TREES: usize = 64;
+/// Most trees, as many as LightGBM's default.
+pub const MOST_TREES: usize = 100;
 const RATE: f64 = 0.1;
 /// Inputs that one tree may split on; of more, each tree has its own choice.
 const INPUTS_OF_TREE: usize = 64;
 /// Share of the rows that a leaf holds at least, and the fewest rows.
-const LEAF_SHARE: f64 = 0.005;
+const LEAF_SHARE: f64 = 0.001;
 const FEWEST_IN_LEAF: f64 = 20.0;
 
 /// Absolute and squared error as sums of trees.
@@ -106,10 +106,18 @@ impl Boosting {
 
     /// Both expectations of each row: not negative, and the squared error at least the square of the absolute one.
     pub fn expected(&self, codes: &[Vec<u8>], rows: usize) -> Vec<[f64; 2]> {
+        // Row by row beside each other: a row's bins are in the cache for all of its trees.
+        let inputs = codes.len();
+        let mut bins = vec![0u8; rows * inputs];
+        for (input, codes) in codes.iter().enumerate() {
+            for (row, code) in codes.iter().enumerate() {
+                bins[row * inputs + input] = *code;
+            }
+        }
         let mut sums = vec![[0.0f64; 2]; rows];
         for tree in &self.trees {
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let leaf = tree.leaves[tree.leaf(|input| codes[usize::from(input)][row])];
+            for (bins, sum) in bins.chunks_exact(inputs.max(1)).zip(&mut sums) {
+                let leaf = tree.leaves[tree.leaf(|input| bins[usize::from(input)])];
                 sum[0] += f64::from(leaf[0]);
                 sum[1] += f64::from(leaf[1]);
             }

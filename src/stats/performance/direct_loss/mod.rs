@@ -119,6 +119,111 @@ impl DirectLoss {
     /// What was read from a file; `None` where its parts do not fit each other.
     pub fn checked(self) -> Option<Self> {
         let bins_in_order = self.inputs.iter().all(|input| input.binning.in_order());
-        (bins_in_order && self.boosting.in_order(self.inputs.len()) && self.held_out.in_order()).then_some(self)
+        (!self.inputs.is_empty()
+            && bins_in_order
+            && self.boosting.in_order(self.inputs.len())
+            && self.held_out.in_order())
+        .then_some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Errors that grow with `size`, more so in one of three groups; `noise` tells nothing.
+    struct Rows {
+        size: Vec<f64>,
+        noise: Vec<f64>,
+        group: Vec<Option<&'static str>>,
+        errors: Vec<f64>,
+    }
+
+    fn level(size: f64, group: Option<&str>) -> f64 {
+        (1.0 + size) * if group == Some("b") { 3.0 } else { 1.0 }
+    }
+
+    fn rows(count: u64, of_size: impl Fn(f64) -> f64) -> Rows {
+        let uniform = |seed: u64, row: u64| {
+            let bits = (row + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(seed as u32 * 11);
+            (bits.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) as f64 / 2f64.powi(53)
+        };
+        let size: Vec<f64> = (0..count).map(|row| of_size(uniform(1, row))).collect();
+        let group: Vec<Option<&str>> = (0..count).map(|row| [Some("a"), Some("b"), None][(row % 3) as usize]).collect();
+        let error = |row: usize| level(size[row], group[row]) * (2.0 * uniform(3, row as u64) - 1.0);
+        let errors = (0..count as usize).map(error).collect();
+        Rows { noise: (0..count).map(|row| uniform(2, row)).collect(), size, group, errors }
+    }
+
+    fn signals(rows: &Rows) -> Vec<(&'static str, Values<'_>)> {
+        vec![
+            ("group", Values::Categorical(&rows.group)),
+            ("noise", Values::Numeric(&rows.noise)),
+            ("size", Values::Numeric(&rows.size)),
+        ]
+    }
+
+    fn expected(learned: &DirectLoss, rows: &Rows) -> Vec<[f64; 2]> {
+        let columns: Vec<Values> = signals(rows).into_iter().map(|(_, values)| values).collect();
+        learned.expected(&columns)
+    }
+
+    #[test]
+    fn the_expected_loss_follows_inputs_that_have_moved() {
+        let learned = rows(12_000, |u| 4.0 * u);
+        let learned = DirectLoss::learn(&signals(&learned), &learned.errors).unwrap();
+        assert!(learned.held_out().correlation > 0.5, "{:?}", learned.held_out());
+        // Only large rows, which were a quarter of those learned from.
+        let moved = rows(4_000, |u| 3.0 + u);
+        let found = expected(&learned, &moved);
+        let mean = |values: &dyn Fn(usize) -> f64| (0..4_000).map(values).sum::<f64>() / 4_000.0;
+        // An error is uniform within its level: half of it in the mean, a third of its square.
+        let absolute = mean(&|row| level(moved.size[row], moved.group[row]) / 2.0);
+        let squared = mean(&|row| level(moved.size[row], moved.group[row]).powi(2) / 3.0);
+        let (ours, ours_squared) = (mean(&|row| found[row][0]), mean(&|row| found[row][1]));
+        assert!((ours / absolute - 1.0).abs() < 0.04, "{ours} for {absolute}");
+        assert!((ours_squared / squared - 1.0).abs() < 0.07, "{ours_squared} for {squared}");
+        assert!(found.iter().all(|[absolute, squared]| *absolute >= 0.0 && *squared >= absolute * absolute));
+    }
+
+    #[test]
+    fn the_same_rows_give_the_same_bits_and_read_back() {
+        let data = rows(3_000, |u| u);
+        let learned = DirectLoss::learn(&signals(&data), &data.errors).unwrap();
+        assert_eq!(Some(&learned), DirectLoss::learn(&signals(&data), &data.errors).as_ref());
+        let text = serde_json::to_string(&learned).unwrap();
+        let read: DirectLoss = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.checked().as_ref(), Some(&learned));
+        assert!(text.len() < 120_000, "{} bytes", text.len());
+        // A batch at a time gives what all at once give.
+        let whole = expected(&learned, &data);
+        let part = Rows {
+            size: data.size[500..700].to_vec(),
+            noise: data.noise[500..700].to_vec(),
+            group: data.group[500..700].to_vec(),
+            errors: Vec::new(),
+        };
+        assert_eq!(expected(&learned, &part), whole[500..700]);
+    }
+
+    #[test]
+    fn errors_that_nothing_explains_have_their_mean() {
+        let data = rows(6_000, |_| 0.0);
+        let plain = Rows { group: vec![None; 6_000], ..rows(6_000, |u| u) };
+        let errors: Vec<f64> = data.noise.iter().map(|noise| if *noise < 0.5 { -2.0 } else { 2.0 }).collect();
+        let learned = DirectLoss::learn(&signals(&plain), &errors).unwrap();
+        assert!((expected(&learned, &plain)[0][0] - 2.0).abs() < 1e-6);
+        assert!(learned.held_out().correlation.abs() < 0.1, "{:?}", learned.held_out());
+    }
+
+    #[test]
+    fn too_few_labels_and_columns_that_do_not_fit_teach_nothing() {
+        let data = rows(250, |u| u);
+        let mut errors = data.errors.clone();
+        errors[..60].fill(f64::NAN);
+        assert_eq!(DirectLoss::learn(&signals(&data), &errors), None);
+        assert_eq!(DirectLoss::learn(&signals(&data), &errors[..200]), None);
+        let learned = DirectLoss::learn(&signals(&data), &data.errors).unwrap();
+        assert_eq!(learned.expected(&[Values::Numeric(&data.size)]), Vec::<[f64; 2]>::new());
     }
 }

@@ -7,8 +7,8 @@ pub const DEPTH: usize = 5;
 pub const NODES: usize = (1 << DEPTH) - 1;
 pub const LEAVES: usize = 1 << DEPTH;
 const BINS: usize = 64;
-/// Rows of mean zero that every leaf has besides its own: keeps small leaves from learning noise.
-const SHRINKAGE: f64 = 5.0;
+/// Rows of mean zero that every leaf has besides its own.
+const SHRINKAGE: f64 = 1.0;
 
 /// A node sends a row left if the bit of its bin is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
