@@ -263,7 +263,7 @@ struct LabelsUnderWay {
 impl LabelsUnderWay {
     /// A tenth never comes.
     fn add(&mut self, number: u64, event: &Value, label: &str) {
-        if number % UNLABELLED_EVERY == 0 {
+        if number.is_multiple_of(UNLABELLED_EVERY) {
             return;
         }
         // Spread over the whole delay, so that neighbours do not come together.

@@ -10,10 +10,13 @@ use super::super::result::{Gap, GroupValue, PERFORMANCE_FEATURE, WindowResult};
 /// Groups with fewer labelled rows have no part in a gap: a rate of 90% is not known to within 5% there.
 const LEAST_LABELLED: u64 = 100;
 
+/// A group's value of the column, and its metrics.
+type Group<'a> = (&'a str, &'a BTreeMap<String, MetricValue>);
+
 /// Of each segment column, for every realised metric with an interval that two groups have at least; by column, then
 /// metric. `results` are those of one window against one reference.
 pub(super) fn gaps(results: &[WindowResult]) -> Vec<Gap> {
-    let mut columns: BTreeMap<&str, Vec<(&str, &BTreeMap<String, MetricValue>)>> = BTreeMap::new();
+    let mut columns: BTreeMap<&str, Vec<Group<'_>>> = BTreeMap::new();
     for result in results.iter().filter(|result| !result.segment.is_all() && result.complete) {
         let Some(stats) = result.features.get(PERFORMANCE_FEATURE).filter(|stats| stats.n >= LEAST_LABELLED) else {
             continue;
@@ -34,7 +37,7 @@ fn is_realised(metric: &str) -> bool {
     !metric.starts_with("est_") && !metric.starts_with("exp_")
 }
 
-fn gap(column: &str, metric: &str, groups: &[(&str, &BTreeMap<String, MetricValue>)]) -> Option<Gap> {
+fn gap(column: &str, metric: &str, groups: &[Group<'_>]) -> Option<Gap> {
     let values: Vec<MetricValue> =
         groups.iter().map(|(_, metrics)| metrics.get(metric).copied().unwrap_or_else(MetricValue::undefined)).collect();
     let found = largest_gap(std::slice::from_ref(&values))?;
