@@ -10,7 +10,9 @@ use driftline::config::{parse_model_str, parse_rules_str};
 use driftline::rules::episode::{EpisodeStatus, Notification};
 use driftline::rules::{Effect, RuleSet, RuleState, RuleStates};
 use driftline::stats::metric::{FeatureStats, MetricValue};
-use driftline::windows::result::{ClosedWindow, PERFORMANCE_FEATURE, Segment, Window, WindowPerformance, WindowResult};
+use driftline::windows::result::{
+    Change, ClosedWindow, PERFORMANCE_FEATURE, Segment, Window, WindowPerformance, WindowResult,
+};
 use driftline::windows::state::WindowSpec;
 use proptest::prelude::*;
 
@@ -424,6 +426,18 @@ fn changes_of_the_error_are_judged_however_few_labels_there_are() {
     let stats = window.results[0].features.get_mut(PERFORMANCE_FEATURE).unwrap();
     stats.metrics.insert("change_points".into(), MetricValue::exact(1.0));
     assert_eq!(outcomes(&rules, &window), ["concept breached"]);
+    window.results[0].changes.push(Change {
+        event_time_ms: HOUR_MS / 2,
+        signal: "performance.error".into(),
+        detector: "ddm".into(),
+        topic: "driftline.joins".into(),
+        partition: 2,
+        offset: 4_711,
+    });
+    let told = run(&rules, &[window]);
+    let expected = "all predictions: change points 1, 1 of 1 window, the first seen by ddm at 1970-01-01T00:30:00Z \
+                    (driftline.joins[2] offset 4711), 4 812 events";
+    assert_eq!(reasons(&told), [expected]);
 }
 
 #[test]

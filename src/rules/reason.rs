@@ -10,6 +10,7 @@ use super::evaluate::{Decider, Judgement, decider};
 use super::explanation::{self, Explanation};
 use super::performance_reason;
 use super::state::Pair;
+use crate::config::performance::ERROR_SIGNAL;
 use crate::config::rules::Severity;
 use crate::stats::change::CHANGE_POINTS;
 use crate::stats::metric::{FeatureStats, MetricValue};
@@ -261,7 +262,9 @@ fn events(judgement: &Judgement<'_>, decider: &Decider) -> String {
 
 /// ", the first seen by adwin at 2026-01-31T08:00:00Z (predictions[2] offset 4711)".
 fn first_change(judgement: &Judgement<'_>) -> String {
-    let of_signal = |change: &&Change| Some(&change.signal) == judgement.pair.feature.as_ref();
+    // Rules on performance look at no feature: the changes are those of the errors.
+    let signal = judgement.pair.feature.as_deref().unwrap_or(ERROR_SIGNAL);
+    let of_signal = |change: &&Change| change.signal == signal;
     let Some(change) = judgement.result.changes.iter().find(of_signal) else { return String::new() };
     let Change { detector, topic, partition, offset, .. } = change;
     let time = DateTime::from_timestamp_millis(change.event_time_ms).map_or_else(
