@@ -2,10 +2,8 @@
 //! waiting prediction takes in memory, by the allocator's count; and the time of one prediction and one label.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use driftline::config::model::Model;
@@ -26,31 +24,17 @@ use driftline::stats::performance::profile::{Label, PerformanceLayout, Predictio
 use driftline::telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
+#[allow(dead_code)]
+#[path = "scale/heap.rs"]
+mod heap;
 #[path = "pipeline/meter.rs"]
 mod meter;
 
+use heap::{CountingAllocator, held};
 use meter::{Reading, Row, Sample, peak_mib, print_table};
 
-/// Counts the bytes that are allocated now.
-struct Counting;
-
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is the system allocator's; only sizes are added up beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const ROUNDS: usize = 5;
 const EVENTS: usize = 200_000;
@@ -244,13 +228,13 @@ fn apply(state: &mut JoinState, offset: &mut i64, part: impl Fn(std::ops::Range<
 fn memory_and_time() {
     let model = model(LABELS);
     let layout = PerformanceLayout::of(&model, &[]).unwrap();
-    let before = ALLOCATED.load(Ordering::Relaxed);
+    let before = held();
     let mut state = JoinState::new(&[JoinModel { model, layout }], 1, 0);
     let mut offset = 0;
     let predicting = apply(&mut state, &mut offset, |range| part(range.map(prediction).collect(), Vec::new()));
-    let pending = ALLOCATED.load(Ordering::Relaxed) - before;
+    let pending = held() - before;
     let meeting = apply(&mut state, &mut offset, |range| part(Vec::new(), range.map(label).collect()));
-    let labelled = ALLOCATED.load(Ordering::Relaxed) - before;
+    let labelled = held() - before;
     let held = state.models().next().unwrap().1.len();
     assert_eq!(held, PENDING, "all are kept");
     let bytes = |allocated: usize| allocated as f64 / held as f64;

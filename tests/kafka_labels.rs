@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use driftline::config::parse_model_str;
 use driftline::log::{Log, OutRecord};
 use driftline::reference::table::TableFile;
+use driftline::stats::performance::PERFORMANCE_FEATURE;
 use driftline::stats::performance::profile::PerformanceLayout;
+use driftline::windows::result::WindowResult;
 use join_support::{Figures, Place, Random, figures, labelled, profiles};
 use serde_json::{Value, json};
 use support::{Workspace, create_topic, free_port, kafka_log, required, unique, wait_until};
@@ -155,9 +157,9 @@ impl DataSet {
             }
             events.push(last);
         }
-        for index in 0..UNKNOWN {
+        for (index, label) in labels.iter().take(UNKNOWN).enumerate() {
             let given_ms = START_MS + random.ms(HOUR_MS);
-            events.push(json!({"id": format!("unknown-{index}"), "outcome": labels[index], "given": given_ms}));
+            events.push(json!({"id": format!("unknown-{index}"), "outcome": label, "given": given_ms}));
         }
         random.shuffle(&mut events);
         events
@@ -256,10 +258,38 @@ fn stream(set: &DataSet, kills: usize, seed: u64) -> BTreeMap<Place, Figures> {
     assert_eq!((letters.len(), ids.len()), (UNKNOWN, UNKNOWN), "each label without prediction is given up once");
     let reasons: BTreeSet<&str> = letters.iter().map(|letter| letter["reason"].as_str().unwrap()).collect();
     assert_eq!(reasons, BTreeSet::from(["label_without_prediction"]));
-    drop(service);
     let mut found = figures(&profiles(&*log, &format!("{}.partials", workspace.app), &layout), &layout);
     found.retain(|(.., start_ms), _| *start_ms < START_MS + 7 * HOUR_MS);
+    let whole = || found.iter().filter(|((_, column, ..), _)| column.is_empty());
+    let mut last = BTreeMap::new();
+    wait_until("the windows are final", Duration::from_secs(120), || {
+        last = last_results(&workspace, &*log);
+        let is_final = |start_ms: &i64| last.get(start_ms).is_some_and(is_final);
+        whole().all(|((.., start_ms), _)| is_final(start_ms))
+    });
+    for ((.., start_ms), figures) in whole() {
+        let told = &last[start_ms].features[PERFORMANCE_FEATURE].metrics;
+        for (name, expected) in &figures.metrics {
+            assert_eq!(told.get(name).map(|told| told.value), Some(expected.value), "{name} of window {start_ms}");
+        }
+    }
+    drop(service);
     found
+}
+
+/// The last revision of each window's performance, of all events against the stored reference.
+fn last_results(workspace: &Workspace, log: &dyn Log) -> BTreeMap<i64, WindowResult> {
+    let mut last: BTreeMap<i64, WindowResult> = BTreeMap::new();
+    for result in workspace.results(log) {
+        if result.performance.is_some() && result.segment.is_all() && result.baseline.is_none() {
+            last.insert(result.window.start_ms, result);
+        }
+    }
+    last
+}
+
+fn is_final(result: &WindowResult) -> bool {
+    result.performance.as_ref().is_some_and(|performance| performance.is_final)
 }
 
 fn assert_equals_oracle(set: &DataSet, found: &BTreeMap<Place, Figures>) {
