@@ -67,7 +67,7 @@ fn configured(url: &str, secrets: &[&[u8]]) -> Configured {
 }
 
 fn transport(config: &WebhookReceiver) -> Box<dyn Transport> {
-    build("hook", &Receiver { webhook: Some(config.clone()), ..Receiver::default() }, None).unwrap()
+    build("hook", &Receiver { webhook: Some(config.clone()), ..Receiver::default() }, Means::default()).unwrap()
 }
 
 fn context() -> DeliveryContext {
