@@ -12,7 +12,7 @@ const ROWS: usize = 3_000;
 
 fn model(extra: &str) -> Model {
     let yaml = format!(
-        "version: 1\nmodel: m\ntopics: [t]\nfeatures: {{x: numeric, place: categorical}}\nsegments: [place]\n\
+        "version: 1\nmodel: m\ntopics: [t]\nfeatures: {{x: numeric, place: categorical}}\nsegments: [place]\nfields: {{prediction_id: id}}\n\
          references: {{training: {{path: t.csv}}}}\n{extra}"
     );
     serde_json::to_value(crate::config::parse_model_str("model.yaml", &yaml).unwrap().value)

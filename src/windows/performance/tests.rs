@@ -24,7 +24,7 @@ const WITH_LABEL_TOPIC: &str = "labels: {topics: [l], delay: 2h, revise_every: 1
 fn model(labels: &str) -> Arc<Model> {
     let yaml = format!(
         "version: 1\nmodel: m\ntopics: [t]\nfeatures: {{country: categorical}}\nsegments: [country]\n\
-         score: {{path: score, type: numeric}}\nperformance: {{task: binary, {labels}}}\n\
+         fields: {{prediction_id: id}}\nscore: {{path: score, type: numeric}}\nperformance: {{task: binary, {labels}}}\n\
          change_detectors: [{{signal: performance.error, method: adwin, clock: 1}}]\n\
          windows: {{size: 1h, watermark_delay: 0s, allowed_lateness: 10m}}\n\
          references: {{training: {{path: t.csv}}}}\n"
