@@ -36,7 +36,7 @@ impl Random {
 fn joined(max_pending: u64, timestamps: bool) -> Vec<JoinModel> {
     let timestamp = if timestamps { ", timestamp: at" } else { "" };
     let yaml = format!(
-        "version: 1\nmodel: m\ntopics: [predictions]\nfeatures: {{x: numeric}}\n\
+        "version: 1\nmodel: m\ntopics: [predictions]\nfields: {{prediction_id: id}}\nfeatures: {{x: numeric}}\n\
          score: {{path: score, type: numeric}}\n\
          performance:\n  task: binary\n  labels: {{topics: [labels], delay: 60s, max_pending: {max_pending}, \
          fields: {{prediction_id: id{timestamp}}}}}\n\

@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_gap_in_what_the_join_read_marks_windows_whose_labels_it_may_have_held() {
-        let yaml = "version: 1\nmodel: m\ntopics: [t]\nfeatures: {x: numeric}\nscore: {path: s, type: numeric}\n\
+        let yaml = "version: 1\nmodel: m\ntopics: [t]\nfields: {prediction_id: id}\nfeatures: {x: numeric}\n\
+                    score: {path: s, type: numeric}\n\
                     performance: {task: binary, labels: {topics: [l], delay: 10s}}\nreferences: {training: {path: t.csv}}\n";
         let model = crate::config::parse_model_str("model.yaml", yaml).unwrap().value;
         let joined = |from: i64, to: i64, clock: i64| {
