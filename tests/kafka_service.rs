@@ -3,14 +3,18 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use driftline::cli::sample::{Sampler, rfc3339};
 use driftline::dispatch::catcher::MailCatcher;
 use driftline::dispatch::hook_catcher::HookCatcher;
 use driftline::log::{Log, OutRecord};
 use driftline::rules::episode::EpisodeStatus;
+use driftline::windows::result::WindowResult;
 use serde_json::Value;
 use support::{Workspace, create_topic, free_port, http_get, kafka_log, unique, wait_until};
 
@@ -354,27 +358,95 @@ fn two_processes_share_the_work_and_lose_nothing_when_one_dies() {
     drop(first);
 }
 
+/// Rows with the label that their score makes likely.
+fn with_labels(rows: &str) -> String {
+    let labelled = rows.lines().enumerate().map(|(index, line)| {
+        let mut row: Value = serde_json::from_str(line).unwrap();
+        let chance = (index * 7_919 % 10_007) as f64 / 10_007.0;
+        row["label"] = if chance < row["score"].as_f64().unwrap() { "decline" } else { "approve" }.into();
+        format!("{row}\n")
+    });
+    labelled.collect()
+}
+
+/// Writes events of now, 500 a second, that drift after six seconds, and the label of each a second later.
+struct Producer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Producer {
+    fn start(topic: &str, label_topic: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, topic, label_topic) = (stop.clone(), topic.to_string(), label_topic.to_string());
+        let thread = std::thread::spawn(move || {
+            let log = kafka_log();
+            let mut sampler = Sampler::new(8);
+            let mut waiting: VecDeque<Vec<Vec<u8>>> = VecDeque::new();
+            let started = Instant::now();
+            while !stopped.load(Ordering::Relaxed) {
+                let now_ms = driftline::cli::service::now_ms();
+                let drifted = started.elapsed() > Duration::from_secs(6);
+                let (mut events, mut labels) = (Vec::new(), Vec::new());
+                for _ in 0..50 {
+                    let (event, label) = sampler.labelled_event(now_ms, drifted);
+                    let label = serde_json::json!({"prediction_id": event["id"], "label": label});
+                    labels.push(label.to_string().into_bytes());
+                    events.push(event.to_string().into_bytes());
+                }
+                append(&*log, &topic, &events);
+                waiting.push_back(labels);
+                if waiting.len() > 10 {
+                    append(&*log, &label_topic, &waiting.pop_front().unwrap());
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
 #[test]
 #[ignore = "needs a Kafka broker and Debian's prometheus and chromium: DRIFTLINE_TEST_KAFKA"]
 fn dashboards_and_pages_of_the_real_binary_hold_what_they_should() {
     let log = kafka_log();
     let topic = unique("predictions");
     create_topic(&*log, &topic, 4);
+    let label_topic = unique("labels");
+    create_topic(&*log, &label_topic, 4);
     let workspace = workspace(&topic, &no_receivers(), "ingest: {flush_interval: 200ms}\n");
     let model = std::fs::read_to_string(workspace.dir.join("models/model.yaml")).unwrap();
     let live = model.replace("size: 1m, watermark_delay: 0s", "size: 2s, watermark_delay: 500ms");
-    std::fs::write(workspace.dir.join("models/model.yaml"), live).unwrap();
+    let performance = format!(
+        "performance: {{task: binary, positive: decline, \
+         labels: {{topics: [{label_topic}], delay: 5s, revise_every: 1s}}}}\n"
+    );
+    std::fs::write(workspace.dir.join("models/model.yaml"), live + &performance).unwrap();
+    let training = std::fs::read_to_string(workspace.dir.join("training.jsonl")).unwrap();
+    std::fs::write(workspace.dir.join("training.jsonl"), with_labels(&training)).unwrap();
+    workspace.must(&["reference", "build"]);
     let rules = std::fs::read_to_string(workspace.dir.join("rules/rules.yaml")).unwrap();
-    std::fs::write(workspace.dir.join("rules/rules.yaml"), rules.replace("window: 1m", "window: 2s")).unwrap();
+    let on_labels = "  - {name: quality-drop, model: fraud@*, signal: performance, min_samples: 100, when: {warn: roc_auc < 0.99}}\nroutes:";
+    let rules = rules.replace("window: 1m", "window: 2s").replace("routes:", on_labels);
+    std::fs::write(workspace.dir.join("rules/rules.yaml"), rules).unwrap();
     let mut service = workspace.start();
     service.wait_ready(Duration::from_secs(60));
-    let mut producer = workspace
-        .command(&["produce-sample", "--bootstrap-servers", &support::broker(), "--topic", &topic])
-        .args(["--rate", "500", "--drift-after", "6", "--duration", "90"])
-        .spawn()
-        .unwrap();
-    wait_until("an alert fires", Duration::from_secs(60), || !workspace.outbox(&*log).is_empty());
-    let episode = workspace.outbox(&*log)[0].episode_id.clone();
+    let producer = Producer::start(&topic, &label_topic);
+    let of_rule = |rule: &str| workspace.outbox(&*log).into_iter().find(|notification| notification.rule == rule);
+    wait_until("an alert fires", Duration::from_secs(60), || of_rule("feature-drift").is_some());
+    wait_until("labels make one fire", Duration::from_secs(60), || of_rule("quality-drop").is_some());
+    wait_until("estimates have been measured by labels", Duration::from_secs(60), || {
+        let measured = |result: &WindowResult| {
+            result.performance.as_ref().is_some_and(|performance| !performance.estimate_error.is_empty())
+        };
+        workspace.results(&*log).iter().any(measured)
+    });
+    let episode = of_rule("feature-drift").unwrap().episode_id;
     let script = |name: &str, arguments: &[&str]| {
         let script = format!("{}/scripts/{name}", env!("CARGO_MANIFEST_DIR"));
         let status = std::process::Command::new("bash").arg(script).args(arguments).status().unwrap();
@@ -393,7 +465,6 @@ fn dashboards_and_pages_of_the_real_binary_hold_what_they_should() {
             &[&format!("http://{address}{alert}"), &format!("{dir}/live-alert.png"), "1280", "light"],
         );
     }
-    let _ = producer.kill();
-    let _ = producer.wait();
+    producer.stop();
     assert!(service.terminate().success());
 }

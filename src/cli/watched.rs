@@ -27,18 +27,27 @@ pub fn of(models: &[Arc<Model>], rules: &RuleSet) -> Watched {
     Watched { models: models.iter().map(model).collect(), rules: rules.rules().iter().map(rule).collect() }
 }
 
-/// Levels of plain comparisons (`psi > 0.2`), for lines in charts.
+/// Levels of plain comparisons (`psi > 0.2`, `roc_auc < 0.9 with 95% confidence`), for lines in charts.
 fn thresholds(rule: &Rule) -> Vec<(String, Severity, f64)> {
     let level = |expression: &Option<Expression>, severity: Severity| {
-        let Condition::Compare { left: Quantity::Metric(metric), right, .. } = &expression.as_ref()?.condition else {
-            return None;
-        };
-        match right {
-            Quantity::Number(level) => Some((metric.name.to_string(), severity, *level)),
-            _ => None,
-        }
+        let (name, level) = plain_level(&expression.as_ref()?.condition)?;
+        Some((name, severity, level))
     };
     [level(&rule.warn, Severity::Warn), level(&rule.critical, Severity::Critical)].into_iter().flatten().collect()
+}
+
+/// A metric's name in results and the number that it is compared with.
+fn plain_level(condition: &Condition) -> Option<(String, f64)> {
+    match condition {
+        Condition::Confident(confident) => plain_level(&confident.condition),
+        Condition::Compare { left: Quantity::Metric(metric), right: Quantity::Number(level), .. } => {
+            Some((metric.name.to_string(), *level))
+        }
+        Condition::Compare { left: Quantity::Figure(figure), right: Quantity::Number(level), .. } if !figure.gap => {
+            Some((figure.key(), *level))
+        }
+        _ => None,
+    }
 }
 
 /// Whether labels come on a topic of their own.
