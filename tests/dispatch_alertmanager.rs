@@ -17,7 +17,7 @@ use dispatch_support::samples::hostile;
 use driftline::config::receivers::{AlertmanagerReceiver, Receiver, TextOrSecret};
 use driftline::config::rules::Severity;
 use driftline::config::units::Span;
-use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, Transport, build};
+use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, Telling, Transport, build};
 use driftline::rules::episode::{EpisodeStatus, Notification};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -130,7 +130,8 @@ async fn a_real_alertmanager_tells_beginning_rise_and_end() {
     let receiver = Receiver { alertmanager: Some(config), ..Receiver::default() };
     let transport: Box<dyn Transport> =
         build("am", &receiver, Means::default()).map_err(|error| error.to_string()).unwrap();
-    let context = DeliveryContext { public_url: "https://drift.example.com".into(), attempt: 1 };
+    let context =
+        DeliveryContext { public_url: "https://drift.example.com".into(), attempt: 1, telling: Telling::News };
     let deliver = async |notification: Notification| {
         let outcome = transport.deliver(&notification, &context).await;
         assert_eq!(outcome, Outcome::Delivered { remark: None }, "{}", notification.id);

@@ -15,7 +15,9 @@ use driftline::config::receivers::{EmailReceiver, Receiver, Secret};
 use driftline::config::service::Smtp;
 use driftline::dispatch::catcher::{CaughtMail, MailCatcher};
 use driftline::dispatch::delivery::DeliveryStatus;
-use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, ReceiverError, Receivers, Transport, build};
+use driftline::dispatch::receiver::{
+    DeliveryContext, Means, Outcome, ReceiverError, Receivers, Telling, Transport, build,
+};
 
 const FROM: &str = "Driftline <alerts@example.com>";
 
@@ -41,7 +43,7 @@ fn receivers(to: &[&str], smtp: &Smtp) -> Arc<Receivers> {
 }
 
 fn context() -> DeliveryContext {
-    DeliveryContext { public_url: "http://drift.test".into(), attempt: 1 }
+    DeliveryContext { public_url: "http://drift.test".into(), attempt: 1, telling: Telling::News }
 }
 
 fn header(raw: &str, name: &str) -> Option<String> {

@@ -17,7 +17,7 @@ use dispatch_support::samples::{firing, hostile, resolved};
 use driftline::config::load::parse_rules_str;
 use driftline::config::receivers::{Receiver, Secret, TextOrSecret};
 use driftline::config::rules::Severity;
-use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, Transport, build};
+use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, Telling, Transport, build};
 use driftline::rules::episode::{EpisodeStatus, Notification};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -107,7 +107,7 @@ fn refusal(yaml: &str) -> String {
 }
 
 fn context() -> DeliveryContext {
-    DeliveryContext { public_url: "https://drift.example.com".into(), attempt: 1 }
+    DeliveryContext { public_url: "https://drift.example.com".into(), attempt: 1, telling: Telling::News }
 }
 
 const DELIVERED: Outcome = Outcome::Delivered { remark: None };

@@ -23,7 +23,7 @@ use driftline::config::receivers::{Receiver, Secret, TextOrSecret, WebhookReceiv
 use driftline::config::units::Span;
 use driftline::dispatch::delivery::DeliveryStatus;
 use driftline::dispatch::hook_catcher::HookCatcher;
-use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, Receivers, Transport, build};
+use driftline::dispatch::receiver::{DeliveryContext, Means, Outcome, Receivers, Telling, Transport, build};
 use driftline::rules::episode::Notification;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -71,7 +71,7 @@ fn transport(config: &WebhookReceiver) -> Box<dyn Transport> {
 }
 
 fn context() -> DeliveryContext {
-    DeliveryContext { public_url: "http://drift.test".into(), attempt: 1 }
+    DeliveryContext { public_url: "http://drift.test".into(), attempt: 1, telling: Telling::News }
 }
 
 /// What the flaky receiver does with one request.

@@ -1,6 +1,6 @@
 //! What users write: the service file, models and rules; their shape, and their validation with line:column.
 //!
-//! `service`, `model`, `performance`, `rules` and `receivers` hold the types that serde and schemars derive from. A file passes through four
+//! `service`, `model`, `performance`, `rules`, `receivers` and `actions` hold the types that serde and schemars derive from. A file passes through four
 //! layers, and every error of it comes back in one pass: `yaml` (text to a tree that knows where each key and
 //! value stands), `schema` (that tree against the JSON Schema of the type, in words people use), serde, and
 //! `meaning`, `receiver_checks` and `performance_checks` (what a schema cannot say). `load` ties them together, `layers`
@@ -9,6 +9,7 @@
 //! To add a key: add the field with its doc comment (it becomes the schema's description), run
 //! `UPDATE_GOLDEN=1 cargo test --test check`, and add a good and a bad fixture to `tests/fixtures/config`.
 
+pub mod actions;
 pub mod diagnostic;
 pub mod glob;
 pub mod layers;

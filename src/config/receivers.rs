@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::units::Span;
 
-/// Exactly one kind.
+/// Exactly one kind, and how it is treated.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Receiver {
@@ -28,6 +28,21 @@ pub struct Receiver {
     pub alertmanager: Option<AlertmanagerReceiver>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaReceiver>,
+    /// Name of the receiver that is told instead, once this one could not be told for `dispatch.expire_after` or refuses
+    /// for good; it also hears that this one does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// Messages beyond this wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// At most `max` messages in any stretch of `per`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    pub max: u32,
+    pub per: Span,
 }
 
 /// What a receiver is, once it is known to be one thing.
@@ -65,6 +80,19 @@ impl Receiver {
 #[serde(deny_unknown_fields)]
 pub struct EmailReceiver {
     pub to: Vec<String>,
+    /// What goes with the text; default: a chart of what drifted.
+    #[serde(default)]
+    pub attach: Attachment,
+}
+
+/// What goes with an e-mail.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Attachment {
+    /// A picture within the text.
+    #[default]
+    Chart,
+    None,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

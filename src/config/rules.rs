@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::actions::Action;
 use super::receivers::Receiver;
 use super::segment::SegmentColumns;
 use super::units::{Share, Span};
@@ -24,6 +25,18 @@ pub struct RuleFile {
     pub routes: Vec<Route>,
     #[serde(default)]
     pub receivers: BTreeMap<String, Receiver>,
+    /// Rules that are kept quiet while another one fires, because that explains them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inhibit: Vec<Inhibition>,
+    /// When nobody wants to hear of what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silences: Vec<Silence>,
+    /// What rules may have done: retraining, rollback.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub actions: BTreeMap<String, Action>,
+    /// A message that comes while all is well, so that somebody else notices when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// What rules use where they say nothing.
@@ -83,6 +96,25 @@ pub struct Rule {
     /// Fires when no event of the model has arrived for a while. Excludes `when`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<Absent>,
+    /// A metric of one's own instead of features: one aggregation over the window's events, `SELECT ... AS value FROM
+    /// events`, by DataFusion. Its conditions ask for `value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+    /// Names of actions that a firing episode asks for: at `critical`, or at `warn` where the rule knows no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
+    /// The line that people read first, with `{placeholders}`; default: a sentence made of rule, model and what decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// What people should know beside that, with `{placeholders}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Address of the page that says what to do, with `{placeholders}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
+    /// The rule's name before it was renamed: its alerts go on under the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formerly: Option<String>,
 }
 
 /// When the labels of a window are enough to judge it by.
@@ -279,6 +311,12 @@ pub struct Route {
     pub matcher: Matcher,
     /// Names of receivers.
     pub to: Vec<String>,
+    /// Told again this often while it fires and nobody has acknowledged it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Span>,
+    /// Collected, and sent as one message this often, counted from 1970-01-01T00:00:00Z.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Span>,
 }
 
 /// Every key given must match; globs are allowed in names.
@@ -291,4 +329,57 @@ pub struct Matcher {
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature: Option<String>,
+    /// Segment as in alerts: `country=IT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<String>,
+}
+
+/// While rule `if` fires, rules `mute` are not told of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inhibition {
+    /// Name of the rule that explains the others.
+    #[serde(rename = "if")]
+    pub if_: String,
+    /// Names of rules, or globs.
+    pub mute: Vec<String>,
+    /// What both must have in common; default: the model. A rule that has no version, or looks at no segment, has it in
+    /// common with all.
+    #[serde(default = "same_model")]
+    pub same: Vec<GroupKey>,
+}
+
+fn same_model() -> Vec<GroupKey> {
+    vec![GroupKey::Model]
+}
+
+/// A stretch of time, once or every week, in which alerts that match are not told of. It is asked of the time of the
+/// window, not of the clock, so that a replay comes to the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Silence {
+    #[serde(rename = "match", default)]
+    pub matcher: Matcher,
+    /// `Sun 02:00-04:00 Europe/Paris`, `Mon-Fri 22:00-06:00 UTC`, `daily 03:00-03:30 America/New_York`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<String>,
+    /// Once: from this instant, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Once: until this instant, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Why, for those who wonder.
+    pub reason: String,
+}
+
+/// A dead man's switch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// Names of receivers.
+    pub to: Vec<String>,
+    pub every: Span,
 }

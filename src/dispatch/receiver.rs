@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::alertmanager::AlertmanagerTransport;
+use super::digest::Digest;
 use super::email::EmailTransport;
 use super::kafka::KafkaTransport;
 use super::pagerduty::PagerDutyTransport;
@@ -59,6 +61,21 @@ pub struct DeliveryContext {
     pub public_url: String,
     /// Counts from 1.
     pub attempt: u32,
+    pub telling: Telling,
+}
+
+/// How a notification comes to be sent, for those who read it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "as")]
+pub enum Telling {
+    #[default]
+    News,
+    /// It still fires: the how-manieth reminder, from 1.
+    Reminder { number: u32 },
+    /// A person asked for it to be sent again.
+    Redelivery,
+    /// It stands for earlier ones of its episode that could not be delivered in time, oldest first.
+    InPlaceOf { notifications: Vec<String>, first_at_ms: i64 },
 }
 
 impl DeliveryContext {
@@ -73,6 +90,23 @@ impl DeliveryContext {
 #[async_trait]
 pub trait Transport: Send + Sync {
     async fn deliver(&self, notification: &Notification, context: &DeliveryContext) -> Outcome;
+
+    /// Sends what was collected for a route with `digest` as one message, with the digest's id as idempotency key. Where
+    /// the other side keeps alerts of its own, it gets each by itself.
+    async fn deliver_digest(&self, digest: &Digest, context: &DeliveryContext) -> Outcome {
+        for notification in &digest.notifications {
+            match self.deliver(notification, context).await {
+                Outcome::Delivered { .. } => {}
+                failed => return failed,
+            }
+        }
+        Outcome::Delivered { remark: None }
+    }
+
+    /// Whether the end of an alert means anything to the other side where its beginning was never told.
+    fn takes_an_end_alone(&self) -> bool {
+        true
+    }
 }
 
 /// Why a receiver cannot be used as it is configured.

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::{DeliveryKey, DeliveryRecord, DeliveryStatus};
-use super::receiver::{DeliveryContext, Outcome, Receivers};
+use super::receiver::{DeliveryContext, Outcome, Receivers, Telling};
 use super::restore::read_deliveries;
 use super::schedule::{Effect, Input, Limits, Schedule};
 use crate::config::service::Service;
@@ -25,6 +25,7 @@ use crate::log::{
     Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, OutRecord, Producer, Records, Result, StartOffset,
     TopicPartition,
 };
+use crate::rules::action_request::OutboxRecord;
 use crate::rules::episode::Notification;
 use crate::telemetry::Metrics;
 
@@ -299,8 +300,9 @@ impl Role<'_> {
             *position = record.offset + 1;
             moved.insert(record.partition);
             let Some(value) = record.value else { continue };
-            let notification: Notification = match serde_json::from_slice(value) {
-                Ok(notification) => notification,
+            let notification: Notification = match OutboxRecord::decode(value) {
+                Ok(OutboxRecord::Notification(notification)) => *notification,
+                Ok(OutboxRecord::ActionRequest(_)) => continue,
                 Err(error) => {
                     tracing::error!(
                         topic = %record.topic,
@@ -411,7 +413,7 @@ impl Role<'_> {
     fn start(&mut self, key: DeliveryKey, notification: Arc<Notification>, attempt: u32) {
         self.attempts_started += 1;
         let attempt_id = self.attempts_started;
-        let context = DeliveryContext { public_url: self.config.public_url.clone(), attempt };
+        let context = DeliveryContext { public_url: self.config.public_url.clone(), attempt, telling: Telling::News };
         let receivers = self.receivers.clone();
         let sender = self.ended_sender.clone();
         let limit = self.config.attempt_timeout;

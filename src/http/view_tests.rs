@@ -58,6 +58,9 @@ fn notification(episode_id: &str, sequence: u32, status: EpisodeStatus, at_ms: i
         rows: 10,
         at_ms,
         receivers: vec!["oncall".into()],
+        description: None,
+        runbook: None,
+        actions: Vec::new(),
     }
 }
 

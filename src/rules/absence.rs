@@ -122,5 +122,8 @@ fn absence_notification(rule: &Rule, model: &str, told: &Told, heard: &Heard) ->
         rows: 0,
         at_ms: heard.now_ms,
         receivers: told.receivers.clone(),
+        description: None,
+        runbook: None,
+        actions: Vec::new(),
     }
 }

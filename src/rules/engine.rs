@@ -329,6 +329,9 @@ fn notification(
         rows: result.map_or(0, |result| result.rows),
         at_ms: now_ms,
         receivers: news.told.receivers.clone(),
+        description: None,
+        runbook: None,
+        actions: Vec::new(),
     }
 }
 

@@ -89,8 +89,13 @@ pub struct Notification {
     /// Set where the rule groups by feature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature: Option<String>,
-    /// One line: "feature-drift critical: fraud@3, `amount` PSI 0.41".
+    /// One line: "feature-drift critical: fraud@3, `amount` PSI 0.41", or what the rule's `summary` makes of it.
     pub summary: String,
+    /// What the rule's `description` and `runbook` make of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
     pub findings: Vec<Finding>,
     /// Name of the reference compared with.
     pub reference: String,
@@ -107,4 +112,7 @@ pub struct Notification {
     pub at_ms: i64,
     /// Names of receivers, from the routes.
     pub receivers: Vec<String>,
+    /// Names of the actions that the episode asks for; each has a record of its own in the outbox, an `ActionRequest`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
 }

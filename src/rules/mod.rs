@@ -6,11 +6,12 @@
 //! `engine` turns what changed into notifications, worded by `reason` and explained by `explanation` and
 //! `worst_segment`; `performance`, `performance_metrics` and `performance_reason` hold what rules on performance have of
 //! their own; `absence` does the same for models from which nothing arrives. `episode` is
-//! what rules tell people: one record of the `outbox` topic each. `workspace` loads and checks a whole service.
+//! what rules tell people, `action_request` what they ask to have done: one record of the `outbox` topic each. `workspace` loads and checks a whole service.
 //!
 //! To add a metric: a row in `metrics`, or in `performance_metrics`. To add a key to rules: `config::rules`, then `compile`.
 
 pub mod absence;
+pub mod action_request;
 mod change_detectors;
 pub mod checks;
 pub mod compile;

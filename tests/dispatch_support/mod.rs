@@ -38,6 +38,9 @@ pub fn notification(episode: &str, sequence: u32, receivers: &[&str]) -> Notific
         rows: 10_240,
         at_ms: START_MS + 2 * HOUR_MS + 5_000,
         receivers: receivers.iter().map(ToString::to_string).collect(),
+        description: None,
+        runbook: None,
+        actions: Vec::new(),
     }
 }
 

@@ -362,6 +362,9 @@ pub fn notification(episode: &str, sequence: u32, status: EpisodeStatus, hour: i
         rows: 10_240,
         at_ms: FIRST_MS + (hour + 1) * HOUR_MS + 9_000,
         receivers: vec!["oncall".into(), "hook".into()],
+        description: None,
+        runbook: None,
+        actions: Vec::new(),
     }
 }
 
