@@ -29,7 +29,7 @@ fn try_transport(to: &[&str], smtp: &Smtp) -> Result<Box<dyn Transport>, Receive
     let to = to.iter().map(ToString::to_string).collect();
     build(
         "mail",
-        &Receiver { email: Some(EmailReceiver { to }), ..Receiver::default() },
+        &Receiver { email: Some(EmailReceiver { to, ..EmailReceiver::default() }), ..Receiver::default() },
         Means { smtp: Some(smtp), log: None },
     )
 }
