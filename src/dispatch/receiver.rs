@@ -74,8 +74,15 @@ pub enum Telling {
     Reminder { number: u32 },
     /// A person asked for it to be sent again.
     Redelivery,
-    /// It stands for earlier ones of its episode that could not be delivered in time, oldest first.
+    /// It stands for earlier ones of its episode that could not be delivered in time, oldest first: it fired and was
+    /// resolved while the receiver could not be told. `first_at_ms`: when the first of them came about.
     InPlaceOf { notifications: Vec<String>, first_at_ms: i64 },
+    /// `receiver` could not be told, for `reason`; this one is its `fallback`.
+    Fallback { receiver: String, reason: String },
+    /// Not about an alert: `receiver` does not answer, or answers again; this one is its `fallback`.
+    ReceiverHealth { receiver: String },
+    /// Not about an alert: the sign of life that comes every `every_ms` as long as alerts would.
+    Heartbeat { every_ms: i64 },
 }
 
 impl DeliveryContext {

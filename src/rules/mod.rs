@@ -21,6 +21,7 @@ pub mod evaluate;
 pub mod explanation;
 pub mod expression;
 pub mod judge;
+pub mod matching;
 pub mod metrics;
 pub mod performance;
 mod performance_checks;
