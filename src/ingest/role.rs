@@ -5,27 +5,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::array::RecordBatch;
-
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Model;
 use crate::config::service::Ingest;
-use crate::event::{Decoder, dead_letter, schema};
+use crate::event::{Decoder, dead_letter};
 use crate::log::topics::Topics;
 use crate::log::{
     Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, OutRecord, Producer, Records, Result, StartOffset,
     TopicPartition,
 };
-use crate::reference::Reference;
 use crate::telemetry::{Complaints, Metrics};
 
-use super::aggregate::ModelPlan;
+pub use super::model_ingest::IngestModel;
+
 use super::joins::encode_placed;
+use super::model_ingest::ModelIngest;
 use super::partial::{FlushHeader, SourceProgress, encode_flush, partition_of};
-use super::performance::{PerformanceTally, Waiting};
-use super::quality::QualityTally;
-use super::signals::SignalCollector;
+use super::performance::Waiting;
 
 /// Most records of one poll: a slab.
 const SLAB_RECORDS: usize = 8192;
@@ -41,14 +38,6 @@ const FLUSH_GRACE_MS: i64 = 2_000;
 pub type Status = std::result::Result<(), String>;
 /// Hears of changes of a role's status.
 pub type StatusSink = Arc<dyn Fn(&Status) + Send + Sync>;
-
-/// One model and what its events are compared with.
-pub struct IngestModel {
-    pub model: Arc<Model>,
-    pub reference: Arc<Reference>,
-    /// Greatest common divisor of all window sizes and slides wanted of this model.
-    pub pane_ms: i64,
-}
 
 pub struct IngestRole {
     pub app: String,
@@ -80,19 +69,13 @@ struct Running<'a> {
     consumer: Box<dyn Consumer>,
     producer: Box<dyn Producer>,
     decoder: Decoder,
-    plans: Vec<ModelPlan>,
-    quality: Vec<QualityTally>,
-    /// By model.
-    performance: Vec<Option<PerformanceTally>>,
+    /// In the order of the role's models.
+    models: Vec<ModelIngest>,
     waiting: Waiting,
     runtime: tokio::runtime::Runtime,
     partial_partitions: i32,
     topic_partitions: BTreeMap<String, i32>,
     sources: BTreeMap<TopicPartition, Source>,
-    /// By model.
-    batches: Vec<Vec<RecordBatch>>,
-    /// By model.
-    signals: Vec<SignalCollector>,
     rows: usize,
     dead_letters: Vec<OutRecord>,
     counts: Counts,
@@ -119,17 +102,8 @@ impl IngestRole {
     pub fn run(&self, log: &dyn Log, stop: &CancellationToken) -> Result<()> {
         let fatal = |error: &dyn std::fmt::Display| LogError::Fatal(error.to_string());
         let models: Vec<Arc<Model>> = self.models.iter().map(|watched| watched.model.clone()).collect();
-        let mut plans = Vec::new();
-        for watched in &self.models {
-            let schema = schema(&watched.model);
-            let plan = ModelPlan::new(&watched.model, watched.reference.clone(), &schema, watched.pane_ms);
-            plans.push(plan.map_err(|error| fatal(&error))?);
-        }
-        let mut performance = Vec::new();
-        for watched in &self.models {
-            let tally = PerformanceTally::new(&watched.model, &watched.reference, watched.pane_ms);
-            performance.push(tally.map_err(|error| fatal(&format!("model {}: {error}", watched.model.model)))?);
-        }
+        let gathered: std::result::Result<Vec<ModelIngest>, String> =
+            self.models.iter().map(ModelIngest::new).collect();
         let label_topics: Vec<&String> = models.iter().flat_map(|model| model.label_topics()).collect();
         let mut topics: Vec<String> = models.iter().flat_map(|model| model.topics.iter().cloned()).collect();
         topics.extend(label_topics.iter().map(|topic| topic.to_string()));
@@ -152,16 +126,12 @@ impl IngestRole {
                 read_committed: true,
             })?,
             decoder: Decoder::new(&models).map_err(|error| fatal(&error))?,
-            plans,
-            quality: self.models.iter().map(quality_tally).collect(),
-            performance,
+            models: gathered.map_err(|error| fatal(&error))?,
             waiting: Waiting::new(join_partitions),
             runtime: tokio::runtime::Builder::new_current_thread().build().map_err(|error| fatal(&error))?,
             partial_partitions,
             topic_partitions: topics.into_iter().map(|topic| (topic, 0)).collect(),
             sources: BTreeMap::new(),
-            batches: models.iter().map(|_| Vec::new()).collect(),
-            signals: models.iter().map(SignalCollector::new).collect(),
             rows: 0,
             dead_letters: Vec::new(),
             counts: Counts::default(),
@@ -187,10 +157,6 @@ impl IngestRole {
         }
         Ok(())
     }
-}
-
-fn quality_tally(watched: &IngestModel) -> QualityTally {
-    QualityTally::new(&watched.model, &watched.reference.id, watched.pane_ms)
 }
 
 impl Running<'_> {
@@ -299,10 +265,7 @@ impl Running<'_> {
     }
 
     fn clear(&mut self) {
-        self.batches.iter_mut().for_each(Vec::clear);
-        self.quality.iter_mut().for_each(QualityTally::clear);
-        self.signals.iter_mut().for_each(SignalCollector::clear);
-        self.performance.iter_mut().flatten().for_each(PerformanceTally::clear);
+        self.models.iter_mut().for_each(ModelIngest::clear);
         self.waiting.clear();
         self.rows = 0;
         self.dead_letters.clear();
@@ -333,12 +296,7 @@ impl Running<'_> {
                 }
             }
             self.rows += decoded.batch.num_rows();
-            self.quality[decoded.model_index].add_batch(&decoded, records);
-            self.signals[decoded.model_index].add_batch(&decoded, records);
-            if let Some(performance) = &mut self.performance[decoded.model_index] {
-                performance.add_batch(&decoded, records, &mut self.waiting);
-            }
-            self.batches[decoded.model_index].push(decoded.batch);
+            self.models[decoded.model_index].add_batch(decoded, records, &mut self.waiting);
         }
         self.rows += decoded.labels.len();
         for label in decoded.labels {
@@ -349,9 +307,7 @@ impl Running<'_> {
                 let read_up_to_ms = label.given_ms.unwrap_or(record.timestamp_ms).min(now_ms);
                 source.clock_ms = source.clock_ms.max(Some(read_up_to_ms));
             }
-            if let Some(performance) = &self.performance[label.model_index] {
-                performance.add_label(label, record, &mut self.waiting);
-            }
+            self.models[label.model_index].add_label(label, record, &mut self.waiting);
         }
         for rejected in &decoded.rejected {
             let Some(record) = records.get(rejected.record) else { continue };
@@ -361,7 +317,7 @@ impl Running<'_> {
             let reason = rejected.reason.as_str();
             *self.counts.dead_lettered.entry((record.topic.clone(), reason)).or_default() += 1;
             if let Some(place) = &rejected.place {
-                self.quality[place.model_index].add_rejected(reason, place);
+                self.models[place.model_index].add_rejected(reason, place);
                 // A producer whose every event is rejected would otherwise keep its windows open, and nobody told.
                 let partition = TopicPartition { topic: record.topic.clone(), partition: record.partition };
                 if let Some(source) = self.sources.get_mut(&partition) {
@@ -408,28 +364,15 @@ impl Running<'_> {
     fn flush_records(&mut self, header: &FlushHeader) -> Result<Vec<OutRecord>> {
         let fatal = |error: &dyn std::fmt::Display| LogError::Fatal(error.to_string());
         let mut by_partition: BTreeMap<i32, Vec<_>> = (0..self.partial_partitions).map(|p| (p, Vec::new())).collect();
-        let models = self.role.models.iter().zip(&self.plans).zip(&mut self.batches);
-        for (((watched, plan), batches), (quality, performance)) in
-            models.zip(self.quality.iter().zip(&self.performance))
-        {
-            let partition = partition_of(&watched.model.model, self.partial_partitions);
-            let of_partition = by_partition.entry(partition).or_default();
-            of_partition.extend(quality.rows());
-            of_partition.extend(performance.iter().flat_map(PerformanceTally::rows));
-            if batches.is_empty() {
-                continue;
-            }
-            let batches = std::mem::take(batches);
-            let rows = self.runtime.block_on(plan.run(&batches)).map_err(|error| fatal(&error))?;
-            of_partition.extend(rows);
+        for model in &mut self.models {
+            let partition = partition_of(&model.model().model, self.partial_partitions);
+            let rows = self.runtime.block_on(model.take_partial_rows()).map_err(|error| fatal(&error))?;
+            by_partition.entry(partition).or_default().extend(rows);
         }
         let mut records = Vec::new();
         for (partition, rows) in by_partition {
-            let here = |watched: &IngestModel| partition_of(&watched.model.model, self.partial_partitions) == partition;
-            let collectors = self.role.models.iter().zip(&self.signals).filter(|(watched, _)| here(watched));
-            let tallies = self.role.models.iter().zip(&self.performance).filter(|(watched, _)| here(watched));
-            let errors = tallies.filter_map(|(_, tally)| tally.as_ref()).flat_map(PerformanceTally::error_runs);
-            let signals = collectors.flat_map(|(_, collector)| collector.runs()).chain(errors);
+            let here = |model: &&ModelIngest| partition_of(&model.model().model, self.partial_partitions) == partition;
+            let signals = self.models.iter().filter(here).flat_map(ModelIngest::signal_runs);
             for value in encode_flush(header, &rows, signals).map_err(|error| fatal(&error))? {
                 records.push(OutRecord {
                     topic: self.role.topics.partials.as_str().into(),
@@ -469,8 +412,7 @@ impl Running<'_> {
             quiet_since_ms: source.quiet_since_ms,
             joined_ms: BTreeMap::new(),
         });
-        let rows = self.role.models.iter().zip(&self.batches).filter(|(_, batches)| !batches.is_empty());
-        let count = |batches: &Vec<RecordBatch>| batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        let rows = self.models.iter().map(|model| (model.model().model.clone(), model.rows()));
         let at_ms = (self.role.clock)();
         Ok(FlushHeader {
             instance: self.role.instance.clone(),
@@ -478,7 +420,7 @@ impl Running<'_> {
             next_by_ms: at_ms + 3 * self.role.settings.flush_interval.ms + FLUSH_GRACE_MS,
             sources: sources.collect(),
             topics: self.topic_partitions.clone(),
-            rows: rows.map(|(watched, batches)| (watched.model.model.clone(), count(batches))).collect(),
+            rows: rows.filter(|(_, rows)| *rows > 0).collect(),
             part: 0,
             parts: 1,
         })
