@@ -123,7 +123,7 @@ fn every_command_line_parses() {
             let Some(words) = arguments(&line) else { continue };
             seen += 1;
             let depth = match words.first().map(String::as_str) {
-                Some("reference" | "dashboards") => 2,
+                Some("reference" | "dashboards" | "alerts" | "silence" | "deliveries" | "actions") => 2,
                 _ => 1,
             };
             let subcommand: Vec<String> = words.iter().take(depth).cloned().collect();

@@ -4,9 +4,12 @@
 //! Exit codes: 0 ok, 1 failed, 2 usage, 3 warnings under `--deny-warnings`, 4 could not decide (input or output
 //! failed, too little data).
 
+pub mod alerts;
 pub mod check;
 pub mod dashboards;
+pub mod deliveries;
 pub mod demo;
+pub mod operate;
 pub mod produce_sample;
 pub mod reference;
 pub mod report;
@@ -14,6 +17,7 @@ pub mod run;
 pub mod sample;
 pub mod schema;
 pub mod service;
+pub mod silence;
 pub mod skew;
 pub mod supervise;
 pub mod time;
@@ -47,6 +51,12 @@ enum Command {
     Reference(reference::ReferenceArgs),
     /// Compare features as served with features as trained on, value by value; needs no Kafka
     Skew(Box<skew::SkewArgs>),
+    /// What fires, who was told, who works on it
+    Alerts(alerts::AlertsArgs),
+    /// Keep alerts quiet for a while
+    Silence(silence::SilenceArgs),
+    /// What was sent to whom, and what came of it
+    Deliveries(deliveries::DeliveriesArgs),
     /// Print the JSON Schema of a configuration file
     Schema(schema::SchemaArgs),
     /// Write the Grafana dashboards
@@ -69,6 +79,9 @@ pub fn main() -> ExitCode {
         },
         Command::Reference(args) => reference::run(&args),
         Command::Skew(args) => skew::run(&args),
+        Command::Alerts(args) => alerts::run(&args),
+        Command::Silence(args) => silence::run(&args),
+        Command::Deliveries(args) => deliveries::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),
         Command::ProduceSample(args) => produce_sample::run(&args),

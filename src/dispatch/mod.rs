@@ -15,6 +15,7 @@ pub mod address_guard;
 pub mod alertmanager;
 pub mod body_template;
 pub mod catcher;
+pub mod commands;
 pub mod control;
 pub mod delivery;
 pub mod digest;
