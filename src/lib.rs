@@ -22,6 +22,8 @@ pub mod rules;
 
 pub mod dispatch;
 
+pub mod backtest;
+
 pub mod http;
 
 pub mod cli;

@@ -9,15 +9,32 @@ use crate::windows::result::ClosedWindow;
 
 use super::{Effect, ModelActivity, RuleSet, RuleState, RuleStates};
 
+/// Sees what the rules say before it becomes records; changes nothing.
+pub trait Observer: Send {
+    /// `None`: they were asked about the time, not about a window.
+    fn judged(&mut self, closed: Option<&ClosedWindow>, effects: &[Effect]);
+}
+
 pub struct RulesJudge {
     rules: Arc<RuleSet>,
     states: RuleStates,
     metrics: Metrics,
+    observer: Option<Box<dyn Observer>>,
 }
 
 impl RulesJudge {
     pub fn new(rules: Arc<RuleSet>, metrics: Metrics) -> Self {
-        Self { rules, states: RuleStates::default(), metrics }
+        Self { rules, states: RuleStates::default(), metrics, observer: None }
+    }
+
+    pub fn observed(self, observer: Box<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..self }
+    }
+
+    fn show(&mut self, closed: Option<&ClosedWindow>, effects: &[Effect]) {
+        if let Some(observer) = &mut self.observer {
+            observer.judged(closed, effects);
+        }
     }
 
     fn verdicts(&self, effects: Vec<Effect>) -> Vec<Verdict> {
@@ -61,6 +78,7 @@ impl Judge for RulesJudge {
 
     fn on_window(&mut self, closed: &ClosedWindow, now_ms: i64) -> Vec<Verdict> {
         let effects = self.rules.on_window(&mut self.states, closed, now_ms);
+        self.show(Some(closed), &effects);
         self.verdicts(effects)
     }
 
@@ -73,6 +91,7 @@ impl Judge for RulesJudge {
             })
             .collect();
         let effects = self.rules.on_clock(&mut self.states, &activity, now_ms);
+        self.show(None, &effects);
         self.verdicts(effects)
     }
 }

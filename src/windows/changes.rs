@@ -263,6 +263,11 @@ impl Changes {
         unstored.into_iter().map(|key| Ok(StoredChange { value: value(&key)?, key })).collect()
     }
 
+    /// For callers that store nothing.
+    pub fn discard_unstored(&mut self) {
+        self.unstored.clear();
+    }
+
     pub fn detector_count(&self) -> usize {
         self.detectors.len()
     }

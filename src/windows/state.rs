@@ -212,6 +212,15 @@ impl PartitionState {
         changes
     }
 
+    /// Forgets what a checkpoint would store: for callers that store nothing, to whom it would only pile up.
+    pub fn discard_unstored(&mut self) -> Result<(), serde_json::Error> {
+        self.changed.clear();
+        self.unwritten.clear();
+        self.retired.clear();
+        self.changes.discard_unstored();
+        self.performance.take_stored().map(drop)
+    }
+
     /// Feeds the change detectors with one part of a flush; before `apply`, which closes windows.
     pub fn observe(&mut self, header: &FlushHeader, signals: &[SignalRun]) {
         if self.progress.continuity(header) == Continuity::Duplicate {
