@@ -63,6 +63,14 @@ pub struct Metrics {
     pub deliveries_pending: IntGaugeVec,
     pub deliveries_expired: IntCounterVec,
     pub delivery_seconds: Histogram,
+    /// Runs held, by action and state.
+    pub action_runs: IntGaugeVec,
+    /// Changes of state of runs, by action and new state.
+    pub action_transitions: IntCounterVec,
+    /// Calls of targets, by action and outcome.
+    pub action_calls: IntCounterVec,
+    /// When a run last succeeded, by action and model, epoch seconds.
+    pub action_last_success_seconds: GaugeVec,
     /// Records of `results`, `outbox` and `deliveries` taken into the pages' read model, by topic and outcome.
     pub view_records: IntCounterVec,
     pub http_requests: IntCounterVec,
@@ -111,6 +119,9 @@ pub struct KnownLabels {
     pub dead_letter_reasons: Vec<String>,
     pub rule_outcomes: Vec<String>,
     pub delivery_outcomes: Vec<String>,
+    pub actions: Vec<String>,
+    pub action_states: Vec<String>,
+    pub action_outcomes: Vec<String>,
     /// Models with labels on a topic of their own.
     pub joined_models: Vec<String>,
     pub join_prediction_outcomes: Vec<String>,
@@ -212,6 +223,19 @@ impl Metrics {
         let deliveries_expired =
             counters("deliveries_expired_total", "Notifications given up after the expiry.", &["receiver"])?;
         let delivery_seconds = histogram("delivery_seconds", "Time of one delivery attempt.")?;
+        let action_runs =
+            gauges("action_runs", "Runs of actions of the last 90 days, by state.", &["action", "state"])?;
+        let action_transitions =
+            counters("action_transitions_total", "Changes of state of runs of actions.", &["action", "state"])?;
+        let action_calls = counters(
+            "action_calls_total",
+            "Calls of targets of actions, by outcome: accepted, retry, permanent.",
+            &["action", "outcome"],
+        )?;
+        let action_last_success_seconds = families.register("action_last_success_time_seconds", |name| {
+            let help = "When a run of an action last succeeded, epoch seconds.";
+            GaugeVec::new(Opts::new(name, help), &["action", "model"])
+        })?;
         let process_start_seconds = families
             .register("process_start_time_seconds", |name| Gauge::new(name, "Start of the process, epoch seconds."))?;
         let view_records = counters(
@@ -262,6 +286,10 @@ impl Metrics {
             deliveries_pending,
             deliveries_expired,
             delivery_seconds,
+            action_runs,
+            action_transitions,
+            action_calls,
+            action_last_success_seconds,
             view_records,
             http_requests,
             process_start_seconds,
@@ -324,6 +352,15 @@ impl Metrics {
             }
             touch(&self.deliveries_expired, &[receiver]);
             self.deliveries_pending.with_label_values(&[receiver]);
+        }
+        for action in &known.actions {
+            for state in &known.action_states {
+                touch(&self.action_transitions, &[action, state]);
+                self.action_runs.with_label_values(&[action, state]);
+            }
+            for outcome in &known.action_outcomes {
+                touch(&self.action_calls, &[action, outcome]);
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 //! To add a key: add the field with its doc comment (it becomes the schema's description), run
 //! `UPDATE_GOLDEN=1 cargo test --test check`, and add a good and a bad fixture to `tests/fixtures/config`.
 
+pub mod action_guards;
 pub mod actions;
 pub mod diagnostic;
 pub mod glob;

@@ -37,7 +37,7 @@ impl HttpSender {
     pub fn new(receiver: &str, config: ConnectionConfig) -> Result<Self, ReceiverError> {
         let ConnectionConfig { allow_private, timeout, throttled_ms } = config;
         let timeout = timeout.map_or(DEFAULT_TIMEOUT, |span| span.to_std());
-        let client = client(allow_private, timeout).map_err(|error| ReceiverError::Invalid {
+        let client = client_builder(allow_private, timeout).build().map_err(|error| ReceiverError::Invalid {
             receiver: receiver.to_string(),
             reason: format!("cannot set up the HTTP client: {error}"),
         })?;
@@ -85,7 +85,8 @@ impl HttpSender {
     }
 }
 
-fn client(allow_private: bool, timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+/// A client that follows no redirects, asks no proxy, and connects to private addresses only with leave.
+pub(super) fn client_builder(allow_private: bool, timeout: Duration) -> reqwest::ClientBuilder {
     // reqwest brings no TLS provider of its own. An error means that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder()
@@ -95,7 +96,7 @@ fn client(allow_private: bool, timeout: Duration) -> Result<reqwest::Client, req
         .no_proxy()
         .timeout(timeout)
         .pool_max_idle_per_host(1);
-    if allow_private { builder.build() } else { builder.dns_resolver(PublicResolver).build() }
+    if allow_private { builder } else { builder.dns_resolver(PublicResolver) }
 }
 
 enum Answer {
@@ -114,7 +115,7 @@ fn classify(status: u16) -> Answer {
 }
 
 /// No answer came. Everything but an address that may not be used heals by itself.
-fn classify_error(error: reqwest::Error) -> Outcome {
+pub(super) fn classify_error(error: reqwest::Error) -> Outcome {
     let error = error.without_url(); // the path or query of a webhook is often its password
     let mut reason = error.to_string();
     let mut source = std::error::Error::source(&error);

@@ -11,6 +11,7 @@
 //! A notification is delivered at least once. Between a send and the commit of its record a kill leaves one more
 //! copy with the same id (`webhook-id`, `Message-ID`), by which the other side can tell.
 
+pub mod actions;
 pub mod address_guard;
 pub mod alertmanager;
 pub mod body_template;
