@@ -157,6 +157,7 @@ fn start(model: &Arc<Model>) -> World {
         references: BTreeMap::from([("loans".to_string(), Arc::new(reference))]),
         store: None,
         receivers: Receivers::default(),
+        targets: driftline::dispatch::actions::target::Targets::new(),
         metrics: Metrics::new().unwrap(),
         service,
     };

@@ -21,6 +21,7 @@ use crate::config::receivers::TextOrSecret;
 use crate::config::service::{Dispatch, Http, Ingest, Service, Smtp};
 use crate::config::units::Span;
 use crate::config::{parse_model_str, parse_rules_str};
+use crate::dispatch::actions::target::Targets;
 use crate::dispatch::catcher::MailCatcher;
 use crate::dispatch::hook_catcher::HookCatcher;
 use crate::dispatch::receiver::{Means, build_all};
@@ -220,6 +221,7 @@ async fn start_service(stage: &Stage, labels: bool, listener: tokio::net::TcpLis
         models,
         rules,
         receivers,
+        targets: Targets::new(),
         service,
     };
     assembly.start(&tokio::runtime::Handle::current(), Some(listener))

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use crate::config::model::Model;
+use crate::dispatch::actions::target;
 use crate::dispatch::receiver::{Means, build_all};
 use crate::log::kafka::{KafkaLog, KafkaOptions};
 use crate::log::topics::Topics;
@@ -113,6 +114,8 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
     let means = Means { smtp: service.smtp.as_ref(), log: Some((&log, &service.app)) };
     let receivers = build_all(rules.receivers(), means)
         .map_err(|errors| error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")))?;
+    let targets = target::build_all(rules.actions(), target::Means { log: Some((&log, &service.app)) })
+        .map_err(|errors| error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")))?;
     let listener = if roles.http {
         let bound = runtime.block_on(tokio::net::TcpListener::bind(&service.http.bind));
         Some(bound.map_err(|failed| {
@@ -141,6 +144,7 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
         references,
         store: Some(store),
         receivers,
+        targets,
         metrics,
         watched,
     };

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Model;
 use crate::config::service::{Service, Start};
+use crate::dispatch::actions::role::ActionsConfig;
+use crate::dispatch::actions::target::Targets;
 use crate::dispatch::delivery::{DeliveryRecord, DeliveryStatus};
 use crate::dispatch::receiver::Receivers;
 use crate::dispatch::role::DispatchConfig;
@@ -81,6 +83,7 @@ pub struct Assembly {
     /// For profiles made with an earlier reference.
     pub store: Option<ReferenceStore>,
     pub receivers: Receivers,
+    pub targets: Targets,
     pub metrics: Metrics,
     pub watched: Watched,
 }
@@ -202,13 +205,27 @@ impl Assembly {
         if self.roles.dispatch {
             let config = DispatchConfig::new(service, runtime.clone());
             let (log, topics, stop, metrics) = (self.log.clone(), topics.clone(), stop.clone(), self.metrics.clone());
-            let receivers = Arc::new(self.receivers);
+            let (receivers, outages) = (Arc::new(self.receivers), outages.clone());
             start_role(
                 "dispatch",
                 Box::new(move || {
                     with_restarts("dispatch", &outages, &stop, || {
                         let (config, receivers) = (config.clone(), receivers.clone());
                         crate::dispatch::role::run(&*log, &topics, config, receivers, &metrics, &stop)
+                    })
+                }),
+            )?;
+        }
+        if self.roles.dispatch && !self.rules.actions().is_empty() {
+            let config = ActionsConfig::new(service, self.rules.actions().clone(), runtime.clone());
+            let (log, topics, stop, metrics) = (self.log.clone(), topics.clone(), stop.clone(), self.metrics.clone());
+            let (targets, outages) = (Arc::new(self.targets), outages.clone());
+            start_role(
+                "actions",
+                Box::new(move || {
+                    with_restarts("actions", &outages, &stop, || {
+                        let (config, targets) = (config.clone(), targets.clone());
+                        crate::dispatch::actions::role::run(&*log, &topics, config, targets, &metrics, &stop)
                     })
                 }),
             )?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::model::Model;
 use crate::config::rules::Severity;
+use crate::dispatch::actions::run::RunState;
 use crate::event::Reason;
 use crate::http::metrics::{Watched, WatchedModel, WatchedRule};
 use crate::join::outcome::{LabelOutcome, PredictionOutcome};
@@ -62,7 +63,7 @@ pub fn labels(models: &[Arc<Model>], rules: &RuleSet) -> KnownLabels {
     source_topics.sort();
     source_topics.dedup();
     KnownLabels {
-        roles: words(&["ingest", "join", "windows", "dispatch"]),
+        roles: words(&["ingest", "join", "windows", "dispatch", "actions"]),
         source_topics,
         models: models.iter().map(|model| model.model.clone()).collect(),
         rules: rules.rules().iter().map(|rule| rule.name.clone()).collect(),
@@ -70,6 +71,9 @@ pub fn labels(models: &[Arc<Model>], rules: &RuleSet) -> KnownLabels {
         dead_letter_reasons: Reason::ALL.iter().map(|reason| reason.as_str().to_string()).collect(),
         rule_outcomes: words(&["breached", "insignificant", "no_reference", "quiet"]),
         delivery_outcomes: words(&["delivered", "retry", "permanent"]),
+        actions: rules.actions().keys().cloned().collect(),
+        action_states: RunState::ALL.map(|state| state.word().to_string()).to_vec(),
+        action_outcomes: words(&["accepted", "retry", "permanent"]),
         joined_models: models.iter().filter(|model| has_labels(model)).map(|model| model.model.clone()).collect(),
         join_prediction_outcomes: PredictionOutcome::ALL.map(|outcome| outcome.as_str().to_string()).to_vec(),
         join_label_outcomes: LabelOutcome::ALL.map(|outcome| outcome.as_str().to_string()).to_vec(),

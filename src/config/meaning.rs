@@ -1,5 +1,6 @@
 //! What one file alone can get wrong beyond its shape.
 
+use super::action_checks;
 use super::diagnostic::Problem;
 use super::model::{Feature, JOINT_SIGNAL, JointFeatures, Kind, MOST_DIMENSIONS, Model, OnInvalid};
 use super::nearest::suggest;
@@ -266,6 +267,9 @@ pub fn rules(file: &RuleFile) -> Vec<Problem> {
     version(&mut problems, file.version);
     for (name, receiver) in &file.receivers {
         receiver_checks::receiver(&mut problems, &child("/receivers", name), name, receiver);
+    }
+    for (name, action) in &file.actions {
+        action_checks::action(&mut problems, &child("/actions", name), name, action);
     }
     problems
 }

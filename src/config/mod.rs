@@ -3,12 +3,13 @@
 //! `service`, `model`, `performance`, `rules`, `receivers` and `actions` hold the types that serde and schemars derive from. A file passes through four
 //! layers, and every error of it comes back in one pass: `yaml` (text to a tree that knows where each key and
 //! value stands), `schema` (that tree against the JSON Schema of the type, in words people use), serde, and
-//! `meaning`, `receiver_checks` and `performance_checks` (what a schema cannot say). `load` ties them together, `layers`
+//! `meaning`, `receiver_checks`, `action_checks` and `performance_checks` (what a schema cannot say). `load` ties them together, `layers`
 //! adds defaults and environment to the service file. What needs several files at once is checked by `rules::workspace`.
 //!
 //! To add a key: add the field with its doc comment (it becomes the schema's description), run
 //! `UPDATE_GOLDEN=1 cargo test --test check`, and add a good and a bad fixture to `tests/fixtures/config`.
 
+pub mod action_checks;
 pub mod action_guards;
 pub mod actions;
 pub mod diagnostic;

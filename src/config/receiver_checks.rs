@@ -87,7 +87,7 @@ const OWN_HEADERS: [&str; 6] =
 /// Parts of names of headers that let in.
 const SECRET_HEADERS: [&str; 6] = ["authorization", "token", "secret", "password", "key", "cookie"];
 
-fn header(problems: &mut Vec<Problem>, pointer: &str, name: &str, value: &TextOrSecret) {
+pub(super) fn header(problems: &mut Vec<Problem>, pointer: &str, name: &str, value: &TextOrSecret) {
     let lower = name.to_lowercase();
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if name.is_empty() || !name.chars().all(is_token) {
@@ -222,7 +222,7 @@ fn pagerduty(problems: &mut Vec<Problem>, pointer: &str, pagerduty: &PagerDutyRe
 }
 
 /// What Kafka takes as the name of a topic.
-fn topic(problems: &mut Vec<Problem>, pointer: &str, topic: &str) {
+pub(super) fn topic(problems: &mut Vec<Problem>, pointer: &str, topic: &str) {
     let is_name = topic.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if !is_name || !(1..=249).contains(&topic.len()) || matches!(topic, "." | "..") {
         let problem = Problem::error("bad-name", pointer, format!("`{topic}` is not the name of a topic"));
@@ -240,7 +240,7 @@ fn timeout(problems: &mut Vec<Problem>, pointer: &str, timeout: Option<Span>) {
     }
 }
 
-fn url(problems: &mut Vec<Problem>, pointer: &str, url: &TextOrSecret, allow_private: bool) {
+pub(super) fn url(problems: &mut Vec<Problem>, pointer: &str, url: &TextOrSecret, allow_private: bool) {
     let url = match url {
         TextOrSecret::Secret(source) => return secret(problems, pointer, Some(source)),
         TextOrSecret::Text(url) => url,

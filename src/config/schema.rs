@@ -90,7 +90,17 @@ struct Reader<'a> {
 }
 
 /// Keys that hold secrets, whatever the file.
-const SECRET_KEYS: [&str; 5] = ["secret", "previous_secret", "password", "routing_key", "authorization"];
+const SECRET_KEYS: [&str; 9] = [
+    "secret",
+    "previous_secret",
+    "password",
+    "routing_key",
+    "authorization",
+    "token",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+];
 /// Kinds of receivers whose `url` is itself what lets one post.
 const SECRET_URLS: [&str; 2] = ["/slack/url", "/teams/url"];
 

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::action_checks;
 use super::checks;
 use super::expression::{Expression, Figure};
 use super::metrics::{Metric, Subject};
 use super::performance::{DEFAULT_MIN_COVERAGE, OnPerformance};
 use super::performance_metrics::At;
 use super::state::Persistence;
+use crate::config::actions::Action;
 use crate::config::diagnostic::{Level, Problem};
 use crate::config::glob;
 use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, MetricNames, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
@@ -157,6 +159,7 @@ pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) routes: Vec<Route>,
     pub(super) receivers: BTreeMap<String, Receiver>,
+    pub(super) actions: BTreeMap<String, Action>,
     pub(super) models: BTreeMap<String, ModelWindows>,
 }
 
@@ -179,6 +182,7 @@ impl RuleSet {
             rules: Vec::new(),
             routes: files.iter().flat_map(|file| file.routes.clone()).collect(),
             receivers: BTreeMap::new(),
+            actions: BTreeMap::new(),
             models: models
                 .iter()
                 .map(|model| {
@@ -210,6 +214,9 @@ impl RuleSet {
         }
         problems.extend(checks::rules(&placed, models));
         problems.extend(checks::routing(files, &placed, &set.receivers));
+        let (actions, found) = action_checks::actions(files, models);
+        set.actions = actions;
+        problems.extend(found);
         set.rules = placed.into_iter().map(|(_, _, rule)| rule).collect();
         (set, problems)
     }
@@ -305,6 +312,10 @@ impl RuleSet {
 
     pub fn receivers(&self) -> &BTreeMap<String, Receiver> {
         &self.receivers
+    }
+
+    pub fn actions(&self) -> &BTreeMap<String, Action> {
+        &self.actions
     }
 
     pub fn rules(&self) -> &[Rule] {

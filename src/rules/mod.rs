@@ -11,6 +11,7 @@
 //! To add a metric: a row in `metrics`, or in `performance_metrics`. To add a key to rules: `config::rules`, then `compile`.
 
 pub mod absence;
+mod action_checks;
 pub mod action_request;
 mod change_detectors;
 pub mod checks;

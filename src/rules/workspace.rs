@@ -74,7 +74,8 @@ impl Loader {
         // With a model unreadable, whatever names it would seem unknown.
         let all_models_read = models.len() == model_files.len();
         for found in problems {
-            let about_models = found.problem.code.starts_with("unknown-") && found.problem.code != "unknown-receiver";
+            let about_models = found.problem.code.starts_with("unknown-")
+                && !["unknown-receiver", "unknown-action", "unknown-rule"].contains(&found.problem.code);
             if all_models_read || !about_models {
                 self.found.push(rule_files[found.file].locate(found.problem));
             }

@@ -5,6 +5,7 @@
 //! a line in `files`. Every process exports the same gauges of drift and alerts, so panels take their `max` over
 //! instances and only `sum` what each process counts for itself. A metric that no panel shows stands in `EXEMPT` with its reason.
 
+mod actions;
 mod feature;
 mod overview;
 mod performance;

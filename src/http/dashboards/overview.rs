@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Drawing, MODEL, Panel, Row, Variable, dashboard as build};
+use super::{Drawing, MODEL, Panel, Row, Variable, actions, dashboard as build};
 
 pub fn dashboard() -> Value {
     build(
@@ -18,6 +18,7 @@ pub fn dashboard() -> Value {
             Row { title: "Events", panels: events() },
             Row { title: "Labels", panels: labels() },
             Row { title: "Rules and delivery", panels: delivery() },
+            Row { title: "Retraining and rollback", panels: actions::panels() },
             Row { title: "Process", panels: process() },
         ],
     )
