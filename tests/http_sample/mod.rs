@@ -453,6 +453,9 @@ pub fn metrics() -> Metrics {
         dead_letter_reasons: names(&["malformed", "wrong_type"]),
         rule_outcomes: names(&["ok", "breach"]),
         delivery_outcomes: names(&["delivered", "failed"]),
+        actions: names(&["retrain-fraud"]),
+        action_states: names(&["blocked", "calling", "accepted", "succeeded"]),
+        action_outcomes: names(&["accepted", "retry", "permanent"]),
         joined_models: names(&["fraud"]),
         join_prediction_outcomes: names(&["kept", "evicted"]),
         join_label_outcomes: names(&["matched", "unmatched"]),
@@ -464,6 +467,7 @@ pub fn metrics() -> Metrics {
     metrics.consumer_lag_records.with_label_values(&["ingest", "predictions"]).set(17);
     metrics.watermark_seconds.with_label_values(&["fraud"]).set(NOW_MS as f64 / 1e3);
     metrics.process_start_seconds.set(NOW_MS as f64 / 1e3);
+    metrics.action_last_success_seconds.with_label_values(&["retrain-fraud", "fraud"]).set(NOW_MS as f64 / 1e3);
     metrics.view_records.with_label_values(&["driftline.results", "applied"]).inc_by(90);
     metrics
 }
