@@ -122,7 +122,8 @@ impl Lane {
     ) -> Result<Self, BacktestError> {
         let watched = rules.watched(model);
         let pane_ms = watched.pane_ms();
-        let ingest = IngestModel { model: model.clone(), reference: reference.clone(), pane_ms };
+        let sql = watched.sql.clone();
+        let ingest = IngestModel { model: model.clone(), reference: reference.clone(), pane_ms, sql };
         let ingest = ModelIngest::new(&ingest).map_err(BacktestError::Configuration)?;
         let join = LabelsJoin::new(model, reference);
         let absent = rules.rules().iter().filter(|rule| rule.matches_model(&model.model));

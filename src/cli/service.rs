@@ -137,7 +137,8 @@ impl Assembly {
             let mut models = Vec::new();
             for model in &self.models {
                 let reference = self.references.get(&model.model).cloned().ok_or_else(|| no_reference(model))?;
-                models.push(IngestModel { model: model.clone(), reference, pane_ms: pane_width_ms(&specs(model)) });
+                let (pane_ms, sql) = (pane_width_ms(&specs(model)), self.rules.sql_metrics(model));
+                models.push(IngestModel { model: model.clone(), reference, pane_ms, sql });
             }
             let role = IngestRole {
                 app: service.app.clone(),

@@ -17,3 +17,4 @@ pub mod quality;
 pub mod role;
 pub mod segments;
 pub mod signals;
+pub mod sql;

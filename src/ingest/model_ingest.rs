@@ -10,10 +10,13 @@ use super::partial::PartialRow;
 use super::performance::{PerformanceTally, Waiting};
 use super::quality::QualityTally;
 use super::signals::{SignalCollector, SignalRun};
+use super::sql::SqlPlans;
 use crate::config::model::Model;
 use crate::event::{DecodedBatch, DecodedLabel, RejectedPlace, schema};
 use crate::log::{RecordRef, Records};
 use crate::reference::Reference;
+use crate::stats::sql::SqlMetric;
+use crate::telemetry::Complaints;
 
 /// One model and what its events are compared with.
 #[derive(Clone)]
@@ -22,12 +25,16 @@ pub struct IngestModel {
     pub reference: Arc<Reference>,
     /// Greatest common divisor of all window sizes and slides wanted of this model.
     pub pane_ms: i64,
+    /// Queries that rules ask of its events.
+    pub sql: Vec<SqlMetric>,
 }
 
 /// Since the last flush; what is not flushed is read again.
 pub struct ModelIngest {
     watched: IngestModel,
     plan: ModelPlan,
+    queries: SqlPlans,
+    complaints: Complaints,
     quality: QualityTally,
     performance: Option<PerformanceTally>,
     signals: SignalCollector,
@@ -37,11 +44,14 @@ pub struct ModelIngest {
 impl ModelIngest {
     /// The error is one of the configuration: the model does not fit its reference.
     pub fn new(watched: &IngestModel) -> Result<Self, String> {
-        let IngestModel { model, reference, pane_ms } = watched;
+        let IngestModel { model, reference, pane_ms, sql } = watched;
         let plan = ModelPlan::new(model, reference.clone(), &schema(model), *pane_ms);
+        let queries = SqlPlans::new(sql, model, reference, &schema(model), *pane_ms);
         let performance = PerformanceTally::new(model, reference, *pane_ms);
         Ok(Self {
             plan: plan.map_err(|error| error.to_string())?,
+            queries: queries.map_err(|error| error.to_string())?,
+            complaints: Complaints::default(),
             quality: QualityTally::new(model, &reference.id, *pane_ms),
             performance: performance.map_err(|error| format!("model {}: {error}", model.model))?,
             signals: SignalCollector::new(model),
@@ -86,9 +96,24 @@ impl ModelIngest {
         rows.extend(self.performance.iter().flat_map(PerformanceTally::rows));
         let batches = std::mem::take(&mut self.batches);
         if !batches.is_empty() {
-            rows.extend(self.plan.run(&batches).await?);
+            let aggregated = self.plan.run(&batches).await?;
+            if !self.queries.is_empty() {
+                let (states, failures) = self.queries.run(&batches, &aggregated).await;
+                rows.extend(states);
+                self.complain(&failures);
+            }
+            rows.extend(aggregated);
         }
         Ok(rows)
+    }
+
+    fn complain(&mut self, failures: &[String]) {
+        let model = &self.watched.model.model;
+        for error in failures {
+            if self.complaints.is_news(error) {
+                tracing::warn!(%model, %error, "a rule's query failed on an event; its windows have no value");
+            }
+        }
     }
 
     /// Values for change detectors, in runs that fit a part of a flush.

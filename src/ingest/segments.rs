@@ -78,6 +78,25 @@ impl SegmentKeys {
         std::iter::once(Membership::Whole).chain(self.splits.iter().enumerate().map(of_split))
     }
 
+    /// The split of this name, for `places`.
+    pub fn split_named(&self, name: &str) -> Option<usize> {
+        self.splits.iter().position(|split| split.name == name)
+    }
+
+    /// For every row of a decoded batch the index of its value in a split, as memberships have it.
+    pub fn places(&self, split: usize, batch: &RecordBatch) -> Vec<i32> {
+        let Some(split) = self.splits.get(split) else { return Vec::new() };
+        let keys = split.key_columns.iter().filter_map(|key| self.key_columns.get(*key));
+        let codes: Vec<Vec<i32>> = keys.map(|key| key.codes(batch).collect()).collect();
+        let mut of_row = Vec::with_capacity(codes.len());
+        let place = |row: usize| {
+            of_row.clear();
+            of_row.extend(codes.iter().map(|column| column[row]));
+            split.place(&of_row, &self.key_columns) as i32
+        };
+        (0..batch.num_rows()).map(place).collect()
+    }
+
     /// Column and value of a segment, empty for the whole.
     pub fn segment(&self, membership: Membership) -> (&str, &str) {
         let Membership::Part { split, value } = membership else { return ("", "") };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::location::Location;
 use super::null::NullLaw;
+use super::sql::state::NoValue;
 
 /// One statistic of one feature in one window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -114,6 +115,9 @@ pub struct FeatureStats {
     /// any, as a share of all rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bins: Vec<BinShare>,
+    /// Of a rule's query: why it has no value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_value: Option<NoValue>,
     /// Of a vector: the entries and principal axes that moved most, beyond chance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moved: Vec<VectorMove>,

@@ -48,6 +48,7 @@ pub mod rows;
 pub mod selection;
 pub mod skew;
 pub mod span;
+pub mod sql;
 pub mod total_variation;
 pub mod variance_ratio;
 pub mod varint;

@@ -3,7 +3,7 @@
 //! `progress` derives watermarks from the clocks of the source partitions (`ingest::clocks`); `pane` the panes; `state` is the
 //! pure machine around them: `(state, flush) -> effects`; `baseline` puts moving references together from panes, of
 //! which `history` keeps those past revision; `changes` holds the change detectors;
-//! `performance` is the machine of a model's performance, which waits for labels; `judge` is the seam to the rules;
+//! `performance` is the machine of a model's performance, which waits for labels; `sql` gives the values of rules' queries; `judge` is the seam to the rules;
 //! `watched` says what is wanted of each model, `spec` which windows; `role` is the loop around a log.
 //!
 //! A new kind of window is a `WindowSpec` that says which windows cover an instant; a new kind of moving reference is a
@@ -20,5 +20,6 @@ pub mod result;
 pub mod role;
 pub mod row_counts;
 pub mod spec;
+mod sql;
 pub mod state;
 pub mod watched;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::reference::Reference;
 use crate::stats::profile::Profile;
 use crate::stats::quality::{QUALITY_FEATURE, QualityError, QualityProfile};
+use crate::stats::sql::is_state_name;
+use crate::stats::sql::state::SqlState;
 
 use super::result::{Segment, Window};
 
@@ -34,6 +36,8 @@ pub struct Pane {
     pub profiles: BTreeMap<String, Profile>,
     /// Of all events; segments have none.
     pub quality: Option<QualityProfile>,
+    /// States of rules' queries, by their name.
+    pub sql: BTreeMap<String, SqlState>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,9 @@ impl Pane {
         for (feature, profile) in other.profiles.iter().filter(|(feature, _)| wanted(feature)) {
             self.merge_profile(feature, profile)?;
         }
+        for (name, state) in other.sql.iter().filter(|(name, _)| wanted(name)) {
+            self.sql.entry(name.clone()).or_default().merge(state);
+        }
         if let Some(quality) = other.quality.as_ref().filter(|_| wanted(QUALITY_FEATURE)) {
             self.quality.get_or_insert_default().merge(quality);
         }
@@ -93,7 +100,7 @@ impl Pane {
         }
     }
 
-    /// `rows`, then per feature, and for the quality of all under [`QUALITY_FEATURE`]: name length, name, state length,
+    /// `rows`, then per feature, for the quality of all under [`QUALITY_FEATURE`], and per query: name length, name, state length,
     /// state; integers u32/u64 little endian.
     pub fn encode(&self) -> Vec<u8> {
         self.encode_some(|_| true)
@@ -106,7 +113,9 @@ impl Pane {
         let states = profiles.map(|(feature, profile)| (feature.as_str(), profile.encode()));
         let quality = self.quality.iter().filter(|_| wanted(QUALITY_FEATURE));
         let quality = quality.map(|quality| (QUALITY_FEATURE, quality.encode()));
-        for (feature, state) in quality.chain(states) {
+        let queries = self.sql.iter().filter(|(name, _)| wanted(name));
+        let queries = queries.map(|(name, state)| (name.as_str(), state.encode()));
+        for (feature, state) in quality.chain(states).chain(queries) {
             bytes.extend_from_slice(&(feature.len() as u32).to_le_bytes());
             bytes.extend_from_slice(feature.as_bytes());
             bytes.extend_from_slice(&(state.len() as u32).to_le_bytes());
@@ -129,6 +138,10 @@ impl Pane {
             match feature {
                 unwanted if !wanted(unwanted) => {}
                 QUALITY_FEATURE => pane.quality = Some(QualityProfile::decode(state)?),
+                query if is_state_name(query) => {
+                    let state = SqlState::decode(state).ok_or(PaneError::Malformed("state of a query"))?;
+                    pane.sql.insert(query.to_string(), state);
+                }
                 feature => {
                     pane.profiles.insert(feature.to_string(), decode_profile(reference, feature, state)?);
                 }

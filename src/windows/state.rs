@@ -18,6 +18,8 @@ use crate::reference::Reference;
 use crate::stats::evaluate::evaluate_selected;
 use crate::stats::profile::{FeatureReference, Profile};
 use crate::stats::quality::{self, QualityProfile, WindowQuality};
+use crate::stats::sql::is_state_name;
+use crate::stats::sql::state::SqlState;
 
 use super::baseline::{Comparison, Held, Merged, kept_features, needed_until_ms, outlived};
 use super::changes::{Changes, ChangesKey, Placing, StoredChange};
@@ -27,6 +29,7 @@ use super::pane::{Pane, PaneError, PaneKey};
 use super::performance::{ERROR_SIGNAL, PerformanceChange, PerformanceKey, PerformanceWindows, Seams};
 use super::progress::Progress;
 use super::result::{ClosedWindow, PERFORMANCE_FEATURE, Segment, Window, WindowResult};
+use super::sql;
 pub use super::spec::{WindowSpec, pane_width_ms};
 pub use super::watched::WatchedModel;
 
@@ -190,7 +193,9 @@ impl PartitionState {
     pub fn allocated_bytes(&self) -> usize {
         let profiles = self.panes.values().flat_map(|pane| pane.profiles.values());
         let quality = self.panes.values().filter_map(|pane| pane.quality.as_ref());
+        let queries = self.panes.values().flat_map(|pane| pane.sql.values());
         profiles.map(Profile::allocated_bytes).sum::<usize>()
+            + queries.map(SqlState::allocated_bytes).sum::<usize>()
             + quality.map(QualityProfile::allocated_bytes).sum::<usize>()
     }
 
@@ -321,6 +326,10 @@ impl PartitionState {
                 }
                 self.mark_for_revision(watched, &key, watermark_ms);
             }
+            if is_state_name(&row.feature) {
+                self.merge_sql(watched, &key, &row.feature, (row.rows, &row.state));
+                continue;
+            }
             if let Err(error) = self.merge_row(&key, &row.feature, row.rows, &row.state) {
                 self.progress.models.entry(key.model.clone()).or_default().gaps.push(key.window());
                 effects.push(Effect::Damaged(error.to_string()));
@@ -353,6 +362,18 @@ impl PartitionState {
             self.changed.insert(key.clone());
         }
         Ok(())
+    }
+
+    /// Of a query that no rule asks any more nothing is kept.
+    fn merge_sql(&mut self, watched: &WatchedModel, key: &PaneKey, name: &str, (rows, state): (u64, &[u8])) {
+        let Some(query) = watched.sql_query(name) else { return };
+        let pane = self.panes.entry(key.clone()).or_default();
+        let held = pane.sql.entry(name.to_string()).or_default();
+        held.add(rows, state);
+        if held.wants_compaction() {
+            held.compact(query);
+        }
+        self.changed.insert(key.clone());
     }
 
     fn close_windows(&mut self, watched: &WatchedModel, effects: &mut Vec<Effect>) {
@@ -434,6 +455,7 @@ impl PartitionState {
                 stats.importance = reference.importance_of(&watched.model, &feature.name);
                 features.insert(feature.name.clone(), stats);
             }
+            features.extend(sql::values(watched, segment, pane));
             results.push(WindowResult {
                 model: name.clone(),
                 version: version.to_string(),
@@ -570,13 +592,14 @@ impl PartitionState {
     /// A pane that nothing can change any more: to history if a moving reference needs it, else forgotten.
     fn settle(&mut self, watched: &WatchedModel, key: PaneKey, watermark_ms: i64) {
         let changed = self.changed.remove(&key);
-        let Some(pane) = self.panes.remove(&key) else { return };
+        let Some(mut pane) = self.panes.remove(&key) else { return };
         let lateness_ms = watched.model.windows.allowed_lateness.ms;
         let needed_until = needed_until_ms(&watched.comparisons, &key, lateness_ms);
         if needed_until.is_none_or(|until_ms| until_ms <= watermark_ms) {
             self.retired.insert(key);
             return;
         }
+        sql::compact(watched, &mut pane);
         if changed {
             // Whole: rules may look at other features after a restart.
             self.unwritten.push(PaneChange { key: key.clone(), value: Some(pane.encode()) });
@@ -614,6 +637,7 @@ fn compared(
         stats.importance = reference.importance_of(&watched.model, name);
         features.insert(name.clone(), stats);
     }
+    features.extend(sql::compared(watched, comparison, merged, &against_stored.segment, window));
     let name = comparison.reference.to_string();
     let expected_rows = merged.baseline.expected_rows(against_stored.window, watched.pane_ms());
     let quality = against_stored.quality.clone().map(|quality| WindowQuality { expected_rows, ..quality });

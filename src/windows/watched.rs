@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::model::Model;
 use crate::config::performance::Labels;
 use crate::stats::selection::Selection;
+use crate::stats::sql::SqlMetric;
 
 use super::baseline::Comparison;
 use super::spec::{WindowSpec, pane_width_ms};
@@ -20,6 +21,8 @@ pub struct WatchedModel {
     /// Moving references that windows are compared with, beside the stored one.
     pub comparisons: Vec<Comparison>,
     pub performance: WatchedPerformance,
+    /// Queries that rules ask of its events.
+    pub sql: Vec<SqlMetric>,
 }
 
 impl WatchedModel {

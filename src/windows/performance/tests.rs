@@ -68,7 +68,7 @@ fn world_with(labels: &str, comparisons: Vec<Comparison>) -> World {
     let specs = vec![WindowSpec::tumbling(HOUR_MS)];
     let performance = WatchedPerformance { specs: specs.clone(), thresholds: vec![0.7], comparisons };
     let (selection, comparisons) = (Default::default(), Vec::new());
-    let watched = WatchedModel { model, specs, selection, comparisons, performance };
+    let watched = WatchedModel { model, specs, selection, comparisons, performance, sql: Vec::new() };
     World { watched: Arc::new(vec![watched]), reference, layout }
 }
 

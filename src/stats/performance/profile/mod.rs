@@ -36,7 +36,7 @@ pub use prediction::{Label, Prediction};
 pub use ranking::RankingOutcomes;
 pub use regression::RegressionOutcomes;
 pub use value_counts::{Group, ValueCounts};
-pub use value_sql::ValueExpression;
+pub use value_sql::{ValueExpression, functions_of_one_number};
 
 use crate::config::performance::Task;
 use crate::stats::metric::MetricValue;

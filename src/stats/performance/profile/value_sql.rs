@@ -62,7 +62,7 @@ impl ValueExpression {
         // Features are called as the model file writes them.
         config.options_mut().sql_parser.enable_ident_normalization = false;
         let session = SessionContext::new_with_config(config);
-        FUNCTIONS.iter().for_each(|(name, function)| session.register_udf(of_one_number(name, *function)));
+        functions_of_one_number().for_each(|function| session.register_udf(function));
         let known = DFSchema::try_from(Schema::new(known_fields(model, task))).map_err(plain)?;
         let expression = session.parse_sql_expr(sql, &known).map_err(|error| {
             let error = plain(error);
@@ -172,6 +172,11 @@ fn column(source: Source, layout: &PerformanceLayout, rows: &[(&Prediction, &Lab
             Arc::new(Float64Array::from_iter(rows.iter().map(|(prediction, _)| value(prediction))))
         }
     }
+}
+
+/// [`FUNCTIONS`], for DataFusion.
+pub fn functions_of_one_number() -> impl Iterator<Item = ScalarUDF> {
+    FUNCTIONS.iter().map(|(name, function)| of_one_number(name, *function))
 }
 
 fn of_one_number(name: &str, function: OfOneNumber) -> ScalarUDF {
