@@ -101,7 +101,12 @@ fn pipeline(log: &EmbeddedLog, app: &str, model: &Arc<Model>, reference: &Arc<Re
         app: app.into(),
         instance: "0".into(),
         topics: topics.clone(),
-        models: vec![IngestModel { model: model.clone(), reference: reference.clone(), pane_ms: 60_000, sql: Vec::new() }],
+        models: vec![IngestModel {
+            model: model.clone(),
+            reference: reference.clone(),
+            pane_ms: 60_000,
+            sql: Vec::new(),
+        }],
         start: StartOffset::Earliest,
         settings: Ingest::default(),
         clock: Arc::new(|| chrono::Utc::now().timestamp_millis()),

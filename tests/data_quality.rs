@@ -200,6 +200,7 @@ fn ingest(world: &World) -> IngestRole {
             model: world.model.clone(),
             reference: world.reference.clone(),
             pane_ms: pane_width_ms(&world.rules.window_specs(&world.model)),
+            sql: Vec::new(),
         }],
         start: StartOffset::Earliest,
         settings: Ingest { flush_interval: Span::from_ms(10), flush_rows: 250 },
@@ -477,6 +478,7 @@ fn freshness_is_that_of_the_first_close_whenever_a_window_is_revised() {
         selection: Default::default(),
         comparisons: Vec::new(),
         performance: Default::default(),
+        sql: Vec::new(),
     }]);
     let references = Arc::new(OneReference(world.reference.clone()));
     let mut state = PartitionState::new(watched, references, Box::new(NoJudge));

@@ -165,6 +165,7 @@ fn ingest(world: &[Watched]) -> IngestRole {
         model: watched.model.clone(),
         reference: watched.reference.clone(),
         pane_ms: PANE_MS,
+        sql: Vec::new(),
     };
     IngestRole {
         app: "labels".into(),

@@ -162,6 +162,7 @@ fn ingest(world: &World) -> IngestRole {
             model: world.model.clone(),
             reference: world.reference.clone(),
             pane_ms: MINUTE_MS,
+            sql: Vec::new(),
         }],
         start: StartOffset::Earliest,
         settings: Ingest { flush_interval: Span::from_ms(10), flush_rows: 200 },

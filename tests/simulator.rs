@@ -80,6 +80,18 @@ rules:
     min_samples: 50
     when: {warn: psi > 0.10}
     group_by: [model, segment, feature]
+  - name: small-amounts
+    model: fraud@*
+    sql: SELECT sum(amount) / count(amount) AS value FROM events WHERE age_days >= 0
+    when: {warn: value > 1}
+  - name: amounts-by-country
+    model: fraud@*
+    window: 4m
+    slide: 2m
+    min_samples: 20
+    reference: {trailing: 4m}
+    sql: SELECT approx_percentile_cont(amount, 0.9) AS value FROM events GROUP BY country
+    when: {warn: value > 110% of baseline}
 routes: [{match: {}, to: [hook]}]
 receivers: {hook: {webhook: {url: 'http://127.0.0.1:1/', allow_private: true}}}
 ";
@@ -153,6 +165,7 @@ fn ingest(world: &World) -> IngestRole {
             model: world.model.clone(),
             reference: world.reference.clone(),
             pane_ms: pane_width_ms(&specs),
+            sql: world.rules.sql_metrics(&world.model),
         }],
         start: StartOffset::Earliest,
         settings: Ingest { flush_interval: Span::from_ms(10), flush_rows: 300 },

@@ -266,6 +266,7 @@ fn ingest(world: &World) -> IngestRole {
             model: world.model.clone(),
             reference: world.reference.clone(),
             pane_ms: pane_width_ms(&specs),
+            sql: Vec::new(),
         }],
         start: StartOffset::Earliest,
         settings: Ingest { flush_interval: Span::from_ms(10), flush_rows: 300 },

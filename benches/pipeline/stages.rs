@@ -174,7 +174,12 @@ fn ingest_role(world: &World, app: &str, metrics: &Metrics, status: StatusSink) 
         app: app.into(),
         instance: "0".into(),
         topics: Topics::new(app),
-        models: vec![IngestModel { model: world.model.clone(), reference: world.reference.clone(), pane_ms, sql: Vec::new() }],
+        models: vec![IngestModel {
+            model: world.model.clone(),
+            reference: world.reference.clone(),
+            pane_ms,
+            sql: Vec::new(),
+        }],
         start: StartOffset::Earliest,
         settings: Ingest::default(),
         clock: Arc::new(|| chrono::Utc::now().timestamp_millis()),

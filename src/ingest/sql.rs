@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType,
+};
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
@@ -179,7 +181,8 @@ impl SqlPlan {
             (Arc::new(Column::new(KEYS[index], first_key + index)), KEYS[index].to_string())
         };
         let group_by = Arc::new(PhysicalGroupBy::new_single((0..wanted).map(key).collect()));
-        let seen = AggregateExprBuilder::new(count_udaf(), vec![key(1).0]).schema(schema.clone()).alias("seen").build()?;
+        let seen =
+            AggregateExprBuilder::new(count_udaf(), vec![key(1).0]).schema(schema.clone()).alias("seen").build()?;
         let mut functions = vec![Arc::new(seen)];
         let mut filters = vec![None];
         for aggregated in query.aggregates() {

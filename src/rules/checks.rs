@@ -8,6 +8,7 @@ use super::compile::{DEFAULT_REFERENCE, FileProblem, Rule};
 use super::expression::{Comparison, Condition, Expression, Limit, Quantity};
 use super::metrics::{self, METRICS, Subject};
 use super::performance_checks;
+use super::sql;
 use super::value_expression;
 use crate::config::diagnostic::Problem;
 use crate::config::glob;
@@ -86,6 +87,7 @@ pub fn model_problems(model: &Model) -> Vec<Problem> {
     }
     found.extend(change_detectors::model_problems(model));
     found.extend(value_expression::model_problems(model));
+    found.extend(sql::model_problems(model));
     found
 }
 
@@ -258,7 +260,7 @@ fn subjects(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Probl
     references(rule, pointer, models, found);
     if rule.performance.is_some() {
         performance_checks::rule_problems(rule, pointer, models, found);
-    } else {
+    } else if rule.sql.is_none() {
         selectors(rule, pointer, models, found);
         metrics_of_features(rule, pointer, models, found);
         change_detectors::rule_problems(rule, pointer, models, found);

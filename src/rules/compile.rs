@@ -9,6 +9,7 @@ use super::expression::{Expression, Figure};
 use super::metrics::{Metric, Subject};
 use super::performance::{DEFAULT_MIN_COVERAGE, OnPerformance};
 use super::performance_metrics::At;
+use super::sql::{self, OnQuery, Queries};
 use super::state::Persistence;
 use crate::config::actions::Action;
 use crate::config::diagnostic::{Level, Problem};
@@ -25,6 +26,7 @@ use crate::config::yaml::child;
 use crate::reference::moving::{MovingReference, PREVIOUS};
 use crate::stats::metric::FeatureStats;
 use crate::stats::selection::Selection;
+use crate::stats::sql::{SqlMetric, is_result_name};
 use crate::windows::baseline::Comparison;
 use crate::windows::result::WindowResult;
 use crate::windows::state::{WatchedModel, WindowSpec};
@@ -53,6 +55,8 @@ pub struct Rule {
     pub signal: Option<String>,
     /// `signal: performance`: the rule looks at how well the model did, and at nothing else.
     pub performance: Option<OnPerformance>,
+    /// `sql`: the rule looks at the value of its query, and at nothing else.
+    pub sql: Option<OnQuery>,
     /// As written.
     pub labels: Option<LabelNeeds>,
     /// Names of segment columns and pairs, as in results.
@@ -100,10 +104,13 @@ impl Rule {
 
     /// Whether this rule looks at the feature or signal of this name.
     pub fn selects(&self, name: &str) -> bool {
+        if let Some(on_query) = &self.sql {
+            return on_query.feature == name;
+        }
         if let Some(signal) = &self.signal {
             return signal == name;
         }
-        if [PREDICTION_SIGNAL, SCORE_SIGNAL, JOINT_SIGNAL].contains(&name) {
+        if is_result_name(name) || [PREDICTION_SIGNAL, SCORE_SIGNAL, JOINT_SIGNAL].contains(&name) {
             return false;
         }
         let included = match &self.features.include {
@@ -161,6 +168,8 @@ pub struct RuleSet {
     pub(super) receivers: BTreeMap<String, Receiver>,
     pub(super) actions: BTreeMap<String, Action>,
     pub(super) models: BTreeMap<String, ModelWindows>,
+    /// By model.
+    pub(super) sql: Queries,
 }
 
 impl RuleSet {
@@ -183,6 +192,7 @@ impl RuleSet {
             routes: files.iter().flat_map(|file| file.routes.clone()).collect(),
             receivers: BTreeMap::new(),
             actions: BTreeMap::new(),
+            sql: Queries::new(),
             models: models
                 .iter()
                 .map(|model| {
@@ -212,6 +222,9 @@ impl RuleSet {
                 }
             }
         }
+        let (queries, found) = sql::plan(&mut placed, models);
+        problems.extend(found);
+        set.sql = queries;
         problems.extend(checks::rules(&placed, models));
         problems.extend(checks::routing(files, &placed, &set.receivers));
         let (actions, found) = action_checks::actions(files, models);
@@ -248,7 +261,7 @@ impl RuleSet {
             Some(MetricNames::Names(names)) => names,
             None => &[],
         };
-        let of_features = self.rules.iter().filter(|rule| rule.performance.is_none());
+        let of_features = self.rules.iter().filter(|rule| rule.performance.is_none() && rule.sql.is_none());
         let named = of_features.filter(|rule| rule.matches_model(&model.model)).flat_map(Rule::metric_names);
         Selection::default().with(asked.iter().map(String::as_str)).with(named)
     }
@@ -261,7 +274,13 @@ impl RuleSet {
             selection: self.selection(model),
             comparisons: self.comparisons(model, false),
             performance: self.watched_performance(model),
+            sql: self.sql_metrics(model),
         }
+    }
+
+    /// What rules ask of this model's events by queries of their own.
+    pub fn sql_metrics(&self, model: &Model) -> Vec<SqlMetric> {
+        self.sql.get(&model.model).cloned().unwrap_or_default()
     }
 
     fn watched_performance(&self, model: &Model) -> WatchedPerformance {
@@ -306,6 +325,11 @@ impl RuleSet {
             let looks_at = |name: &String| !rule.counts_rows_only && !of_performance && rule.selects(name);
             let selected = model.signals().into_iter().map(|signal| signal.name).filter(looks_at);
             comparison.features.extend(selected);
+            if let Some(on_query) = &rule.sql {
+                let of_rule = self.sql.get(&model.model).into_iter().flatten();
+                let of_rule = of_rule.filter(|metric| metric.feature == on_query.feature);
+                comparison.features.extend(of_rule.map(|metric| metric.query.state_name.clone()));
+            }
         }
         comparisons.into_values().collect()
     }
@@ -348,9 +372,10 @@ pub fn string_problems(file: &serde_json::Value) -> Vec<Problem> {
     let rules = file.get("rules").and_then(serde_json::Value::as_array);
     let mut problems = Vec::new();
     for (index, rule) in rules.into_iter().flatten().enumerate() {
+        let of_query = rule.get("sql").is_some();
         for key in ["when/warn", "when/critical", "recover"] {
             let text = rule.pointer(&format!("/{key}")).and_then(serde_json::Value::as_str);
-            let read = text.map(|text| expression(text, format!("/rules/{index}/{key}")));
+            let read = text.map(|text| expression(text, of_query, format!("/rules/{index}/{key}")));
             problems.extend(read.and_then(Result::err));
         }
         let text = rule.get("for").and_then(serde_json::Value::as_str);
@@ -359,9 +384,9 @@ pub fn string_problems(file: &serde_json::Value) -> Vec<Problem> {
     problems
 }
 
-fn expression(text: &str, pointer: String) -> Result<Expression, Problem> {
-    Expression::parse(text)
-        .map_err(|error| Problem::error("expression", pointer, error.message).within(error.at).help_if(error.help))
+fn expression(text: &str, of_query: bool, pointer: String) -> Result<Expression, Problem> {
+    let read = if of_query { Expression::parse_of_query(text) } else { Expression::parse(text) };
+    read.map_err(|error| Problem::error("expression", pointer, error.message).within(error.at).help_if(error.help))
 }
 
 /// `3 of 5 windows`, `2 windows`, `1 window`.
@@ -417,7 +442,7 @@ fn compared_with(
 fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> Result<Rule, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut read = |text: Option<&String>, key: &str| {
-        let expression = expression(text?, format!("{pointer}/{key}"));
+        let expression = expression(text?, source.sql.is_some(), format!("{pointer}/{key}"));
         expression.map_err(|problem| problems.push(problem)).ok()
     };
     let when = source.when.clone().unwrap_or_default();
@@ -442,6 +467,11 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
     if !problems.is_empty() {
         return Err(problems);
     }
+    let sql = source.sql.as_deref().map(|text| OnQuery::of(&source.name, text));
+    // `defaults` may name one that this rule does not ask for.
+    let needs_reference = sql.is_none() || sql::asks_for_baseline([&warn, &critical, &recover]);
+    let moving = moving.filter(|_| needs_reference);
+    let reference = if needs_reference { reference } else { DEFAULT_REFERENCE.to_string() };
     let (model_glob, version_glob) = source.model.split_once('@').unwrap_or((source.model.as_str(), "*"));
     let names_only = |wanted: &dyn Fn(&Metric) -> bool| {
         let named = [&warn, &critical].into_iter().flatten().flat_map(|expression| &expression.metrics);
@@ -459,7 +489,7 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         Some(keys) => keys.iter().copied().collect(),
         None => BTreeSet::from([GroupKey::Model, GroupKey::Version, GroupKey::Segment]),
     };
-    Ok(Rule {
+    let rule = Rule {
         name: source.name.clone(),
         model_glob: model_glob.to_string(),
         version_glob: version_glob.to_string(),
@@ -470,6 +500,7 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
             let min_coverage = labels.min_coverage.map_or(DEFAULT_MIN_COVERAGE, Share::share);
             OnPerformance { min_coverage, delay_ms: labels.delay.map(|delay| delay.ms) }
         }),
+        sql,
         labels: source.labels,
         segments: source.segments.iter().map(SegmentColumns::name).collect(),
         window: source.window.or(file.defaults.window),
@@ -486,5 +517,7 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         absent: source.absent.clone(),
         counts_rows_only,
         counts_rejected,
-    })
+    };
+    let found = sql::shape_problems(source, &rule, pointer);
+    if found.is_empty() { Ok(rule) } else { Err(found) }
 }

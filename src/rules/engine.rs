@@ -9,6 +9,7 @@ use super::compile::{ModelWindows, Rule, RuleSet};
 use super::episode::{EpisodeStatus, Finding, Notification};
 use super::evaluate::{Decider, Judgement, evaluate};
 use super::reason::{self, Ended, Persisted};
+use super::sql;
 use super::state::{Contribution, Keep, Pair, RuleState, RuleStates, Standing, Taken, Told};
 use super::worst_segment::{self, Question};
 use crate::config::rules::{GroupKey, Severity};
@@ -21,8 +22,7 @@ pub enum Effect {
     Notify(Notification),
     /// Write to the `episodes` topic under `key`; `None` is a tombstone.
     StateChanged { key: String, state: Option<RuleState> },
-    /// Count: `breached`, `quiet`, `insignificant`, `insufficient_samples`, `incomplete`, `no_reference`,
-    /// `insufficient_labels`, `known`.
+    /// Count: `breached`, `quiet`, `insignificant`, the words of [`super::state::Mute`], `known`.
     Evaluated { rule: String, outcome: &'static str },
 }
 
@@ -225,7 +225,11 @@ fn looked_at<'a>(rule: &Rule, closed: &'a ClosedWindow) -> Vec<&'a WindowResult>
         .results
         .iter()
         .filter(|result| result.performance.is_some() == rule.performance.is_some())
-        .filter(|result| (rule.counts_rows_only && rule.moving.is_none()) || result.reference == rule.reference)
+        .filter(|result| {
+            let needs_none = (rule.counts_rows_only || rule.sql.is_some()) && rule.moving.is_none();
+            needs_none || result.reference == rule.reference
+        })
+        .filter(|result| sql::is_about(rule, result))
         .filter(|result| result.segment.is_all() || rule.segments.contains(&result.segment.column))
         .filter(|result| seen.insert(&result.segment))
         .collect()

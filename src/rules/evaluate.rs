@@ -13,6 +13,7 @@ use super::metrics::{Metric, Subject};
 use super::performance::{PerformanceFinding, Sight, gate};
 use super::performance_metrics;
 use super::significance::{adjust, cut};
+use super::sql;
 use super::state::{Mute, Pair};
 use super::threshold;
 use crate::config::rules::{Severity, SignificanceTest};
@@ -125,6 +126,9 @@ fn muted(rule: &Rule, result: &WindowResult) -> Option<Mute> {
     }
     if rule.sample(result) < rule.min_samples {
         return Some(Mute::InsufficientSamples);
+    }
+    if let Some(mute) = sql::muted(rule, result) {
+        return Some(mute);
     }
     (result.is_wanting() && !rule.counts_rows_only).then_some(Mute::NoReference)
 }

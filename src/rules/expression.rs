@@ -114,7 +114,12 @@ pub struct Expression {
 
 impl Expression {
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
-        parse::expression(text)
+        parse::expression(text, false)
+    }
+
+    /// A condition of a rule with a query: about its `value`, its `baseline` and the window as a whole.
+    pub fn parse_of_query(text: &str) -> Result<Self, ExpressionError> {
+        parse::expression(text, true)
     }
 
     /// True if the window as a whole is judged: no feature's metric stands outside `any`, `share` and `count`.

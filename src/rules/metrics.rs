@@ -4,6 +4,7 @@ use super::performance_metrics::PERFORMANCE_METRICS;
 use crate::config::model::Kind;
 use crate::stats::change::CHANGE_POINTS;
 use crate::stats::metric::{FeatureStats, MetricValue};
+use crate::stats::sql::{BASELINE_VALUE, VALUE};
 
 /// What a metric is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Subject {
     Window,
     /// How well the model did: `performance_metrics`.
     Performance,
+    /// The value of a rule's query.
+    Query,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +129,11 @@ pub const METRICS: &[Metric] = &[
     metric("vanished_features", "vanished features", Subject::Window),
 ];
 
+/// What conditions of a rule with `sql` may name beside the metrics of windows: the value of its query, and `baseline`,
+/// the value over its moving reference.
+pub static QUERY_METRICS: [Metric; 2] =
+    [metric(VALUE, "value", Subject::Query), metric(BASELINE_VALUE, "baseline", Subject::Query)];
+
 /// Metrics of features that results leave out where they are zero, which they nearly always are.
 const ZERO_WHERE_ABSENT: [&str; 6] =
     ["nan_rate", "infinite_rate", "type_mismatch_rate", "absent_rate", "out_of_range_rate", "constant"];
@@ -208,7 +216,7 @@ impl Metric {
             Subject::Vector => kind == Kind::Vector,
             Subject::Feature => kind != Kind::Vector,
             Subject::Any | Subject::Window => true,
-            Subject::Performance => false,
+            Subject::Performance | Subject::Query => false,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! about a window, with `significance`; `threshold` puts `auto` into numbers; `state` moves each group's machine;
 //! `engine` turns what changed into notifications, worded by `reason` and explained by `explanation` and
 //! `worst_segment`; `performance`, `performance_metrics` and `performance_reason` hold what rules on performance have of
-//! their own; `absence` does the same for models from which nothing arrives. `episode` is
+//! their own, `sql` what rules on a query have; `absence` does the same for models from which nothing arrives. `episode` is
 //! what rules tell people, `action_request` what they ask to have done: one record of the `outbox` topic each. `workspace` loads and checks a whole service.
 //!
 //! To add a metric: a row in `metrics`, or in `performance_metrics`. To add a key to rules: `config::rules`, then `compile`.
@@ -30,6 +30,7 @@ pub mod performance_metrics;
 mod performance_reason;
 pub mod reason;
 pub mod significance;
+pub mod sql;
 pub mod state;
 pub mod threshold;
 pub mod token;

@@ -176,7 +176,7 @@ fn graver(left: &Finding, right: &Finding) -> Ordering {
 fn opening(rule: &Rule, judgement: &Judgement<'_>, decider: &Decider) -> String {
     let segment = &judgement.pair.segment;
     let place = place(segment);
-    let subject = match &judgement.pair.feature {
+    let subject = match judgement.pair.feature.as_ref().filter(|_| rule.sql.is_none()) {
         Some(feature) => format!("`{feature}`{place}"),
         None if rule.performance.is_some() && segment.is_all() => "all predictions".to_string(),
         None if rule.performance.is_some() => format!("predictions{place}"),
@@ -283,7 +283,7 @@ pub fn summary(rule: &Rule, who: &str, status: EpisodeStatus, severity: Severity
     };
     let mut line = format!("{} {state}: {who}", rule.name);
     if let Some(first) = findings.first() {
-        let metric = super::metrics::find(&first.metric);
+        let metric = super::metrics::find(&first.metric).filter(|_| rule.sql.is_none());
         let label = metric.map_or(first.metric.as_str(), |metric| metric.label);
         let share = metric.map_or(first.metric.starts_with("share"), |metric| metric.share);
         let format = match &first.performance {
@@ -292,7 +292,7 @@ pub fn summary(rule: &Rule, who: &str, status: EpisodeStatus, severity: Severity
             None => number,
         };
         let value = optional(first.value, format);
-        match &first.feature {
+        match first.feature.as_ref().filter(|_| rule.sql.is_none()) {
             Some(feature) => line.push_str(&format!(", `{feature}` {label} {value}")),
             None => line.push_str(&format!(", {label} {value}")),
         }

@@ -42,6 +42,14 @@ pub enum Mute {
     NoReference,
     /// Too few of the predictions have their label yet.
     InsufficientLabels,
+    /// The rule's query gave NULL, or no finite number.
+    NoValue,
+    /// Some events of the window came before the rule's query was asked.
+    NotCollected,
+    /// The rule's query failed on an event.
+    QueryFailed,
+    /// The state of the rule's query outgrew its limit.
+    StateTooLarge,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +211,10 @@ impl Mute {
             Mute::Incomplete => "incomplete",
             Mute::NoReference => "no_reference",
             Mute::InsufficientLabels => "insufficient_labels",
+            Mute::NoValue => "no_value",
+            Mute::NotCollected => "not_collected",
+            Mute::QueryFailed => "query_failed",
+            Mute::StateTooLarge => "state_too_large",
         }
     }
 }

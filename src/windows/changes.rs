@@ -292,7 +292,14 @@ mod tests {
         let model = Arc::new(crate::config::parse_model_str("model.yaml", &yaml).unwrap().value);
         let specs = vec![WindowSpec::tumbling(PANE_MS)];
         let (selection, comparisons) = (Selection::default(), Vec::new());
-        Changes::new(&[WatchedModel { model, specs, selection, comparisons, performance: Default::default(), sql: Vec::new() }])
+        Changes::new(&[WatchedModel {
+            model,
+            specs,
+            selection,
+            comparisons,
+            performance: Default::default(),
+            sql: Vec::new(),
+        }])
     }
 
     const ADWIN: &str = "[{signal: x, method: adwin, clock: 1}]";

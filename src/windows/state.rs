@@ -29,8 +29,8 @@ use super::pane::{Pane, PaneError, PaneKey};
 use super::performance::{ERROR_SIGNAL, PerformanceChange, PerformanceKey, PerformanceWindows, Seams};
 use super::progress::Progress;
 use super::result::{ClosedWindow, PERFORMANCE_FEATURE, Segment, Window, WindowResult};
-use super::sql;
 pub use super::spec::{WindowSpec, pane_width_ms};
+use super::sql;
 pub use super::watched::WatchedModel;
 
 /// Finds a reference by its content address.

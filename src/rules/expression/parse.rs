@@ -5,13 +5,15 @@ use std::ops::Range;
 use super::figure::{Confident, Figure};
 use super::{Arithmetic, Comparison, Condition, Expression, Quantifier, Quantity};
 use crate::config::nearest::suggest;
-use crate::rules::metrics::{self, Metric, Subject, find, needs_rows};
+use crate::rules::metrics::{self, Metric, QUERY_METRICS, Subject, find, needs_rows};
 use crate::rules::performance_metrics::{self, At, PerformanceMetric};
 use crate::rules::token::{ExpressionError, Kind, Token, error, tokens};
+use crate::stats::sql::{BASELINE_VALUE, VALUE};
 
-pub(super) fn expression(text: &str) -> Result<Expression, ExpressionError> {
+/// `of_query`: of a rule with `sql`.
+pub(super) fn expression(text: &str, of_query: bool) -> Result<Expression, ExpressionError> {
     let tokens = tokens(text)?;
-    let mut parser = Parser { text, tokens, next: 0, read: Read::default(), quantified: false };
+    let mut parser = Parser { text, tokens, next: 0, read: Read::default(), quantified: false, of_query };
     let parsed = parser.disjunction()?;
     if let Some(token) = parser.peek() {
         return Err(unexpected_rest(text, token));
@@ -67,7 +69,7 @@ fn share_of(share: f64, rows: Quantity) -> Quantity {
 /// What shares are of.
 fn is_usual(quantity: &Quantity) -> bool {
     match quantity {
-        Quantity::Metric(metric) => metric.name == EXPECTED_ROWS,
+        Quantity::Metric(metric) => metric.name == EXPECTED_ROWS || metric.name == BASELINE_VALUE,
         Quantity::Baseline(_) => true,
         _ => false,
     }
@@ -121,6 +123,26 @@ fn fill_in(condition: &mut Condition, figure: Figure) {
     }
 }
 
+fn no_word_of_query(word: &str, at: Range<usize>) -> ExpressionError {
+    let example = "such as `value not between 0.55 and 0.75`";
+    match word {
+        "auto" => error(at, "`auto` is no threshold of a query: nothing says how its value varies").help(example),
+        "and" | "or" | "between" | "of" | "with" => {
+            error(at, format!("`value` or a number is missing before `{word}`")).help(example)
+        }
+        _ if find(word).is_some() || matches!(word, "any" | "share" | "count" | "gap") => {
+            let message = format!("a rule with `sql` judges its own `value`, not `{word}`");
+            error(at, message).help("make another rule of it")
+        }
+        _ => {
+            let windows = metrics::all().filter(|metric| metric.subject == Subject::Window);
+            let known = [VALUE, "baseline"].into_iter().chain(windows.map(|metric| metric.name));
+            let help = suggest(word, known).unwrap_or_else(|| example.to_string());
+            error(at, format!("`{word}` is not a metric of a query")).help(help)
+        }
+    }
+}
+
 enum Value {
     Condition(Condition),
     Quantity(Quantity),
@@ -138,6 +160,8 @@ struct Parser<'a> {
     read: Read,
     /// Inside `any`, `share` or `count`.
     quantified: bool,
+    /// Of a rule with `sql`.
+    of_query: bool,
 }
 
 impl Parser<'_> {
@@ -426,6 +450,11 @@ impl Parser<'_> {
 
     /// Of which metric is known at the end of the comparison.
     fn baseline(&mut self, at: Range<usize>) -> Quantity {
+        if self.of_query {
+            let [_, baseline] = &QUERY_METRICS;
+            self.read.metrics.push((baseline, at));
+            return Quantity::Metric(baseline);
+        }
         self.read.baselines.push(at);
         Quantity::Baseline(None)
     }
@@ -442,6 +471,9 @@ impl Parser<'_> {
     }
 
     fn word(&mut self, word: &str, at: Range<usize>) -> Result<Parsed, ExpressionError> {
+        if self.of_query {
+            return self.word_of_query(word, at);
+        }
         match word {
             "auto" => {
                 return Err(error(at, "`auto` stands alone to the right of `>`").help("write `psi > auto`"));
@@ -474,6 +506,22 @@ impl Parser<'_> {
         if metric.subject == Subject::Performance {
             return self.figure(word, None, at);
         }
+        self.read.metrics.push((metric, at.clone()));
+        Ok(Parsed { value: Value::Quantity(Quantity::Metric(metric)), at })
+    }
+
+    /// A word in a condition of a rule with `sql`.
+    fn word_of_query(&mut self, word: &str, at: Range<usize>) -> Result<Parsed, ExpressionError> {
+        let [value, _] = &QUERY_METRICS;
+        let named = if word == "expected" { EXPECTED_ROWS } else { word };
+        let metric = match word {
+            "baseline" => return Ok(Parsed { value: Value::Quantity(self.baseline(at.clone())), at }),
+            VALUE => value,
+            _ => match find(named).filter(|metric| metric.subject == Subject::Window) {
+                Some(metric) => metric,
+                None => return Err(no_word_of_query(word, at)),
+            },
+        };
         self.read.metrics.push((metric, at.clone()));
         Ok(Parsed { value: Value::Quantity(Quantity::Metric(metric)), at })
     }

@@ -224,7 +224,8 @@ impl Reader<'_> {
         }
         let TableFactor::Table { name, args: None, sample: None, .. } = &from.relation else {
             let at = self.at(&from.relation);
-            return self.report(SqlProblem::new("sql-shape", at, "the one table is `events`").help("write `FROM events`"));
+            return self
+                .report(SqlProblem::new("sql-shape", at, "the one table is `events`").help("write `FROM events`"));
         };
         if name.to_string() != TABLE {
             let message = format!("there is no table `{name}`");
@@ -316,8 +317,7 @@ impl Reader<'_> {
                     self.value(expression);
                 }
                 alias => {
-                    let is_grouped =
-                        column_of(expression).is_some_and(|column| self.grouped.contains(&column.value));
+                    let is_grouped = column_of(expression).is_some_and(|column| self.grouped.contains(&column.value));
                     if !is_grouped {
                         others.push((index, expression, alias));
                     }

@@ -36,7 +36,13 @@ impl Moments {
             Order::Products => &[x, y, squares[0], squares[1], squares[2]][..],
         };
         if let Some(odd) = reached.iter().find(|value| !value.is_finite()) {
-            self.unusual[if odd.is_nan() { 0 } else if *odd > 0.0 { 1 } else { 2 }] += 1;
+            self.unusual[if odd.is_nan() {
+                0
+            } else if *odd > 0.0 {
+                1
+            } else {
+                2
+            }] += 1;
             return;
         }
         self.first[0].add(x);

@@ -379,8 +379,8 @@ impl Lowering<'_> {
         };
         let types = function.params.args.iter().map(|argument| argument.get_type(input));
         let types = types.collect::<Result<Vec<_>>>()?;
-        let replaced: AggregateFunction =
-            mergeable(&function, &types).map_err(|message| Failed::Query(SqlProblem::new("sql-order", None, message)))?;
+        let replaced: AggregateFunction = mergeable(&function, &types)
+            .map_err(|message| Failed::Query(SqlProblem::new("sql-order", None, message)))?;
         Ok(Expr::AggregateFunction(replaced))
     }
 

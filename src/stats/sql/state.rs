@@ -92,7 +92,8 @@ impl SqlState {
     }
 
     pub fn wants_compaction(&self) -> bool {
-        self.parts.len() >= MOST_PARTS
+        let bytes: usize = self.parts.iter().map(Vec::len).sum();
+        !self.is_compact() && (self.parts.len() >= MOST_PARTS || bytes > super::MAX_STATE_BYTES)
     }
 
     /// Puts the states together, and gives up if the whole is too large.
