@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::config::model::Model;
+use crate::config::rule_tests::RuleTestFile;
 use crate::config::rules::RuleFile;
 use crate::config::schema;
 use crate::config::service::Service;
@@ -22,16 +23,19 @@ pub enum SchemaOf {
     Model,
     Rules,
     Service,
+    RuleTests,
 }
 
 impl SchemaOf {
-    pub const ALL: [SchemaOf; 3] = [SchemaOf::Model, SchemaOf::Rules, SchemaOf::Service];
+    pub const ALL: [SchemaOf; 4] =
+        [SchemaOf::Model, SchemaOf::Rules, SchemaOf::Service, SchemaOf::RuleTests];
 
     pub fn schema(self) -> Value {
         match self {
             SchemaOf::Model => schema::of::<Model>(),
             SchemaOf::Rules => schema::of::<RuleFile>(),
             SchemaOf::Service => schema::of::<Service>(),
+            SchemaOf::RuleTests => schema::of::<RuleTestFile>(),
         }
     }
 
@@ -41,6 +45,7 @@ impl SchemaOf {
             SchemaOf::Model => "model.schema.json",
             SchemaOf::Rules => "rules.schema.json",
             SchemaOf::Service => "service.schema.json",
+            SchemaOf::RuleTests => "rule-tests.schema.json",
         }
     }
 }

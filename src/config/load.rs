@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Level, Problem, Source};
 use super::model::Model;
+use super::rule_tests::RuleTestFile;
 use super::rules::RuleFile;
 use super::yaml::{self, Places};
-use super::{meaning, schema};
+use super::{meaning, rule_test_checks, schema};
 
 /// A valid file. Its warnings stand beside it; errors would have prevented it.
 #[derive(Debug, Clone)]
@@ -115,6 +116,19 @@ pub fn open_model(path: &Path, name: &str, more: impl Fn(&Model) -> Vec<Problem>
 pub fn open_rules(path: &Path, name: &str, strings: impl Fn(&Value) -> Vec<Problem>) -> Outcome<RuleFile> {
     match read(path) {
         Ok(text) => parse(name, &text, strings, meaning::rules),
+        Err(found) => Outcome::failed(found),
+    }
+}
+
+/// Tests of rules; what they are about is not looked at (`rule_test_checks::against`).
+pub fn parse_rule_tests(name: &str, text: &str) -> Outcome<RuleTestFile> {
+    parse(name, text, |_| Vec::new(), rule_test_checks::file)
+}
+
+/// As `parse_rule_tests`, from a file.
+pub fn open_rule_tests(path: &Path, name: &str) -> Outcome<RuleTestFile> {
+    match read(path) {
+        Ok(text) => parse_rule_tests(name, &text),
         Err(found) => Outcome::failed(found),
     }
 }

@@ -1,6 +1,6 @@
 //! What users write: the service file, models and rules; their shape, and their validation with line:column.
 //!
-//! `service`, `model`, `performance`, `rules`, `receivers` and `actions` hold the types that serde and schemars derive from. A file passes through four
+//! `service`, `model`, `performance`, `rules`, `receivers`, `actions` and `rule_tests` hold the types that serde and schemars derive from. A file passes through four
 //! layers, and every error of it comes back in one pass: `yaml` (text to a tree that knows where each key and
 //! value stands), `schema` (that tree against the JSON Schema of the type, in words people use), serde, and
 //! `meaning`, `receiver_checks`, `action_checks` and `performance_checks` (what a schema cannot say). `load` ties them together, `layers`
@@ -13,6 +13,7 @@ pub mod action_checks;
 pub mod action_guards;
 pub mod actions;
 pub mod diagnostic;
+pub mod distribution;
 pub mod glob;
 pub mod layers;
 pub mod load;
@@ -23,6 +24,8 @@ pub mod performance;
 pub mod performance_checks;
 pub mod receiver_checks;
 pub mod receivers;
+pub mod rule_test_checks;
+pub mod rule_tests;
 pub mod rules;
 pub mod schema;
 pub mod segment;

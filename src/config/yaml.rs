@@ -80,7 +80,7 @@ pub fn parse(text: &str) -> Result<(Document, TreeProblems), SyntaxError> {
     }
     let mut documents = tree.documents.into_iter();
     let empty = |node: &Node| matches!(node.data, Data::Scalar(serde_json::Value::Null));
-    let Some(root) = documents.next().filter(|root| !empty(root)) else {
+    let Some(mut root) = documents.next().filter(|root| !empty(root)) else {
         let help = Some("start with `version: 1`".to_string());
         return Err(SyntaxError { at: 0..0, message: "the file is empty".into(), help });
     };
@@ -89,6 +89,7 @@ pub fn parse(text: &str) -> Result<(Document, TreeProblems), SyntaxError> {
         let message = "a file holds one YAML document".into();
         return Err(SyntaxError { at, message, help: Some("put what follows `---` in a file of its own".into()) });
     }
+    rejoin_arguments(text, &bytes, &mut root, 0);
     let mut builder = Builder { bytes: &bytes, places: Places::default(), problems: Vec::new() };
     let value = builder.build(&root, "", None, 0);
     Ok((Document { value, places: builder.places }, builder.problems))
@@ -194,6 +195,52 @@ fn tab_in_indentation(text: &str, line_start: usize) -> Option<usize> {
         let indentation = text[start..].find(|c: char| c != ' ' && c != '\t').unwrap_or(0);
         text[start..start + indentation].find('\t').map(|tab| start + tab)
     })
+}
+
+/// Within `{...}` a comma ends plain text, so that of `{amount: normal(100, 20)}` YAML makes `normal(100` and a key `20)`
+/// without value. People mean one text: an opening bracket binds what follows until it is closed.
+fn rejoin_arguments(text: &str, bytes: &ByteOffsets, node: &mut Node, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    match &mut node.data {
+        Data::List(items) => items.iter_mut().for_each(|item| rejoin_arguments(text, bytes, item, depth + 1)),
+        Data::Mapping(entries) => {
+            let mut index = 0;
+            while index < entries.len() {
+                if let Some((last, joined)) = whole_call(text, bytes, &entries[index..]) {
+                    entries[index].1 = joined;
+                    entries.drain(index + 1..=index + last);
+                }
+                rejoin_arguments(text, bytes, &mut entries[index].1, depth + 1);
+                index += 1;
+            }
+        }
+        Data::Scalar(_) | Data::Bad => {}
+    }
+}
+
+/// The value of the first entry with the keys after it that belong to its open bracket, and how many these are.
+fn whole_call(text: &str, bytes: &ByteOffsets, entries: &[(Node, Node)]) -> Option<(usize, Node)> {
+    let is_open = |written: &str| written.matches('(').count() > written.matches(')').count();
+    let (_, value) = entries.first()?;
+    let Data::Scalar(serde_json::Value::String(begun)) = &value.data else { return None };
+    let start = bytes.of(value.start);
+    if text.get(start..)?.starts_with(['"', '\'']) || !is_open(begun) {
+        return None;
+    }
+    for (position, (key, nothing)) in entries.iter().enumerate().skip(1) {
+        let is_bare = matches!(nothing.data, Data::Scalar(serde_json::Value::Null)) && nothing.start >= nothing.end;
+        if !is_bare {
+            return None;
+        }
+        let written = text.get(start..bytes.of(key.end))?.trim_end();
+        if !is_open(written) {
+            let data = Data::Scalar(written.into());
+            return Some((position, Node { end: key.end, data, ..value.clone() }));
+        }
+    }
+    None
 }
 
 /// saphyr counts characters; everything else here counts bytes.
