@@ -24,6 +24,8 @@ pub mod dispatch;
 
 pub mod backtest;
 
+pub mod rule_test;
+
 pub mod http;
 
 pub mod cli;

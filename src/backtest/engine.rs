@@ -24,6 +24,8 @@ use crate::windows::result::ClosedWindow;
 pub struct EngineOptions {
     /// Keep every closed window in the trail; they take some kilobytes for each feature.
     pub keep_windows: bool,
+    /// Keep every change of an alert's state in the trail.
+    pub keep_states: bool,
     /// Hears of every closed window, as the rules do.
     pub on_window: Option<Arc<dyn Fn(&ClosedWindow) + Send + Sync>>,
     /// Raw events further ahead of this instant than the model's `max_future` are rejected, epoch milliseconds;
@@ -61,7 +63,7 @@ impl Engine {
                 .get(&model.model)
                 .ok_or_else(|| BacktestError::NoReference { model: model.model.clone() })?;
             let seen = Seen::new(options.keep_windows, options.on_window.clone());
-            lanes.push(Lane::new(model, reference, &rules, &metrics, seen)?);
+            lanes.push(Lane::new(model, reference, &rules, &metrics, seen, options.keep_states)?);
         }
         Ok(Self {
             lanes,

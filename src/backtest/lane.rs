@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::BacktestError;
 use super::labels_join::LabelsJoin;
-use super::trail::{Evaluation, LaneOutcome};
+use super::trail::{Evaluation, LaneOutcome, StateChange};
 use crate::config::model::Model;
 use crate::event::{DecodedBatch, DecodedLabel, RejectedPlace, RowFlaw};
 use crate::ingest::model_ingest::{IngestModel, ModelIngest};
@@ -57,6 +57,7 @@ pub(super) struct Lane {
     read: i64,
     flushed: i64,
     seen: Arc<Mutex<Seen>>,
+    keep_states: bool,
     outcome: LaneOutcome,
 }
 
@@ -119,6 +120,7 @@ impl Lane {
         rules: &Arc<RuleSet>,
         metrics: &Metrics,
         seen: Seen,
+        keep_states: bool,
     ) -> Result<Self, BacktestError> {
         let watched = rules.watched(model);
         let pane_ms = watched.pane_ms();
@@ -153,6 +155,7 @@ impl Lane {
             read: 0,
             flushed: 0,
             seen,
+            keep_states,
             outcome: LaneOutcome { model: model.model.clone(), ..LaneOutcome::default() },
             model: model.clone(),
         })
@@ -385,7 +388,14 @@ impl Lane {
                         OutboxRecord::ActionRequest(request) => self.outcome.action_requests.push(*request),
                     }
                 }
-                Effect::Verdict(Verdict::State { .. }) => {}
+                Effect::Verdict(Verdict::State { key, value }) => {
+                    if self.keep_states {
+                        // Other records of the topic are no states of alerts.
+                        let state = value.map(|value| serde_json::from_slice(&value)).transpose();
+                        let at_ms = header.at_ms;
+                        self.outcome.states.extend(state.ok().map(|state| StateChange { at_ms, key, state }));
+                    }
+                }
                 Effect::Late(late) => self.outcome.late += if late.performance { 0 } else { late.rows },
                 Effect::Damaged(reason) => self.problem(reason),
                 Effect::Gap { topic } => self.problem(format!("offsets of {topic} were skipped")),

@@ -14,7 +14,7 @@ mod outgoing;
 pub mod trail;
 
 pub use engine::{Engine, EngineOptions};
-pub use trail::{Episode, Evaluation, Message, MessageKind, Trail};
+pub use trail::{Episode, Evaluation, Message, MessageKind, StateChange, Trail};
 
 /// Why history cannot be tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

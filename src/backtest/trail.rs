@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::config::rules::Severity;
+use crate::rules::RuleState;
 use crate::rules::action_request::ActionRequest;
 use crate::rules::episode::{EpisodeStatus, Notification};
 use crate::windows::result::{ClosedWindow, Segment, Window};
@@ -20,6 +21,8 @@ pub struct Trail {
     /// The outbox.
     pub notifications: Vec<Notification>,
     pub action_requests: Vec<ActionRequest>,
+    /// How the states of alerts changed; empty unless they were to be kept.
+    pub states: Vec<StateChange>,
     /// What would have been sent: after grouping, silences, digests and reminders.
     pub messages: Vec<Message>,
     /// Events taken in, by model.
@@ -36,6 +39,16 @@ pub struct Trail {
     pub unrouted: u64,
     /// What could not be computed, in words.
     pub problems: Vec<String>,
+}
+
+/// The state of one rule on one group from an instant on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateChange {
+    /// Epoch milliseconds.
+    pub at_ms: i64,
+    pub key: String,
+    /// `None`: it is forgotten.
+    pub state: Option<RuleState>,
 }
 
 /// What one rule said of one closed window.
@@ -109,6 +122,7 @@ pub(super) struct LaneOutcome {
     pub evaluations: Vec<Evaluation>,
     pub notifications: Vec<Notification>,
     pub action_requests: Vec<ActionRequest>,
+    pub states: Vec<StateChange>,
     pub rows: u64,
     pub late: u64,
     pub span: Option<(i64, i64)>,
@@ -122,6 +136,7 @@ impl Trail {
         self.evaluations.extend(lane.evaluations);
         self.notifications.extend(lane.notifications);
         self.action_requests.extend(lane.action_requests);
+        self.states.extend(lane.states);
         self.rows.insert(lane.model.clone(), lane.rows);
         self.late.insert(lane.model.clone(), lane.late);
         self.spans.extend(lane.span.map(|span| (lane.model.clone(), span)));

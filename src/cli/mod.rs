@@ -20,6 +20,7 @@ pub mod service;
 pub mod silence;
 pub mod skew;
 pub mod supervise;
+pub mod test;
 pub mod time;
 pub mod watched;
 
@@ -45,6 +46,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check service file, models and rules; prints every error with its place and how to mend it
     Check(check::CheckArgs),
+    /// Run tests of rules: what happens, and what people should be told then; needs no Kafka
+    Test(test::TestArgs),
     /// Compare a file with a reference file: what drifted, by windows; needs no Kafka
     Report(Box<report::ReportArgs>),
     /// Build, list, show, promote, roll back and compare references
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Test(args) => test::run(&args),
         Command::Report(args) => match args.model.as_deref().map(load_model).transpose() {
             Ok(model) => report::run(&args, model.as_ref().map(|loaded| &loaded.value)),
             Err(errors) => {

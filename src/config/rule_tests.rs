@@ -122,6 +122,9 @@ pub struct GivenRows {
     /// Event times lie this much before the window in which the events come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_by: Option<Span>,
+    /// Labels come this long after their predictions, where the model's labels come on a topic of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_delay: Option<Span>,
     /// Share of the events in which a feature is null.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub nulls: BTreeMap<String, Share>,
