@@ -48,15 +48,20 @@ fn fixtures(folder: &str, ending: &str) -> Vec<PathBuf> {
 fn files_of(fixture: &Path) -> Vec<PathBuf> {
     let on_performance = fixture.file_name().unwrap().to_string_lossy().starts_with("performance");
     let model = if on_performance { "judged.model.yaml" } else { "fraud.model.yaml" };
-    match fixture.parent().unwrap().ends_with("rules") {
-        true => vec![root().join("tests/fixtures/config").join(model), fixture.to_path_buf()],
-        false => vec![fixture.to_path_buf()],
+    let folder = fixture.parent().unwrap();
+    let beside = |name: &str| root().join("tests/fixtures/config").join(name);
+    if folder.ends_with("rules") {
+        vec![beside(model), fixture.to_path_buf()]
+    } else if folder.ends_with("rule-tests") {
+        vec![beside("fraud.model.yaml"), beside("tested.rules.yaml"), fixture.to_path_buf()]
+    } else {
+        vec![fixture.to_path_buf()]
     }
 }
 
 #[test]
 fn every_mistake_is_reported_at_its_place_with_its_fix() {
-    for folder in ["rules", "model"] {
+    for folder in ["rules", "model", "rule-tests"] {
         for fixture in fixtures(folder, ".bad.yaml") {
             let (found, code) = checked(&args(None, files_of(&fixture)));
             assert_eq!(code, 1, "{}: {found}", fixture.display());
@@ -67,7 +72,7 @@ fn every_mistake_is_reported_at_its_place_with_its_fix() {
 
 #[test]
 fn a_right_file_has_no_findings() {
-    for folder in ["rules", "model"] {
+    for folder in ["rules", "model", "rule-tests"] {
         for fixture in fixtures(folder, ".good.yaml") {
             let (found, code) = checked(&args(None, files_of(&fixture)));
             assert_eq!(code, 0, "{}: {found}", fixture.display());

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use crate::config::diagnostic::{Diagnostics, Level, Problem};
-use crate::config::load::{Loaded, Outcome, open_model, open_rules, parse};
+use crate::config::load::{Loaded, Outcome, open_model, open_rule_tests, open_rules, parse};
 use crate::config::model::Model;
+use crate::config::rule_test_checks::against;
+use crate::config::rule_tests::RuleTestFile;
 use crate::config::rules::RuleFile;
 use crate::config::service::Service;
 use crate::config::{layers, meaning};
 use crate::reference::{ReferenceStore, StoreError};
+use crate::rule_test::suite::{Origin, Suite};
 use crate::rules::checks::model_problems;
 use crate::rules::compile::{DEFAULT_REFERENCE, string_problems};
 use crate::rules::{RuleSet, Workspace};
@@ -140,6 +143,7 @@ fn references(workspace: &Workspace) -> Diagnostics {
 enum Content {
     Model(Box<Outcome<Model>>),
     Rules(Box<Outcome<RuleFile>>),
+    Tests(Box<Outcome<RuleTestFile>>),
     Service(Diagnostics),
 }
 
@@ -149,6 +153,9 @@ fn open(path: &Path) -> Content {
     let has_key = |keys: &[&str]| {
         text.lines().any(|line| keys.iter().any(|key| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'))))
     };
+    if has_key(&["tests"]) {
+        return Content::Tests(Box::new(open_rule_tests(path, &name)));
+    }
     if has_key(&["rules", "routes", "receivers", "groups"]) && !has_key(&["kafka", "models"]) {
         return Content::Rules(Box::new(open_rules(path, &name, string_problems)));
     }
@@ -158,10 +165,32 @@ fn open(path: &Path) -> Content {
     Content::Model(Box::new(open_model(path, &name, model_problems)))
 }
 
+/// Tests of rules, against the rules at hand; where none are, against those that the file is about.
+fn tests(
+    path: &Path,
+    outcome: Outcome<RuleTestFile>,
+    models: &[Arc<Model>],
+    rule_files: &[Loaded<RuleFile>],
+) -> Diagnostics {
+    if rule_files.is_empty() {
+        let name = path.display().to_string();
+        let origin = Origin { name: &name, path: Some(path), service_models: models };
+        return Suite::of(outcome, &origin).map_or_else(|found| found, |suite| suite.warnings);
+    }
+    let mut found = outcome.found;
+    if let Some(loaded) = outcome.loaded {
+        let models: Vec<&Model> = models.iter().map(AsRef::as_ref).collect();
+        let rules: Vec<&RuleFile> = rule_files.iter().map(|file| &file.value).collect();
+        against(&loaded.value, &models, &rules).into_iter().for_each(|problem| found.push(loaded.locate(problem)));
+    }
+    found
+}
+
 fn files(paths: &[PathBuf]) -> (Diagnostics, String) {
     let mut found = Diagnostics::default();
     let mut models: Vec<Arc<Model>> = Vec::new();
     let mut rule_files: Vec<Loaded<RuleFile>> = Vec::new();
+    let mut test_files: Vec<(&PathBuf, Outcome<RuleTestFile>)> = Vec::new();
     for path in paths {
         match open(path) {
             Content::Model(outcome) => {
@@ -172,8 +201,12 @@ fn files(paths: &[PathBuf]) -> (Diagnostics, String) {
                 found.extend(outcome.found);
                 rule_files.extend(outcome.loaded);
             }
+            Content::Tests(outcome) => test_files.push((path, *outcome)),
             Content::Service(service_found) => found.extend(service_found),
         }
+    }
+    for (path, outcome) in test_files {
+        found.extend(tests(path, outcome, &models, &rule_files));
     }
     let contents: Vec<&RuleFile> = rule_files.iter().map(|file| &file.value).collect();
     let (_, problems) = RuleSet::analyse(&contents, &models);

@@ -27,8 +27,7 @@ pub enum SchemaOf {
 }
 
 impl SchemaOf {
-    pub const ALL: [SchemaOf; 4] =
-        [SchemaOf::Model, SchemaOf::Rules, SchemaOf::Service, SchemaOf::RuleTests];
+    pub const ALL: [SchemaOf; 4] = [SchemaOf::Model, SchemaOf::Rules, SchemaOf::Service, SchemaOf::RuleTests];
 
     pub fn schema(self) -> Value {
         match self {

@@ -11,11 +11,11 @@ use clap::{Args, ValueEnum};
 
 use super::check::{FAILED, OK, UNDECIDED};
 use crate::config::diagnostic::Diagnostics;
+use crate::config::glob;
 use crate::config::layers::{self, ConfigError, DEFAULT_FILE, layered};
 use crate::config::load::{Outcome, open_model, open_rule_tests, parse_rule_tests};
 use crate::config::model::Model;
 use crate::config::rule_tests::{RuleTestFile, TEST_FILE_ENDING};
-use crate::config::glob;
 use crate::rule_test::report::{self, Tested};
 use crate::rule_test::run::{References, run as run_test};
 use crate::rule_test::suite::{Origin, Suite, files_below};
@@ -66,7 +66,8 @@ pub fn test(
     errors: &mut dyn Write,
 ) -> u8 {
     let begun = Instant::now();
-    let mut collected = Collector { config: args.config.clone(), services: BTreeMap::new(), found: Diagnostics::default() };
+    let mut collected =
+        Collector { config: args.config.clone(), services: BTreeMap::new(), found: Diagnostics::default() };
     let suites = collected.suites(&args.paths, stdin);
     let found = collected.found;
     if found.errors() > 0 {
@@ -80,9 +81,11 @@ pub fn test(
     let mut tested = Vec::new();
     for suite in &suites {
         let mut references = References::default();
-        let wanted = suite.file.tests.iter().filter(|test| {
-            args.filter.as_ref().is_none_or(|filter| test.name.contains(filter.as_str()))
-        });
+        let wanted = suite
+            .file
+            .tests
+            .iter()
+            .filter(|test| args.filter.as_ref().is_none_or(|filter| test.name.contains(filter.as_str())));
         for test in wanted {
             let begun = Instant::now();
             let result = run_test(suite, test, &mut references).map_err(|error| error.to_string());
@@ -135,7 +138,9 @@ impl Collector {
         for path in paths {
             if path == Path::new("-") {
                 match stdin() {
-                    Ok(text) => suites.extend(self.suite(parse_rule_tests("standard input", &text), "standard input", None)),
+                    Ok(text) => {
+                        suites.extend(self.suite(parse_rule_tests("standard input", &text), "standard input", None))
+                    }
                     Err(error) => self.unreadable(&path, &error),
                 }
             } else if path.is_dir() {
@@ -236,9 +241,8 @@ impl Collector {
         for pattern in &layers.service.rules {
             let matched = glob::files(&layers.base_dir, pattern).unwrap_or_default();
             let folders = matched.iter().filter_map(|path| path.parent());
-            let beside = folders.flat_map(|folder| {
-                glob::files(folder, &format!("*{TEST_FILE_ENDING}")).unwrap_or_default()
-            });
+            let beside =
+                folders.flat_map(|folder| glob::files(folder, &format!("*{TEST_FILE_ENDING}")).unwrap_or_default());
             for path in beside.collect::<Vec<_>>() {
                 if !files.contains(&path) {
                     files.push(path);

@@ -112,7 +112,8 @@ impl Drawn {
             Drawn::Truth(truth) => Ok(plain(Shape::Category(if *truth { "True" } else { "False" }.into()))),
             Drawn::Text(text) => Reader { text }.distribution(),
             Drawn::Weights(weights) => {
-                let weights: Vec<(String, f64)> = weights.iter().map(|(name, weight)| (name.clone(), *weight)).collect();
+                let weights: Vec<(String, f64)> =
+                    weights.iter().map(|(name, weight)| (name.clone(), *weight)).collect();
                 normalised(weights).map(plain).map_err(|message| DistributionError {
                     message,
                     within: 0..0,
@@ -266,9 +267,7 @@ impl<'t> Reader<'t> {
             false => Err(arguments.error(format!("{what} must be above 0, not {number}"), None)),
         };
         match (name.text, numbers.as_slice()) {
-            ("normal", [mean, sd]) => {
-                Ok(Shape::Normal { mean: *mean, sd: above_zero(*sd, "the standard deviation")? })
-            }
+            ("normal", [mean, sd]) => Ok(Shape::Normal { mean: *mean, sd: above_zero(*sd, "the standard deviation")? }),
             ("lognormal", [mean, sd]) => {
                 Ok(Shape::LogNormal { mean: *mean, sd: above_zero(*sd, "the standard deviation")? })
             }

@@ -8,7 +8,7 @@ use super::diagnostic::Problem;
 use super::distribution::{Distribution, Drawn, Shape};
 use super::model::{Kind, Model, PREDICTION_SIGNAL, SCORE_SIGNAL};
 use super::nearest::suggest;
-use super::rule_tests::{ExpectedStatus, Expectation, Given, GivenReference, GivenRows, RuleTest, RuleTestFile};
+use super::rule_tests::{Expectation, ExpectedStatus, Given, GivenReference, GivenRows, RuleTest, RuleTestFile};
 use super::rules::{Rule, RuleFile, Severity};
 use super::yaml::child;
 
@@ -148,7 +148,8 @@ fn distributions<'a>(
             }
             Ok(Distribution { shape: Shape::Calibrated | Shape::Prediction { .. }, .. }) if name != LABEL_KEY => {
                 let message = "only a label follows from what was predicted";
-                problems.push(Problem::error("distribution", place, message).help(format!("`{LABEL_KEY}: calibrated`")));
+                problems
+                    .push(Problem::error("distribution", place, message).help(format!("`{LABEL_KEY}: calibrated`")));
             }
             Ok(Distribution { noise, .. }) if noise > 0.0 && name != LABEL_KEY => {
                 let message = "noise is for labels; a feature is as noisy as its distribution";
@@ -372,7 +373,12 @@ fn features<'a>(
                 Problem::error("wrong-type", place, format!("`{name}` is {}, and this draws text", kind.predicate()))
                     .help("write a distribution of numbers such as `normal(100, 20)`")
             }
-            (Kind::Categorical, Some(true)) if !matches!(distribution.shape, Shape::Constant(_) | Shape::Poisson { .. } | Shape::Bernoulli { .. }) => {
+            (Kind::Categorical, Some(true))
+                if !matches!(
+                    distribution.shape,
+                    Shape::Constant(_) | Shape::Poisson { .. } | Shape::Bernoulli { .. }
+                ) =>
+            {
                 Problem::error("wrong-type", place, format!("`{name}` is categorical, and this draws numbers"))
                     .help("write categories and their shares: `{DE: 0.7, FR: 0.3}`")
             }

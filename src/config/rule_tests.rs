@@ -219,7 +219,8 @@ impl ExpectedStatus {
 impl Expectation {
     /// Whether it says what an alert should be like.
     pub fn is_of_an_alert(&self) -> bool {
-        let anything = Self { at: String::new(), none: false, exactly: false, messages: BTreeMap::new(), ..self.clone() };
+        let anything =
+            Self { at: String::new(), none: false, exactly: false, messages: BTreeMap::new(), ..self.clone() };
         anything != Self::default()
     }
 

@@ -223,21 +223,23 @@ fn rejoin_arguments(text: &str, bytes: &ByteOffsets, node: &mut Node, depth: usi
 /// The value of the first entry with the keys after it that belong to its open bracket, and how many these are.
 fn whole_call(text: &str, bytes: &ByteOffsets, entries: &[(Node, Node)]) -> Option<(usize, Node)> {
     let is_open = |written: &str| written.matches('(').count() > written.matches(')').count();
-    let (_, value) = entries.first()?;
-    let Data::Scalar(serde_json::Value::String(begun)) = &value.data else { return None };
-    let start = bytes.of(value.start);
+    let (_, first) = entries.first()?;
+    let Data::Scalar(serde_json::Value::String(begun)) = &first.data else { return None };
+    let start = bytes.of(first.start);
     if text.get(start..)?.starts_with(['"', '\'']) || !is_open(begun) {
         return None;
     }
     for (position, (key, nothing)) in entries.iter().enumerate().skip(1) {
-        let is_bare = matches!(nothing.data, Data::Scalar(serde_json::Value::Null)) && nothing.start >= nothing.end;
+        let value = text.get(bytes.range(nothing)).unwrap_or_default();
+        let is_named = ["null", "~"].iter().any(|name| value.trim().eq_ignore_ascii_case(name));
+        let is_bare = matches!(nothing.data, Data::Scalar(serde_json::Value::Null)) && !is_named;
         if !is_bare {
             return None;
         }
         let written = text.get(start..bytes.of(key.end))?.trim_end();
         if !is_open(written) {
             let data = Data::Scalar(written.into());
-            return Some((position, Node { end: key.end, data, ..value.clone() }));
+            return Some((position, Node { end: key.end, data, ..first.clone() }));
         }
     }
     None
@@ -377,5 +379,30 @@ fn to_json(scalar: Scalar<'_>) -> serde_json::Value {
         Scalar::Integer(integer) => integer.into(),
         Scalar::FloatingPoint(float) => float.into_inner().into(),
         Scalar::String(text) => text.into_owned().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> serde_json::Value {
+        parse(text).unwrap().0.value
+    }
+
+    #[test]
+    fn a_bracket_binds_its_arguments_within_braces() {
+        let drawn = value("{rows: 10, amount: normal(100, 20) with 5% nulls, country: choice(DE 1, FR 2, IT 3), last: 1}");
+        assert_eq!(drawn["amount"], "normal(100, 20) with 5% nulls", "{drawn}");
+        assert_eq!((&drawn["country"], &drawn["last"]), (&"choice(DE 1, FR 2, IT 3)".into(), &1.into()), "{drawn}");
+        let (document, _) = parse("{amount: normal(100, 20), rows: 1}").unwrap();
+        assert_eq!(document.places.value("/amount"), Some(9..24));
+    }
+
+    #[test]
+    fn what_no_bracket_binds_stays_as_yaml_has_it() {
+        assert_eq!(value("{a: 'x(1', b: , c: ~}"), serde_json::json!({"a": "x(1", "b": null, "c": null}));
+        assert_eq!(value("{a: x(1, b: 2)}"), serde_json::json!({"a": "x(1", "b": "2)"}));
+        assert_eq!(value("{a: x(1, b: , c: }"), serde_json::json!({"a": "x(1", "b": null, "c": null}));
     }
 }

@@ -207,7 +207,9 @@ impl Columns<'_> {
         let distribution = distribution.unwrap_or_else(|| plain(default_shape(signal.kind)));
         let mut random = self.random(&signal.name);
         let values = match signal.kind {
-            Kind::Numeric => random.numbers(&distribution.shape, self.n).into_iter().map(|value| json!(value)).collect(),
+            Kind::Numeric => {
+                random.numbers(&distribution.shape, self.n).into_iter().map(|value| json!(value)).collect()
+            }
             Kind::Categorical => random.categories(&distribution.shape, self.n).into_iter().map(Value::from).collect(),
             Kind::Vector => {
                 let parts: Vec<Vec<f64>> =
@@ -469,9 +471,8 @@ performance: {task: binary, positive: decline, labels: {topics: [labels]}}
 
     #[test]
     fn nulls_and_invalid_values_come_as_often_as_they_should() {
-        let events = events(
-            "{rows: 200, amount: normal(100, 20) with 10% nulls, nulls: {country: 25%}, invalid: {amount: 5%}}",
-        );
+        let events =
+            events("{rows: 200, amount: normal(100, 20) with 10% nulls, nulls: {country: 25%}, invalid: {amount: 5%}}");
         let count = |key: &str, is: &dyn Fn(&Value) -> bool| {
             events.iter().filter(|event| is(&Value::from((*event).clone())["features"][key])).count()
         };

@@ -2,7 +2,7 @@
 
 use super::observed::{Alert, Moment};
 use crate::config::rule_test_checks::Pattern;
-use crate::config::rule_tests::{ExpectedStatus, Expectation, RuleTest};
+use crate::config::rule_tests::{Expectation, ExpectedStatus, RuleTest};
 use crate::config::rules::Severity;
 
 /// An expectation that did not come true. Both sides are lines, equal where they agree.
@@ -111,13 +111,7 @@ fn messages(expectation: &Expectation, moment: &Moment) -> Option<Sides> {
 }
 
 /// With `exactly`: alerts that fire and that no expectation of this time is about.
-fn others(
-    test: &RuleTest,
-    expectation: &Expectation,
-    window: usize,
-    windows: usize,
-    moment: &Moment,
-) -> Option<Sides> {
+fn others(test: &RuleTest, expectation: &Expectation, window: usize, windows: usize, moment: &Moment) -> Option<Sides> {
     if !expectation.exactly {
         return None;
     }
@@ -213,7 +207,8 @@ impl Key {
             Key::Notifications => expectation.notifications.map(|count| count.to_string()),
             Key::SuppressedBy => expectation.suppressed_by.clone(),
         };
-        let value = value.or_else(|| (self == Key::Status && !expectation.none).then(|| status(expectation).word().into()));
+        let value =
+            value.or_else(|| (self == Key::Status && !expectation.none).then(|| status(expectation).word().into()));
         Some(format!("{}: {}", self.name(), value?))
     }
 

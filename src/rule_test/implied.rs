@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::distribution::{Drawn, Shape};
-use crate::config::model::{
-    Column, Feature, Fields, Format, Kind, Model, OnInvalid, ReferenceSource, Windowing,
-};
+use crate::config::model::{Column, Feature, Fields, Format, Kind, Model, OnInvalid, ReferenceSource, Windowing};
 use crate::config::performance::{Performance, Task};
 use crate::config::rule_test_checks::{LABEL_KEY, name_and_version};
 use crate::config::rule_tests::{Given, GivenReference};

@@ -65,7 +65,8 @@ fn diff(expected: &[String], got: &[String]) -> String {
 
 /// The line of one test, and below it what went wrong.
 pub fn line(tested: &Tested, colour: bool) -> String {
-    let paint = |text: &str, code: &str| if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() };
+    let paint =
+        |text: &str, code: &str| if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() };
     let verdict = match tested.passed() {
         true => paint("ok", "32"),
         false => paint("FAILED", "31"),

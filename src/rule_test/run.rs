@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use super::events::{self, Place};
 use super::expect::{Failure, failures};
+use super::implied;
 use super::observed::{Asked, Moment, moments};
 use super::suite::Suite;
-use super::implied;
 use crate::backtest::{Engine, EngineOptions};
 use crate::config::distribution::Drawn;
 use crate::config::model::Model;
@@ -102,9 +102,11 @@ impl<'t> World<'t> {
 
     /// Windows with their repetitions, in order.
     fn windows(&self) -> impl Iterator<Item = (&'t crate::config::rule_tests::GivenWindow, Asked)> + '_ {
-        let repeated = self.given.windows.iter().flat_map(|window| {
-            std::iter::repeat_n(window, window.repeat.unwrap_or(1) as usize)
-        });
+        let repeated = self
+            .given
+            .windows
+            .iter()
+            .flat_map(|window| std::iter::repeat_n(window, window.repeat.unwrap_or(1) as usize));
         repeated.enumerate().map(|(index, given)| {
             let start_ms = self.start_ms + index as i64 * self.size_ms;
             let window = Window { start_ms, end_ms: start_ms + self.size_ms };
@@ -132,11 +134,8 @@ impl<'t> World<'t> {
             engine.advance(last.at_ms + 1).map_err(|error| failed(&error))?;
         }
         let trail = engine.finish().map_err(|error| failed(&error))?;
-        let mut notes: Vec<String> = trail
-            .rejected
-            .iter()
-            .map(|(reason, events)| format!("{events} events were rejected: {reason}"))
-            .collect();
+        let mut notes: Vec<String> =
+            trail.rejected.iter().map(|(reason, events)| format!("{events} events were rejected: {reason}")).collect();
         notes.extend(trail.late.values().filter(|late| **late > 0).map(|late| format!("{late} events came too late")));
         notes.extend(trail.problems.iter().cloned());
         Ok((moments(&trail, &self.rules, &asked), notes))
@@ -214,9 +213,8 @@ fn read_events(path: &Path) -> Result<Vec<Map<String, Value>>, CannotRun> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| {
-                CannotRun(format!("{}:{}: not a JSON object: {error}", path.display(), index + 1))
-            })
+            serde_json::from_str(line)
+                .map_err(|error| CannotRun(format!("{}:{}: not a JSON object: {error}", path.display(), index + 1)))
         })
         .collect()
 }
@@ -285,12 +283,8 @@ fn build(world: &World<'_>) -> Result<Reference, CannotRun> {
     let features = world.reference.map_or(&nothing, |reference| &reference.features);
     let tested = Arc::new(events::as_tested(model));
     // The day before the test; the same rows for every test of a file.
-    let place = Place {
-        version: world.version,
-        start_ms: START_MS - 86_400_000,
-        end_ms: START_MS,
-        stream: &["reference"],
-    };
+    let place =
+        Place { version: world.version, start_ms: START_MS - 86_400_000, end_ms: START_MS, stream: &["reference"] };
     let mut records = Records::default();
     let topic = tested.topics.first().map_or("", String::as_str);
     // A reference has every row: values that are to be spoilt are null.
