@@ -392,7 +392,8 @@ mod tests {
 
     #[test]
     fn a_bracket_binds_its_arguments_within_braces() {
-        let drawn = value("{rows: 10, amount: normal(100, 20) with 5% nulls, country: choice(DE 1, FR 2, IT 3), last: 1}");
+        let drawn =
+            value("{rows: 10, amount: normal(100, 20) with 5% nulls, country: choice(DE 1, FR 2, IT 3), last: 1}");
         assert_eq!(drawn["amount"], "normal(100, 20) with 5% nulls", "{drawn}");
         assert_eq!((&drawn["country"], &drawn["last"]), (&"choice(DE 1, FR 2, IT 3)".into(), &1.into()), "{drawn}");
         let (document, _) = parse("{amount: normal(100, 20), rows: 1}").unwrap();
