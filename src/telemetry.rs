@@ -59,6 +59,8 @@ pub struct Metrics {
     pub join_time_seconds: GaugeVec,
     pub rule_evaluations: IntCounterVec,
     pub notifications: IntCounterVec,
+    /// Not told to anybody, by rule and what kept them quiet.
+    pub notifications_suppressed: IntCounterVec,
     pub delivery_attempts: IntCounterVec,
     pub deliveries_pending: IntGaugeVec,
     pub deliveries_expired: IntCounterVec,
@@ -214,6 +216,11 @@ impl Metrics {
             &["rule", "outcome"],
         )?;
         let notifications = counters("notifications_total", "Notifications derived from rules.", &["rule", "status"])?;
+        let notifications_suppressed = counters(
+            "notifications_suppressed_total",
+            "Notifications that an inhibition or a silence of the rules kept from everybody.",
+            &["rule", "by"],
+        )?;
         let delivery_attempts = counters(
             "delivery_attempts_total",
             "Attempts to deliver, by receiver and outcome.",
@@ -282,6 +289,7 @@ impl Metrics {
             join_time_seconds,
             rule_evaluations,
             notifications,
+            notifications_suppressed,
             delivery_attempts,
             deliveries_pending,
             deliveries_expired,
@@ -344,6 +352,9 @@ impl Metrics {
             }
             for status in ["firing", "resolved"] {
                 touch(&self.notifications, &[rule, status]);
+            }
+            for by in ["inhibition", "silence"] {
+                touch(&self.notifications_suppressed, &[rule, by]);
             }
         }
         for receiver in &known.receivers {

@@ -95,7 +95,7 @@ fn result(index: i64, revision: u32, segment: Segment, known: Known) -> WindowRe
 
 fn closed(results: Vec<WindowResult>) -> ClosedWindow {
     let WindowResult { model, version, window, revision, .. } = results[0].clone();
-    ClosedWindow { model, version, window, revision, results }
+    ClosedWindow { model, version, window, revision, results, positions: Arc::default() }
 }
 
 fn window(index: i64, revision: u32, known: Known) -> ClosedWindow {
@@ -105,7 +105,7 @@ fn window(index: i64, revision: u32, known: Known) -> ClosedWindow {
 fn notifications(effects: Vec<Effect>) -> Vec<Notification> {
     let notified = effects.into_iter().filter_map(|effect| match effect {
         Effect::Notify(notification) => Some(notification),
-        Effect::StateChanged { .. } | Effect::Evaluated { .. } => None,
+        _ => None,
     });
     notified.collect()
 }
@@ -126,7 +126,7 @@ fn outcomes(rules: &RuleSet, window: &ClosedWindow) -> Vec<String> {
     let effects = rules.on_window(&mut RuleStates::default(), window, 1);
     let outcome = effects.into_iter().filter_map(|effect| match effect {
         Effect::Evaluated { rule, outcome } => Some(format!("{rule} {outcome}")),
-        Effect::Notify(_) | Effect::StateChanged { .. } => None,
+        _ => None,
     });
     outcome.collect()
 }

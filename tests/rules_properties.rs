@@ -9,7 +9,8 @@ use std::sync::Arc;
 use driftline::config::{parse_model_str, parse_rules_str};
 use driftline::rules::episode::{EpisodeStatus, Notification};
 use driftline::rules::expression::Expression;
-use driftline::rules::{Effect, ModelActivity, RuleSet, RuleState, RuleStates};
+use driftline::rules::state::StoredState;
+use driftline::rules::{Effect, ModelActivity, RuleSet, RuleStates};
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
 use driftline::stats::null::{Inflation, NullLaw};
 use driftline::stats::psi;
@@ -79,7 +80,14 @@ fn result(model: &str, index: i64, segment: Segment, features: BTreeMap<String, 
 
 fn closed(results: Vec<WindowResult>, revision: u32) -> ClosedWindow {
     let first = results[0].clone();
-    ClosedWindow { model: first.model, version: first.version, window: first.window, revision, results }
+    ClosedWindow {
+        model: first.model,
+        version: first.version,
+        window: first.window,
+        revision,
+        results,
+        positions: Arc::default(),
+    }
 }
 
 /// A window whose features `amount` and `age` have these PSI, all of them significant.
@@ -92,7 +100,7 @@ fn window(model: &str, index: i64, amount: f64, age: f64) -> ClosedWindow {
 fn notifications(effects: Vec<Effect>) -> Vec<Notification> {
     let notified = effects.into_iter().filter_map(|effect| match effect {
         Effect::Notify(notification) => Some(notification),
-        Effect::StateChanged { .. } | Effect::Evaluated { .. } => None,
+        _ => None,
     });
     notified.collect()
 }
@@ -427,19 +435,32 @@ struct EpisodesTopic {
 impl EpisodesTopic {
     fn write(&mut self, effects: &[Effect]) {
         for effect in effects {
-            if let Effect::StateChanged { key, state } = effect {
-                match state {
-                    Some(state) => self.records.insert(key.clone(), serde_json::to_vec(state).unwrap()),
-                    None => self.records.remove(key),
-                };
-            }
+            let (key, value) = match effect {
+                Effect::StateChanged { key, state } => {
+                    (key.clone(), state.as_ref().map(|state| serde_json::to_vec(state).unwrap()))
+                }
+                Effect::FactsChanged { key, facts } => (
+                    serde_json::to_string(key).unwrap(),
+                    facts.as_ref().map(|facts| serde_json::to_vec(facts).unwrap()),
+                ),
+                _ => continue,
+            };
+            match value {
+                Some(value) => self.records.insert(key, value),
+                None => self.records.remove(&key),
+            };
         }
     }
 
     fn read(&self) -> RuleStates {
         let mut states = RuleStates::default();
         for (key, bytes) in &self.records {
-            states.restore(key.clone(), Some(serde_json::from_slice::<RuleState>(bytes).unwrap()));
+            match StoredState::decode(key, bytes).unwrap() {
+                StoredState::Rule(state) => states.restore(key.clone(), Some(*state)),
+                StoredState::Facts(key, facts) => {
+                    states.facts.entry(key.model).or_default().insert(key.day, facts);
+                }
+            }
         }
         states
     }

@@ -69,7 +69,7 @@ pub fn labels(models: &[Arc<Model>], rules: &RuleSet) -> KnownLabels {
         rules: rules.rules().iter().map(|rule| rule.name.clone()).collect(),
         receivers: rules.receivers().keys().cloned().collect(),
         dead_letter_reasons: Reason::ALL.iter().map(|reason| reason.as_str().to_string()).collect(),
-        rule_outcomes: words(&["breached", "insignificant", "no_reference", "quiet"]),
+        rule_outcomes: words(&["breached", "insignificant", "no_reference", "quiet", "suppressed"]),
         delivery_outcomes: words(&["delivered", "retry", "permanent"]),
         actions: rules.actions().keys().cloned().collect(),
         action_states: RunState::ALL.map(|state| state.word().to_string()).to_vec(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::view::{Delivery, View};
 use crate::log::topics::Topics;
 use crate::log::{Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, RecordRef, StartOffset, TopicPartition};
+use crate::rules::action_request::OutboxRecord;
 use crate::rules::episode::Notification;
 use crate::telemetry::Metrics;
 use crate::windows::result::WindowResult;
@@ -161,8 +162,10 @@ impl Follow {
                 .map(|result| Some(Change::Result(Box::new(result))))
                 .map_err(|e| e.to_string())
         } else if topic == self.topics.outbox {
-            let notification = serde_json::from_slice(value).map_err(|error| error.to_string());
-            notification.map(|notification| Some(Change::Notification(Box::new(notification))))
+            OutboxRecord::decode(value).map_err(|error| error.to_string()).map(|record| match record {
+                OutboxRecord::Notification(notification) => Some(Change::Notification(notification)),
+                OutboxRecord::ActionRequest(_) => None,
+            })
         } else {
             (self.decode_delivery)(value).map(|delivery| delivery.map(Change::Delivery))
         };

@@ -60,6 +60,7 @@ fn notification(episode_id: &str, sequence: u32, status: EpisodeStatus, at_ms: i
         receivers: vec!["oncall".into()],
         description: None,
         runbook: None,
+        suppressed: None,
         actions: Vec::new(),
     }
 }

@@ -135,6 +135,17 @@ impl SourceClocks {
         self.of(topics).map(|clock| clock.quiet_ms).min().unwrap_or(0)
     }
 
+    /// Where these topics have been read to: topic, partition, offset of the next record to be read.
+    pub fn positions<'a>(&self, topics: impl Iterator<Item = &'a String>) -> Vec<(String, i32, i64)> {
+        let mut positions = Vec::new();
+        for topic in topics {
+            let clocks = self.topics.get(topic).into_iter().flatten();
+            let known = clocks.filter_map(|(partition, clock)| Some((*partition, clock.next_offset?)));
+            positions.extend(known.map(|(partition, next)| (topic.clone(), partition, next)));
+        }
+        positions
+    }
+
     fn of<'a>(&'a self, topics: &'a [String]) -> impl Iterator<Item = &'a SourceClock> {
         topics.iter().filter_map(|topic| self.topics.get(topic)).flat_map(BTreeMap::values)
     }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::action_checks;
 use super::checks;
+use super::episode::Notification;
 use super::expression::{Expression, Figure};
 use super::metrics::{Metric, Subject};
 use super::performance::{DEFAULT_MIN_COVERAGE, OnPerformance};
 use super::performance_metrics::At;
 use super::sql::{self, OnQuery, Queries};
 use super::state::Persistence;
+use super::suppression::{TimedSilence, inhibitors_first};
 use crate::config::actions::Action;
 use crate::config::diagnostic::{Level, Problem};
 use crate::config::glob;
@@ -18,7 +20,8 @@ use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, MetricNames, Model, PREDIC
 use crate::config::performance::{PERFORMANCE_SIGNAL, Task};
 use crate::config::receivers::Receiver;
 use crate::config::rules::{
-    Absent, FeatureSelector, GroupKey, Include, LabelNeeds, ReferenceChoice, Route, RuleFile, Severity, Significance,
+    Absent, FeatureSelector, GroupKey, Include, Inhibition, LabelNeeds, ReferenceChoice, Route, RuleFile, Severity,
+    Significance,
 };
 use crate::config::segment::SegmentColumns;
 use crate::config::units::{Share, Span};
@@ -76,6 +79,8 @@ pub struct Rule {
     pub min_samples: u64,
     pub group_by: BTreeSet<GroupKey>,
     pub absent: Option<Absent>,
+    /// Names of the actions that a firing episode asks for.
+    pub actions: Vec<String>,
     /// Conditions name metrics of the window as a whole alone: no reference is needed.
     pub counts_rows_only: bool,
     /// Rejected events belong to the sample: conditions name metrics of all events alone.
@@ -167,6 +172,8 @@ pub struct RuleSet {
     pub(super) routes: Vec<Route>,
     pub(super) receivers: BTreeMap<String, Receiver>,
     pub(super) actions: BTreeMap<String, Action>,
+    pub(super) inhibitions: Vec<Inhibition>,
+    pub(super) silences: Vec<TimedSilence>,
     pub(super) models: BTreeMap<String, ModelWindows>,
     /// By model.
     pub(super) sql: Queries,
@@ -193,6 +200,8 @@ impl RuleSet {
             receivers: BTreeMap::new(),
             actions: BTreeMap::new(),
             sql: Queries::new(),
+            inhibitions: files.iter().flat_map(|file| file.inhibit.clone()).collect(),
+            silences: files.iter().flat_map(|file| &file.silences).filter_map(TimedSilence::of).collect(),
             models: models
                 .iter()
                 .map(|model| {
@@ -230,7 +239,7 @@ impl RuleSet {
         let (actions, found) = action_checks::actions(files, models);
         set.actions = actions;
         problems.extend(found);
-        set.rules = placed.into_iter().map(|(_, _, rule)| rule).collect();
+        set.rules = inhibitors_first(placed.into_iter().map(|(_, _, rule)| rule).collect(), &set.inhibitions);
         (set, problems)
     }
 
@@ -342,21 +351,15 @@ impl RuleSet {
         &self.actions
     }
 
+    /// In the order in which they are asked: those that inhibit others before these, otherwise that of the files.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// Receivers of every route that matches, in the order of routes, each once.
-    pub(super) fn route(&self, rule: &str, model: &str, severity: Severity) -> Vec<String> {
-        let mut receivers: Vec<String> = Vec::new();
-        for route in self.routes.iter().filter(|route| checks::route_matches(route, rule, model, severity)) {
-            for receiver in &route.to {
-                if !receivers.contains(receiver) {
-                    receivers.push(receiver.clone());
-                }
-            }
-        }
-        receivers
+    /// Every route that the notification takes, in the order of the files.
+    pub fn routes_of(&self, notification: &Notification) -> Vec<&Route> {
+        let subject = notification.subject();
+        self.routes.iter().filter(|route| route.matcher.touches(&subject)).collect()
     }
 }
 
@@ -515,6 +518,7 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         min_samples,
         group_by,
         absent: source.absent.clone(),
+        actions: source.actions.clone(),
         counts_rows_only,
         counts_rejected,
     };

@@ -1,18 +1,20 @@
 //! Closed windows in, effects out: evaluates every rule that the window concerns, moves its groups, and says what
-//! people must hear.
+//! people must hear, and what is to be done. The words of it are `news`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
+use super::action_request::ActionRequest;
 use super::compile::{ModelWindows, Rule, RuleSet};
-use super::episode::{EpisodeStatus, Finding, Notification};
+use super::episode::Notification;
 use super::evaluate::{Decider, Judgement, evaluate};
-use super::reason::{self, Ended, Persisted};
+use super::facts::{self, DayFacts, FactsKey, Horizon};
+use super::news::{Telling, asks};
 use super::sql;
-use super::state::{Contribution, Keep, Pair, RuleState, RuleStates, Standing, Taken, Told};
-use super::worst_segment::{self, Question};
-use crate::config::rules::{GroupKey, Severity};
+use super::state::{Contribution, Keep, Pair, RuleState, RuleStates, Standing, Taken};
+use super::suppression::{About, Suppression};
+use crate::config::rules::GroupKey;
 use crate::windows::result::{ClosedWindow, Segment, Window, WindowResult};
 
 /// What the caller must do, in this order.
@@ -20,9 +22,14 @@ use crate::windows::result::{ClosedWindow, Segment, Window, WindowResult};
 pub enum Effect {
     /// Write to the outbox.
     Notify(Notification),
+    /// Write to the outbox, too.
+    Ask(Box<ActionRequest>),
     /// Write to the `episodes` topic under `key`; `None` is a tombstone.
     StateChanged { key: String, state: Option<RuleState> },
-    /// Count: `breached`, `quiet`, `insignificant`, the words of [`super::state::Mute`], `known`.
+    /// Write to the `episodes` topic under the key's JSON; `None` is a tombstone.
+    FactsChanged { key: FactsKey, facts: Option<DayFacts> },
+    /// Count: `breached`, `quiet`, `insignificant`, the words of [`super::state::Mute`], `known`; `suppressed`: its episode
+    /// is open, and something keeps it quiet.
     Evaluated { rule: String, outcome: &'static str },
 }
 
@@ -36,49 +43,84 @@ pub struct ModelActivity {
 
 /// One group of a rule in one window.
 #[derive(Debug, Default)]
-struct Group<'e, 'a> {
-    judgements: Vec<&'e Judgement<'a>>,
+pub(super) struct Group<'e, 'a> {
+    pub judgements: Vec<&'e Judgement<'a>>,
 }
 
-/// A change to tell, without its wording.
-struct News {
-    status: EpisodeStatus,
-    severity: Severity,
-    told: Told,
-    sequence: u32,
+/// One rule, asked about one window.
+struct Question<'a> {
+    rule: &'a Rule,
+    closed: &'a ClosedWindow,
+    keep: Keep,
+    now_ms: i64,
+}
+
+/// What it led to; requests wait until every rule was asked, since guards ask who fires.
+#[derive(Default)]
+struct Answers {
+    effects: Vec<Effect>,
+    requests: Vec<ActionRequest>,
 }
 
 impl RuleSet {
     /// Evaluates a closed (or revised) window. Windows of one model version must come in order of their end;
     /// the same window at the same revision changes nothing. `now_ms` stands in notifications and nowhere else.
     pub fn on_window(&self, states: &mut RuleStates, closed: &ClosedWindow, now_ms: i64) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let Some(model) = self.models.get(&closed.model) else { return effects };
+        let mut answers = Answers::default();
+        let Some(model) = self.models.get(&closed.model) else { return answers.effects };
+        self.take_facts(states, closed, *model, &mut answers.effects);
         let size_ms = closed.window.end_ms - closed.window.start_ms;
         for rule in self.rules.iter().filter(|rule| rule.absent.is_none()) {
             let spec = rule.window_spec(model.size_ms);
             let its_window = spec.size_ms == size_ms && closed.window.start_ms.rem_euclid(spec.slide_ms.max(1)) == 0;
             if its_window && rule.matches(&closed.model, &closed.version) && is_about(rule, closed) {
                 let keep = keep(rule, *model, spec.slide_ms);
-                self.evaluate_rule(rule, states, closed, keep, now_ms, &mut effects);
+                self.evaluate_rule(states, &Question { rule, closed, keep, now_ms }, &mut answers);
             }
         }
+        let Answers { mut effects, requests } = answers;
+        effects.extend(self.with_facts(states, requests));
         effects
     }
 
-    fn evaluate_rule(
+    /// Adds to requests of one model what their guards are asked about.
+    pub(super) fn with_facts(&self, states: &RuleStates, requests: Vec<ActionRequest>) -> Vec<Effect> {
+        let Some(first) = requests.first() else { return Vec::new() };
+        let known = |rule: &String| self.rules.iter().any(|one| one.name == *rule);
+        let firing = states.firing(&first.model).into_iter().filter(known).collect();
+        let facts = facts::told(states.facts.get(&first.model));
+        let facts = super::action_request::ActionFacts { firing, ..facts };
+        requests
+            .into_iter()
+            .map(|request| Effect::Ask(Box::new(ActionRequest { facts: facts.clone(), ..request })))
+            .collect()
+    }
+
+    fn take_facts(
         &self,
-        rule: &Rule,
         states: &mut RuleStates,
         closed: &ClosedWindow,
-        keep: Keep,
-        now_ms: i64,
+        model: ModelWindows,
         effects: &mut Vec<Effect>,
     ) {
+        if !self.rules.iter().any(|rule| !rule.actions.is_empty() && rule.matches_model(&closed.model)) {
+            return;
+        }
+        let revisable_ms = model.allowed_lateness_ms.saturating_add(model.label_delay_ms);
+        let horizon = Horizon { size_ms: model.size_ms, revisable_ms };
+        let of_model = states.facts.entry(closed.model.clone()).or_default();
+        for day in facts::take(of_model, closed, horizon) {
+            let key = FactsKey { model: closed.model.clone(), day };
+            effects.push(Effect::FactsChanged { key, facts: of_model.get(&day).cloned() });
+        }
+    }
+
+    fn evaluate_rule(&self, states: &mut RuleStates, question: &Question<'_>, answers: &mut Answers) {
+        let Question { rule, closed, .. } = *question;
         let outcome = |outcome| Effect::Evaluated { rule: rule.name.clone(), outcome };
         let results = looked_at(rule, closed);
         if results.is_empty() {
-            effects.push(outcome("no_reference"));
+            answers.effects.push(outcome("no_reference"));
             return;
         }
         let evaluation = evaluate(rule, &results);
@@ -86,9 +128,9 @@ impl RuleSet {
             let empty = empty_state(rule, closed, &Pair { segment: segment.clone(), feature: None });
             if let Some(state) = states.by_key.get_mut(&empty.key()).filter(|state| state.muted != Some(*mute)) {
                 state.muted = Some(*mute);
-                effects.push(Effect::StateChanged { key: state.key(), state: Some(state.clone()) });
+                answers.effects.push(Effect::StateChanged { key: state.key(), state: Some(state.clone()) });
             }
-            effects.push(outcome(mute.word()));
+            answers.effects.push(outcome(mute.word()));
         }
         let mut groups: BTreeMap<String, (RuleState, Group<'_, '_>)> = BTreeMap::new();
         for judgement in &evaluation.judgements {
@@ -97,82 +139,80 @@ impl RuleSet {
             group.judgements.push(judgement);
         }
         for (key, (empty, group)) in groups {
-            let state = states.by_key.entry(key.clone()).or_insert(empty);
-            let contribution = group.contribution(rule, closed.revision);
-            let word = group.outcome();
-            let before = state.standing(rule.persistence);
-            let taken = state.take(closed.window, &closed.version, contribution, rule.persistence, keep);
-            if taken == Taken::Known {
-                effects.push(outcome("known"));
-                continue;
-            }
-            let mut changed = taken == Taken::Changed;
-            changed |= state.muted.take().is_some();
-            let after = state.standing(rule.persistence);
-            if let Some(news) = self.news(rule, closed, state, &group, &after) {
-                effects.push(Effect::Notify(notification(
-                    rule,
-                    closed,
-                    state,
-                    &group,
-                    &news,
-                    (&before, &after),
-                    now_ms,
-                )));
-                state.tell(news.told);
-                changed = true;
-            }
-            effects.push(outcome(word));
-            if changed {
-                effects.push(Effect::StateChanged { key, state: Some(state.clone()) });
-            }
+            // Taken out, since what may suppress it stands among the others.
+            let mut state = states.by_key.remove(&key).unwrap_or(empty);
+            self.step(states, question, &mut state, &group, answers);
+            states.by_key.insert(key, state);
         }
     }
 
-    /// Compares where the group stands with what was told last.
-    fn news(
+    /// One group takes one window in.
+    fn step(
         &self,
-        rule: &Rule,
-        closed: &ClosedWindow,
-        state: &RuleState,
+        states: &RuleStates,
+        question: &Question<'_>,
+        state: &mut RuleState,
         group: &Group<'_, '_>,
-        after: &Standing,
-    ) -> Option<News> {
-        let open = state.told.clone().filter(|told| told.firing);
-        match (open, after.phase.episode()) {
-            (None, None) => None,
-            (Some(told), Some((severity, _))) if severity <= told.severity => {
-                // People were told of an estimate: that the labels confirm it is worth a word, once.
-                let confirmed = told.estimated && closed.window.start_ms >= told.first.start_ms && group.is_realised();
-                let severity = told.severity;
-                let told = Told { estimated: false, ..told };
-                confirmed.then(|| told_more(told, EpisodeStatus::Firing, severity, Vec::new()))
-            }
-            (Some(told), Some((severity, _))) => {
-                let receivers = self.route(&rule.name, &closed.model, severity);
-                let told = Told { estimated: told.estimated && !group.is_realised(), ..told };
-                Some(told_more(told, EpisodeStatus::Firing, severity, receivers))
-            }
-            (Some(told), None) => {
-                let severity = told.severity;
-                Some(told_more(told, EpisodeStatus::Resolved, severity, Vec::new()))
-            }
-            (None, Some((severity, first))) => {
-                let episode_id = episode_id(state, first);
-                let receivers = self.route(&rule.name, &closed.model, severity);
-                let begun = state.told_of(&episode_id).cloned().unwrap_or(Told {
-                    episode_id,
-                    next_sequence: 0,
-                    first,
-                    severity,
-                    receivers: Vec::new(),
-                    firing: false,
-                    estimated: false,
-                });
-                let begun = Told { estimated: group.is_estimate(), ..begun };
-                Some(told_more(begun, EpisodeStatus::Firing, severity, receivers))
-            }
+        answers: &mut Answers,
+    ) {
+        let Question { rule, closed, keep, now_ms } = *question;
+        let outcome = |outcome| Effect::Evaluated { rule: rule.name.clone(), outcome };
+        let before = state.standing(rule.persistence);
+        let contribution = group.contribution(rule, closed.revision);
+        let taken = state.take(closed.window, &closed.version, contribution, rule.persistence, keep);
+        if taken == Taken::Known {
+            answers.effects.push(outcome("known"));
+            return;
         }
+        let mut changed = taken == Taken::Changed;
+        changed |= state.muted.take().is_some();
+        let after = state.standing(rule.persistence);
+        let newest = state.newest().unwrap_or(closed.window);
+        if self.is_inhibitor(&rule.name) {
+            let first = after.phase.episode().map(|(_, first)| first);
+            state.follow_firing(first, newest.end_ms, newest.start_ms);
+        }
+        let suppression = self.kept_quiet(states, question, state, &after, newest);
+        let telling = Telling { rule, closed, group, before: &before, after: &after, now_ms };
+        if let Some(mut news) = telling.news(state, suppression.as_ref()) {
+            let mut notification = telling.notification(state, &news, suppression.as_ref());
+            news.address(&mut notification, self);
+            answers.effects.push(Effect::Notify(notification));
+            state.tell(news.told);
+            changed = true;
+        }
+        changed |= state.suppress(suppression.clone());
+        answers.effects.push(outcome(if suppression.is_some() { "suppressed" } else { group.outcome() }));
+        if taken == Taken::Changed && suppression.is_none() && asks(rule, after.phase) {
+            answers.requests.extend(telling.requests(state));
+        }
+        if changed {
+            answers.effects.push(Effect::StateChanged { key: state.key(), state: Some(state.clone()) });
+        }
+    }
+
+    /// What keeps the group's episode quiet; nothing does where none is open.
+    fn kept_quiet(
+        &self,
+        states: &RuleStates,
+        question: &Question<'_>,
+        state: &RuleState,
+        after: &Standing,
+        window: Window,
+    ) -> Option<Suppression> {
+        let (severity, _) = after.phase.episode()?;
+        let features: BTreeSet<&str> = after.members.iter().filter_map(|pair| pair.feature.as_deref()).collect();
+        let segments: BTreeSet<String> = after.members.iter().map(|pair| pair.segment.to_string()).collect();
+        let about = About {
+            rule: question.rule,
+            state,
+            version: &question.closed.version,
+            severity,
+            features: features.into_iter().collect(),
+            segments: segments.into_iter().collect(),
+            window,
+        };
+        self.suppression(states, &about)
     }
 }
 
@@ -200,17 +240,6 @@ fn is_about(rule: &Rule, closed: &ClosedWindow) -> bool {
     closed.results.iter().any(|result| result.performance.is_some() == rule.performance.is_some())
 }
 
-fn told_more(told: Told, status: EpisodeStatus, severity: Severity, receivers: Vec<String>) -> News {
-    let sequence = told.next_sequence;
-    let mut told = Told { next_sequence: sequence + 1, severity, firing: status == EpisodeStatus::Firing, ..told };
-    for receiver in receivers {
-        if !told.receivers.contains(&receiver) {
-            told.receivers.push(receiver);
-        }
-    }
-    News { status, severity, told, sequence }
-}
-
 /// First 16 hexadecimal digits of the SHA-256 of rule, model, version, group and first breaching window: the same
 /// on any replica and in any replay.
 pub(super) fn episode_id(state: &RuleState, first: Window) -> String {
@@ -219,7 +248,7 @@ pub(super) fn episode_id(state: &RuleState, first: Window) -> String {
 }
 
 /// Results of the rule's reference and segments, the whole first.
-fn looked_at<'a>(rule: &Rule, closed: &'a ClosedWindow) -> Vec<&'a WindowResult> {
+pub(super) fn looked_at<'a>(rule: &Rule, closed: &'a ClosedWindow) -> Vec<&'a WindowResult> {
     let mut seen: BTreeSet<&Segment> = BTreeSet::new();
     closed
         .results
@@ -263,12 +292,12 @@ impl Group<'_, '_> {
     }
 
     /// Whether it breaches by estimates alone.
-    fn is_estimate(&self) -> bool {
+    pub(super) fn is_estimate(&self) -> bool {
         self.deciders().next().is_some() && self.deciders().all(Decider::is_estimate)
     }
 
     /// Whether it breaches by a figure that rests on labels.
-    fn is_realised(&self) -> bool {
+    pub(super) fn is_realised(&self) -> bool {
         self.deciders().any(|decider| decider.performance.is_some() && !decider.is_estimate())
     }
 
@@ -281,81 +310,4 @@ impl Group<'_, '_> {
             "quiet"
         }
     }
-}
-
-fn notification(
-    rule: &Rule,
-    closed: &ClosedWindow,
-    state: &RuleState,
-    group: &Group<'_, '_>,
-    news: &News,
-    (before, after): (&Standing, &Standing),
-    now_ms: i64,
-) -> Notification {
-    let persisted = match news.status {
-        EpisodeStatus::Firing => Persisted { breached: after.windows_breached, considered: after.windows_considered },
-        EpisodeStatus::Resolved => Persisted { breached: 0, considered: rule.persistence.needed },
-    };
-    let was_estimate = before_news(state).is_some_and(|told| told.estimated);
-    let mut findings: Vec<Finding> = match news.status {
-        EpisodeStatus::Firing => reason::breaches(rule, &group.judgements, persisted, was_estimate),
-        EpisodeStatus::Resolved => Vec::new(),
-    };
-    findings.iter_mut().for_each(|finding| locate(rule, closed, group, finding));
-    if findings.is_empty() {
-        // The end of an episode, or a revision that revived one although its own window breaches nothing.
-        let members = before.members.union(&after.members);
-        let family = looked_at(rule, closed);
-        let ended = Ended { family: &family, severity: news.severity, was_estimate };
-        findings = reason::recoveries(rule, &group.judgements, members, &ended);
-    }
-    let result = group.judgements.first().map(|judgement| judgement.result);
-    let who = reason::who(&closed.model, &closed.version, &state.segment);
-    Notification {
-        id: format!("{}-{}", news.told.episode_id, news.sequence),
-        episode_id: news.told.episode_id.clone(),
-        sequence: news.sequence,
-        status: news.status,
-        severity: news.severity,
-        rule: rule.name.clone(),
-        model: closed.model.clone(),
-        version: closed.version.clone(),
-        segment: state.segment.clone(),
-        feature: state.feature.clone(),
-        summary: reason::summary(rule, &who, news.status, news.severity, &findings),
-        findings,
-        reference: result.map(|result| result.reference.clone()).unwrap_or_default(),
-        reference_id: result.map(|result| result.reference_id.clone()).unwrap_or_default(),
-        first_window: news.told.first,
-        window: closed.window,
-        windows_breached: persisted.breached,
-        windows_considered: persisted.considered,
-        rows: result.map_or(0, |result| result.rows),
-        at_ms: now_ms,
-        receivers: news.told.receivers.clone(),
-        description: None,
-        runbook: None,
-        actions: Vec::new(),
-    }
-}
-
-/// What people know of the episode that the news is about.
-fn before_news(state: &RuleState) -> Option<&Told> {
-    state.told.as_ref().filter(|told| told.firing)
-}
-
-/// Says in which segments a finding is worst.
-fn locate(rule: &Rule, closed: &ClosedWindow, group: &Group<'_, '_>, finding: &mut Finding) {
-    let Some(feature) = finding.feature.as_deref() else { return };
-    let of_finding = |judgement: &&&Judgement<'_>| {
-        judgement.pair.segment == finding.segment && judgement.pair.feature.as_deref() == Some(feature)
-    };
-    let Some(judgement) = group.judgements.iter().find(of_finding) else { return };
-    let question = Question {
-        feature,
-        about_missing: finding.metric.starts_with("null_rate"),
-        features: rule.selected(judgement.result).len(),
-        alpha: rule.false_alarm_rate(judgement.result),
-    };
-    finding.explanation.segments = worst_segment::search(closed, judgement.result, &question);
 }

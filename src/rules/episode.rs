@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::explanation::{Explanation, Moved};
 use super::performance::PerformanceFinding;
+use super::suppression::Suppression;
+use crate::config::matcher::Subject;
 use crate::config::rules::Severity;
 use crate::stats::metric::MetricValue;
 use crate::windows::result::{Segment, Window};
@@ -110,9 +112,38 @@ pub struct Notification {
     pub rows: u64,
     /// Wall clock of the log when the window closed, epoch milliseconds.
     pub at_ms: i64,
-    /// Names of receivers, from the routes.
+    /// Names of receivers, from the routes; none where the alert is suppressed: nobody is told, pages show it.
     pub receivers: Vec<String>,
+    /// Why nobody is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<Suppression>,
     /// Names of the actions that the episode asks for; each has a record of its own in the outbox, an `ActionRequest`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,
+}
+
+impl Notification {
+    /// As matchers of routes and silences see it.
+    pub fn subject(&self) -> Subject<'_> {
+        let mut features: Vec<&str> = self.feature.iter().map(String::as_str).collect();
+        let mut segments: Vec<String> = Vec::new();
+        for finding in &self.findings {
+            features.extend(finding.feature.as_deref().filter(|feature| !features.contains(feature)));
+            let segment = finding.segment.to_string();
+            if self.segment.is_all() && !segments.contains(&segment) {
+                segments.push(segment);
+            }
+        }
+        if segments.is_empty() {
+            segments.push(self.segment.to_string());
+        }
+        Subject {
+            rule: &self.rule,
+            model: &self.model,
+            version: &self.version,
+            severity: self.severity,
+            features,
+            segments,
+        }
+    }
 }

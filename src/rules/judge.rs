@@ -7,7 +7,8 @@ use crate::telemetry::Metrics;
 use crate::windows::judge::{self, Judge, Verdict};
 use crate::windows::result::ClosedWindow;
 
-use super::{Effect, ModelActivity, RuleSet, RuleState, RuleStates};
+use super::state::StoredState;
+use super::{Effect, ModelActivity, RuleSet, RuleStates};
 
 /// Sees what the rules say before it becomes records; changes nothing.
 pub trait Observer: Send {
@@ -43,6 +44,24 @@ impl RulesJudge {
 
     fn verdict(&self, effect: Effect) -> Option<Verdict> {
         match effect {
+            Effect::Notify(notification) if notification.suppressed.is_some() => {
+                let by = notification.suppressed.as_ref().map_or("", |suppression| suppression.by.word());
+                self.metrics.notifications_suppressed.with_label_values(&[notification.rule.as_str(), by]).inc();
+                let value = unless_broken(serde_json::to_vec(&notification))?;
+                Some(Verdict::Notify { key: notification.episode_id, value })
+            }
+            Effect::Ask(request) => {
+                let value = unless_broken(serde_json::to_vec(&request))?;
+                Some(Verdict::Notify { key: request.episode_id, value })
+            }
+            Effect::FactsChanged { key, facts } => {
+                let key = String::from_utf8(unless_broken(serde_json::to_vec(&key))?).ok()?;
+                let value = match facts {
+                    Some(facts) => Some(unless_broken(serde_json::to_vec(&facts))?),
+                    None => None,
+                };
+                Some(Verdict::State { key, value })
+            }
             Effect::Notify(notification) => {
                 let status = match notification.status {
                     super::episode::EpisodeStatus::Firing => "firing",
@@ -70,8 +89,11 @@ fn unless_broken(json: Result<Vec<u8>, serde_json::Error>) -> Option<Vec<u8>> {
 
 impl Judge for RulesJudge {
     fn restore(&mut self, key: &str, value: &[u8]) {
-        match serde_json::from_slice::<RuleState>(value) {
-            Ok(state) => self.states.restore(key.to_string(), Some(state)),
+        match StoredState::decode(key, value) {
+            Ok(StoredState::Rule(state)) => self.states.restore(key.to_string(), Some(*state)),
+            Ok(StoredState::Facts(key, facts)) => {
+                self.states.facts.entry(key.model).or_default().insert(key.day, facts);
+            }
             Err(error) => tracing::error!(%key, %error, "a rule's state could not be read and starts anew"),
         }
     }

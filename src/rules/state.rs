@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::facts::{DayFacts, FactsKey, ModelFacts};
+use super::suppression::{FiringSpan, Suppression};
 use crate::config::rules::Severity;
 use crate::windows::result::{Segment, Window};
 
@@ -219,6 +221,9 @@ impl Mute {
     }
 }
 
+/// Windows that wait for labels are judged long after others: by then a rule has fired several times.
+const MOST_FIRING_SPANS: usize = 16;
+
 /// What people were told of an episode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Told {
@@ -234,6 +239,9 @@ pub struct Told {
     /// All that was told of it rests on estimates: whether realised performance confirms them is still to be told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
+    /// Nobody was told of it at this severity, because it was suppressed: still to be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 /// State of one rule on one group: one record of the `episodes` topic.
@@ -257,6 +265,12 @@ pub struct RuleState {
     pub muted: Option<Mute>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
+    /// It fires, and this keeps it quiet; also while what it kept quiet is still to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<Suppression>,
+    /// Of a rule that inhibits others: when it fired, the last [`MOST_FIRING_SPANS`] times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fired: Vec<FiringSpan>,
     /// Earlier episodes whose first window is still known: a revision may revive one, and its notifications must
     /// go on counting, since an id that was used is taken for sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -285,13 +299,51 @@ impl RuleState {
             steps: Vec::new(),
             muted: None,
             told: None,
+            suppressed: None,
+            fired: Vec::new(),
             past: Vec::new(),
         }
     }
 
-    /// What was told of this episode, now or before.
-    pub fn told_of(&self, episode_id: &str) -> Option<&Told> {
-        self.told.iter().chain(&self.past).find(|told| told.episode_id == episode_id)
+    /// What was told of the episode that began with this window, now or before; under whatever name the rule had then.
+    pub fn told_of(&self, first: Window) -> Option<&Told> {
+        self.told.iter().chain(&self.past).find(|told| told.first == first)
+    }
+
+    /// The newest window that was judged.
+    pub fn newest(&self) -> Option<Window> {
+        self.steps.last().map(|step| step.window)
+    }
+
+    /// Notes what keeps the open episode quiet now; answers whether that is new. What kept it quiet is known for as long as
+    /// what it held back is still to be told.
+    pub(super) fn suppress(&mut self, suppression: Option<Suppression>) -> bool {
+        let open = self.told.as_ref().filter(|told| told.firing);
+        let held = open.is_some_and(|told| told.held);
+        let old = self.suppressed.take();
+        self.suppressed = match (open, suppression, old.clone()) {
+            (None, ..) => None,
+            (Some(_), Some(new), Some(old)) if new.by == old.by && new.name == old.name => Some(old),
+            (Some(_), Some(new), _) => Some(new),
+            (Some(_), None, old) => old.filter(|_| held),
+        };
+        self.suppressed != old
+    }
+
+    /// Notes when the rule fired; `fires_since`: the first breaching window, `known_ms` and
+    /// `until_ms`: from when on that is known, where that is news.
+    pub(super) fn follow_firing(&mut self, fires_since: Option<Window>, known_ms: i64, until_ms: i64) {
+        let open = self.fired.last_mut().filter(|span| span.until_ms.is_none());
+        match (open, fires_since) {
+            (Some(span), Some(first)) if span.from_ms == first.start_ms => return,
+            (Some(span), _) => span.until_ms = Some(until_ms),
+            (None, _) => {}
+        }
+        if let Some(first) = fires_since {
+            self.fired.push(FiringSpan { from_ms: first.start_ms, known_ms, until_ms: None });
+        }
+        let surplus = self.fired.len().saturating_sub(MOST_FIRING_SPANS);
+        self.fired.drain(..surplus);
     }
 
     /// Replaces what was told last; another episode's is kept while it can come back.
@@ -377,13 +429,47 @@ impl RuleState {
     }
 }
 
+/// A record of the `episodes` topic.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoredState {
+    Rule(Box<RuleState>),
+    /// What guards of actions are asked about.
+    Facts(FactsKey, DayFacts),
+}
+
+impl StoredState {
+    pub fn decode(key: &str, value: &[u8]) -> Result<Self, serde_json::Error> {
+        match serde_json::from_str::<FactsKey>(key) {
+            Ok(key) => Ok(Self::Facts(key, serde_json::from_slice(value)?)),
+            Err(_) => serde_json::from_slice(value).map(Box::new).map(Self::Rule),
+        }
+    }
+}
+
 /// All states of a process, by key.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RuleStates {
     pub by_key: BTreeMap<String, RuleState>,
+    /// What guards of actions are asked about, by model.
+    pub facts: BTreeMap<String, ModelFacts>,
 }
 
 impl RuleStates {
+    /// The states of one rule for one model.
+    pub fn of_rule<'a>(&'a self, rule: &str, model: &str) -> impl Iterator<Item = &'a RuleState> {
+        let pair = serde_json::json!([rule, model]).to_string();
+        let prefix = format!("{},", pair.strip_suffix(']').unwrap_or(&pair));
+        let from = self.by_key.range(prefix.clone()..);
+        from.take_while(move |(key, _)| key.starts_with(&prefix)).map(|(_, state)| state)
+    }
+
+    /// Names of the rules whose episodes of this model are open, told or not.
+    pub fn firing(&self, model: &str) -> BTreeSet<String> {
+        let is_open = |state: &&RuleState| state.told.as_ref().is_some_and(|told| told.firing);
+        let of_model = self.by_key.values().filter(|state| state.model == model).filter(is_open);
+        of_model.map(|state| state.rule.clone()).collect()
+    }
+
     /// As read back from the `episodes` topic; `None` forgets.
     pub fn restore(&mut self, key: String, state: Option<RuleState>) {
         match state {
@@ -395,5 +481,6 @@ impl RuleStates {
     /// Drops the states of a model whose partition went to another worker.
     pub fn forget_model(&mut self, model: &str) {
         self.by_key.retain(|_, state| state.model != model);
+        self.facts.remove(model);
     }
 }

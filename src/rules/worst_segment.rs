@@ -243,7 +243,14 @@ mod tests {
             let segment = Segment { column: "place".into(), value: format!("p{place:02}") };
             result(segment, stats(n, last(place)))
         }));
-        ClosedWindow { model: "m".into(), version: "1".into(), window: results[0].window, revision: 0, results }
+        ClosedWindow {
+            model: "m".into(),
+            version: "1".into(),
+            window: results[0].window,
+            revision: 0,
+            results,
+            positions: Default::default(),
+        }
     }
 
     fn found(closed: &ClosedWindow) -> SegmentSearch {

@@ -105,6 +105,12 @@ impl Progress {
         known || self.topics.open_gap_before(&model.topics, window.end_ms)
     }
 
+    /// Where the topics of the model's predictions and labels have been read to.
+    pub fn positions(&self, model: &Model) -> Vec<(String, i32, i64)> {
+        let labels = model.label_topics().filter(|topic| !model.topics.contains(topic));
+        self.topics.positions(model.topics.iter().chain(labels))
+    }
+
     /// What is known of time, for windows of performance.
     pub fn clock(&self, model: &str) -> Clock {
         let progress = self.models.get(model);

@@ -1,6 +1,7 @@
 //! What a closed window says, as it stands in the `results` topic.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -220,6 +221,9 @@ pub struct ClosedWindow {
     pub window: Window,
     pub revision: u32,
     pub results: Vec<WindowResult>,
+    /// Where the model's source topics had been read to when it closed: topic, partition, offset of the next record to be
+    /// read.
+    pub positions: Arc<Vec<(String, i32, i64)>>,
 }
 
 #[cfg(test)]

@@ -264,12 +264,13 @@ impl PartitionState {
         for topic in self.progress.advance(header, &models) {
             effects.push(Effect::Gap { topic });
         }
+        // Before windows close: that a model is absent may explain what they say.
+        let activity = self.activity();
+        effects.extend(self.judge.on_clock(&activity, self.progress.at_ms).into_iter().map(Effect::Verdict));
         for watched in watched.iter() {
             self.close_windows(watched, &mut effects);
             self.close_performance(watched, &mut effects);
         }
-        let activity = self.activity();
-        effects.extend(self.judge.on_clock(&activity, self.progress.at_ms).into_iter().map(Effect::Verdict));
         effects
     }
 
@@ -414,6 +415,7 @@ impl PartitionState {
             references: &*self.references,
             judge: &mut *self.judge,
             has_gap: &|window| progress.has_gap(model, window) || progress.has_label_gap(&model.model, window),
+            positions: &|| progress.positions(model),
         };
         self.performance.close(watched, &progress.clock(&model.model), &mut seams, effects);
     }
@@ -482,7 +484,9 @@ impl PartitionState {
             return;
         }
         self.changes.tell(&mut results);
-        let closed = ClosedWindow { model: name.clone(), version: version.to_string(), window, revision, results };
+        let positions = Arc::new(self.progress.positions(&watched.model));
+        let version = version.to_string();
+        let closed = ClosedWindow { model: name.clone(), version, window, revision, results, positions };
         let verdicts = self.judge.on_window(&closed, self.progress.at_ms);
         effects.extend(closed.results.into_iter().map(|result| Effect::Result(Box::new(result))));
         effects.extend(verdicts.into_iter().map(Effect::Verdict));

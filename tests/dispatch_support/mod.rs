@@ -40,6 +40,7 @@ pub fn notification(episode: &str, sequence: u32, receivers: &[&str]) -> Notific
         receivers: receivers.iter().map(ToString::to_string).collect(),
         description: None,
         runbook: None,
+        suppressed: None,
         actions: Vec::new(),
     }
 }

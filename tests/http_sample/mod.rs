@@ -364,6 +364,7 @@ pub fn notification(episode: &str, sequence: u32, status: EpisodeStatus, hour: i
         receivers: vec!["oncall".into(), "hook".into()],
         description: None,
         runbook: None,
+        suppressed: None,
         actions: Vec::new(),
     }
 }

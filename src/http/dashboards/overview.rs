@@ -214,8 +214,12 @@ fn delivery() -> Vec<Panel> {
             "{{rule}} {{outcome}}",
             "60 * sum by (rule, outcome) (rate(driftline_rule_evaluations_total[$__rate_interval]))",
         ),
-        Panel::lines("Notifications", "Derived from rules since the process started.")
-            .query("{{rule}} {{status}}", "sum by (rule, status) (driftline_notifications_total)"),
+        Panel::lines(
+            "Notifications",
+            "Derived from rules since the process started, and those that nobody was told of.",
+        )
+        .query("{{rule}} {{status}}", "sum by (rule, status) (driftline_notifications_total)")
+        .query("{{rule}} kept quiet: {{by}}", "sum by (rule, by) (driftline_notifications_suppressed_total)"),
         Panel::lines("Delivery attempts", "Since the process started, by receiver and outcome.")
             .query("{{receiver}} {{outcome}}", "sum by (receiver, outcome) (driftline_delivery_attempts_total)"),
         Panel::lines(

@@ -73,6 +73,8 @@ pub struct Seams<'a> {
     pub judge: &'a mut dyn Judge,
     /// Whether events of the model in this stretch are known to be missing.
     pub has_gap: &'a dyn Fn(Window) -> bool,
+    /// Where the model's source topics have been read to.
+    pub positions: &'a dyn Fn() -> Vec<(String, i32, i64)>,
 }
 
 /// The windows of performance of one partition of `partials`.
@@ -231,7 +233,8 @@ impl PerformanceWindows {
             return;
         }
         let (model, version) = (key.model.clone(), key.version.clone());
-        let closed = ClosedWindow { model, version, window: key.window(), revision, results };
+        let positions = Arc::new((seams.positions)());
+        let closed = ClosedWindow { model, version, window: key.window(), revision, results, positions };
         let verdicts = seams.judge.on_window(&closed, clock.at_ms);
         effects.extend(closed.results.into_iter().map(|result| Effect::Result(Box::new(result))));
         effects.extend(verdicts.into_iter().map(Effect::Verdict));
