@@ -28,6 +28,7 @@ fn notification() -> Notification {
         summary: String::new(),
         description: None,
         runbook: None,
+        suppressed: None,
         findings: Vec::new(),
         reference: "training".into(),
         reference_id: String::new(),

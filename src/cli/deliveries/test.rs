@@ -145,6 +145,7 @@ fn sample(now_ms: i64) -> Notification {
         summary: "This is a test of the receiver by `driftline deliveries test`; nothing is wrong".into(),
         description: None,
         runbook: None,
+        suppressed: None,
         findings: vec![finding],
         reference: "training".into(),
         reference_id: "0000000000000000".into(),
