@@ -61,7 +61,7 @@ fn files_of(fixture: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn every_mistake_is_reported_at_its_place_with_its_fix() {
-    for folder in ["rules", "model", "rule-tests"] {
+    for folder in ["rules", "model", "rule-tests", "service"] {
         for fixture in fixtures(folder, ".bad.yaml") {
             let (found, code) = checked(&args(None, files_of(&fixture)));
             assert_eq!(code, 1, "{}: {found}", fixture.display());
@@ -72,7 +72,7 @@ fn every_mistake_is_reported_at_its_place_with_its_fix() {
 
 #[test]
 fn a_right_file_has_no_findings() {
-    for folder in ["rules", "model", "rule-tests"] {
+    for folder in ["rules", "model", "rule-tests", "service"] {
         for fixture in fixtures(folder, ".good.yaml") {
             let (found, code) = checked(&args(None, files_of(&fixture)));
             assert_eq!(code, 0, "{}: {found}", fixture.display());

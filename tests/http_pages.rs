@@ -35,7 +35,7 @@ fn the_home_page_shows_models_worst_features_and_alerts() {
 #[test]
 fn an_empty_service_says_what_to_do_next() {
     let mut empty = state(View::new(Limits::default()));
-    empty.watched = Default::default();
+    empty.configured = Default::default();
     let address = start(empty);
     let body = get(address, "/").body;
     assert!(body.contains("No model is configured") && body.contains("driftline reference build"), "{body}");
@@ -233,7 +233,7 @@ fn errors_of_the_api_are_problem_documents() {
         ("/api/v1/windows?model=fraud&model=churn", 400, "duplicate"),
         ("/api/v1/episodes?status=open", 400, "`firing` or `resolved`"),
         ("/api/v1/episodes/none", 404, "`none`"),
-        ("/api/v1/nothing", 404, "/api/v1/models"),
+        ("/api/v1/nothing", 404, "/api/v1/openapi.json"),
     ] {
         let answer = get(address, path);
         assert_eq!(answer.status, status, "{path}");

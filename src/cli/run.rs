@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::config::model::Model;
 use crate::dispatch::actions::target;
 use crate::dispatch::receiver::{Means, build_all};
+use crate::http::access::Access;
 use crate::log::kafka::{KafkaLog, KafkaOptions};
 use crate::log::topics::Topics;
 use crate::log::{Log, LogError};
@@ -116,6 +117,7 @@ fn start(args: &RunArgs) -> Result<(), Failure> {
         .map_err(|errors| error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")))?;
     let targets = target::build_all(rules.actions(), target::Means { log: Some((&log, &service.app)) })
         .map_err(|errors| error(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")))?;
+    Access::new(&service.http).map_err(|errors| error(errors.join("\nerror: ")))?;
     let listener = if roles.http {
         let bound = runtime.block_on(tokio::net::TcpListener::bind(&service.http.bind));
         Some(bound.map_err(|failed| {

@@ -14,10 +14,11 @@ use crate::dispatch::actions::target::Targets;
 use crate::dispatch::delivery::{DeliveryRecord, DeliveryStatus};
 use crate::dispatch::receiver::Receivers;
 use crate::dispatch::role::DispatchConfig;
+use crate::http::access::Access;
 use crate::http::follow::{self, Follow};
 use crate::http::metrics::Watched;
 use crate::http::readiness::Readiness;
-use crate::http::server::{AppState, serve};
+use crate::http::server::{AppState, Configured, Operations, serve};
 use crate::http::view::{self, View};
 use crate::ingest::role::{IngestModel, IngestRole, Status};
 use crate::join::model::JoinModel;
@@ -255,9 +256,15 @@ impl Assembly {
                     view: view.clone(),
                     follow: handle,
                     metrics: self.metrics.clone(),
-                    watched: Arc::new(self.watched),
+                    configured: Configured {
+                        watched: self.watched,
+                        access: Access::new(&service.http).map_err(|errors| errors.join("; "))?,
+                        series_budget: service.http.series_budget,
+                    }
+                    .shared(),
                     readiness: readiness.clone(),
-                    series_budget: service.http.series_budget,
+                    operations: Some(Operations { log: self.log.clone(), topics: topics.clone() }),
+                    reload: None,
                     now_ms,
                 };
                 let shutdown = stop.clone().cancelled_owned();

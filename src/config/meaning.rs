@@ -8,6 +8,7 @@ use super::performance_checks;
 use super::receiver_checks::{self, secret};
 use super::rules::RuleFile;
 use super::service::Service;
+use super::token_checks;
 use super::yaml::child;
 
 pub fn service(service: &Service) -> Vec<Problem> {
@@ -43,6 +44,7 @@ pub fn service(service: &Service) -> Vec<Problem> {
         let message = format!("`{}` is not an address", service.http.bind);
         problems.push(Problem::error("bad-address", "/http/bind", message).help("write `127.0.0.1:8080`"));
     }
+    problems.extend(token_checks::tokens(&service.http.tokens));
     if let Some(smtp) = &service.smtp {
         if !smtp.url.starts_with("smtp://") && !smtp.url.starts_with("smtps://") {
             let message = format!("`{}` is not a mail server", smtp.url);

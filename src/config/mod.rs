@@ -33,6 +33,7 @@ pub mod segment;
 pub mod service;
 pub mod silences;
 pub mod template;
+pub mod token_checks;
 pub mod units;
 pub mod yaml;
 

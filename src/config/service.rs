@@ -87,11 +87,37 @@ pub struct Http {
     pub public_url: Option<String>,
     /// At most this many series of per-feature gauges; the worst features are kept.
     pub series_budget: usize,
+    /// Who may see and do what. Without any, everybody who reaches `bind` may read, and may change something only where
+    /// that is a loopback address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<Token>,
+}
+
+/// What lets a person or a program in: the bearer of an API call, the password of a browser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Who it belongs to; stands beside what was done with it.
+    pub name: String,
+    pub role: Role,
+    pub token: super::receivers::Secret,
+}
+
+/// Each may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// See pages, API and metrics.
+    Read,
+    /// Acknowledge, silence, send again, approve and report runs of actions.
+    Operate,
+    /// Reload the configuration.
+    Admin,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { bind: "127.0.0.1:8080".into(), public_url: None, series_budget: 50_000 }
+        Self { bind: "127.0.0.1:8080".into(), public_url: None, series_budget: 50_000, tokens: Vec::new() }
     }
 }
 

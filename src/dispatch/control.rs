@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::rules::Matcher;
@@ -15,7 +16,7 @@ use crate::rules::episode::Notification;
 use crate::rules::matching;
 
 /// One record, keyed by `id`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct ControlRecord {
     /// Random, 16 hexadecimal digits.
     pub id: String,
@@ -27,7 +28,7 @@ pub struct ControlRecord {
     pub command: Command,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// Notifications that match are held back until `until_ms`; then what still fires is told. `id` names the silence.
@@ -87,7 +88,7 @@ impl ControlRecord {
 }
 
 /// A silence that somebody asked for. It is asked of the wall clock, and holds in [`from_ms`, `until_ms`).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct SilenceState {
     pub id: String,
     pub by: String,
@@ -110,7 +111,7 @@ impl SilenceState {
 }
 
 /// Who works on an episode.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct Acknowledgement {
     /// The command's.
     pub id: String,

@@ -1,59 +1,33 @@
-//! The read-only JSON API under /api/v1. Lists are newest first and paged by a cursor; errors are RFC 9457.
+//! What is read through the JSON API under /api/v1; what changes something is in `write`. Lists are newest first and paged by a cursor; errors are RFC 9457.
 
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::metrics::Watched;
+pub use super::problem::Problem;
 use super::view::{Delivery, Episode, View};
 use crate::config::units::Span;
+use crate::dispatch::control::Acknowledgement;
 use crate::rules::episode::Notification;
 use crate::windows::result::{Window, WindowResult};
 
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 500;
 
-/// An error as RFC 9457 writes it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Problem {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: String,
-}
-
-impl Problem {
-    pub fn not_found(detail: String) -> Self {
-        Self { kind: "about:blank", title: "Not Found", status: 404, detail }
-    }
-
-    pub fn bad_request(detail: String) -> Self {
-        Self { kind: "about:blank", title: "Bad Request", status: 400, detail }
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], axum::Json(self)).into_response()
-    }
-}
-
-type Answer<T> = Result<axum::Json<T>, Problem>;
+pub type Answer<T> = Result<axum::Json<T>, Problem>;
 
 /// One page of a list. `next_cursor` is absent on the last one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Listing<T> {
     pub items: Vec<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ModelItem {
     model: String,
     configured: bool,
@@ -61,7 +35,7 @@ pub struct ModelItem {
     versions: Vec<VersionItem>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct VersionItem {
     version: String,
     /// As in YAML: `1h`.
@@ -107,7 +81,7 @@ fn versions(view: &View, model: &str) -> Vec<VersionItem> {
 }
 
 /// Numbers are text here, so that a wrong one is a problem document and not a bare 400.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct WindowsQuery {
     pub model: Option<String>,
     pub version: Option<String>,
@@ -163,7 +137,7 @@ fn list_windows<'a>(
     page_of(results, place, query.limit.as_deref(), query.cursor.as_deref())
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct EpisodesQuery {
     pub model: Option<String>,
     /// `firing` or `resolved`; default both.
@@ -172,24 +146,30 @@ pub struct EpisodesQuery {
     pub cursor: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct EpisodeItem {
     episode_id: String,
     firing: bool,
     /// First notification's time, epoch milliseconds.
     since_ms: i64,
+    /// Who works on it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acknowledged: Option<Acknowledgement>,
+    /// Id of the silence that holds back what would be told of it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silenced_by: Option<String>,
     /// Where it stands.
     latest: Notification,
 }
 
-pub fn episodes(view: &View, query: &EpisodesQuery) -> Answer<Listing<EpisodeItem>> {
+pub fn episodes(view: &View, query: &EpisodesQuery, now_ms: i64) -> Answer<Listing<EpisodeItem>> {
     let firing = match query.status.as_deref() {
         None => None,
         Some("firing") => Some(true),
         Some("resolved") => Some(false),
         Some(other) => return Err(Problem::bad_request(format!("`status` is `firing` or `resolved`, not `{other}`"))),
     };
-    let items = view.episodes().into_iter().filter_map(|(id, episode)| item(id, episode));
+    let items = view.episodes().into_iter().filter_map(|(id, episode)| item(view, id, episode, now_ms));
     let mut items: Vec<EpisodeItem> = items
         .filter(|item| firing.is_none_or(|firing| item.firing == firing))
         .filter(|item| query.model.as_ref().is_none_or(|model| item.latest.model == *model))
@@ -199,30 +179,37 @@ pub fn episodes(view: &View, query: &EpisodesQuery) -> Answer<Listing<EpisodeIte
     page_of(items.iter().collect(), place, query.limit.as_deref(), query.cursor.as_deref())
 }
 
-fn item(id: &str, episode: &Episode) -> Option<EpisodeItem> {
+fn item(view: &View, id: &str, episode: &Episode, now_ms: i64) -> Option<EpisodeItem> {
+    let latest = episode.last()?;
     Some(EpisodeItem {
         episode_id: id.to_string(),
         firing: episode.is_firing(),
         since_ms: episode.first()?.at_ms,
-        latest: episode.last()?.clone(),
+        acknowledged: view.control().acknowledged(id, now_ms).cloned(),
+        silenced_by: view.control().silenced_by(latest, now_ms).map(|silence| silence.id.clone()),
+        latest: latest.clone(),
     })
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct EpisodeDetail {
     episode_id: String,
     firing: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acknowledged: Option<Acknowledgement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silenced_by: Option<String>,
     notifications: Vec<NotificationDetail>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct NotificationDetail {
     #[serde(flatten)]
     notification: Notification,
     deliveries: Vec<Delivery>,
 }
 
-pub fn episode(view: &View, id: &str) -> Answer<EpisodeDetail> {
+pub fn episode(view: &View, id: &str, now_ms: i64) -> Answer<EpisodeDetail> {
     let episode = view.episode(id).ok_or_else(|| Problem::not_found(format!("no episode `{id}` is held")))?;
     let notifications = episode.notifications().map(|notification| NotificationDetail {
         notification: notification.clone(),
@@ -231,13 +218,18 @@ pub fn episode(view: &View, id: &str) -> Answer<EpisodeDetail> {
     Ok(axum::Json(EpisodeDetail {
         episode_id: id.to_string(),
         firing: episode.is_firing(),
+        acknowledged: view.control().acknowledged(id, now_ms).cloned(),
+        silenced_by: episode
+            .last()
+            .and_then(|last| view.control().silenced_by(last, now_ms))
+            .map(|silence| silence.id.clone()),
         notifications: notifications.collect(),
     }))
 }
 
 /// The items after the cursor. A cursor is the place of the last item given, so that items that come or go in
 /// between shift nothing.
-fn page_of<T: Clone, P: Ord + Serialize + DeserializeOwned>(
+pub(super) fn page_of<T: Clone, P: Ord + Serialize + DeserializeOwned>(
     sorted: Vec<&T>,
     place: impl Fn(&T) -> P,
     limit: Option<&str>,

@@ -1,4 +1,4 @@
-//! Feeds the view from the log: a thread that reads `results`, `outbox` and `deliveries` without a group, so that
+//! Feeds the view from the log: a thread that reads `results`, `outbox`, `deliveries` and `control` without a group, so that
 //! every process has the whole picture whichever partitions its roles work on.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::view::{Delivery, View};
+use crate::dispatch::control::ControlRecord;
 use crate::log::topics::Topics;
 use crate::log::{Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, RecordRef, StartOffset, TopicPartition};
 use crate::rules::action_request::OutboxRecord;
@@ -75,6 +76,7 @@ enum Change {
     Result(Box<WindowResult>),
     Notification(Box<Notification>),
     Delivery(Delivery),
+    Command(Box<ControlRecord>),
 }
 
 type StartingOffset = (TopicPartition, Option<i64>);
@@ -102,7 +104,7 @@ impl Follow {
             start: StartOffset::Earliest,
             read_committed: true,
         })?;
-        let Some(from) = Self::starting_offsets(consumer.as_ref(), &partitions, handle)? else { return Ok(()) };
+        let Some(from) = self.starting_offsets(consumer.as_ref(), &partitions, handle)? else { return Ok(()) };
         consumer.assign(&from)?;
         let mut behind: BTreeSet<TopicPartition> = partitions.into_iter().collect();
         while !handle.stopped() {
@@ -128,10 +130,10 @@ impl Follow {
         Ok(())
     }
 
-    /// All partitions of the three topics, once those exist. `None`: told to stop before that.
+    /// All partitions of the topics, once those exist. `None`: told to stop before that.
     fn await_partitions(&self, handle: &FollowHandle) -> Result<Option<Vec<TopicPartition>>, LogError> {
         let mut partitions = Vec::new();
-        for topic in [&self.topics.results, &self.topics.outbox, &self.topics.deliveries] {
+        for topic in [&self.topics.results, &self.topics.outbox, &self.topics.deliveries, &self.topics.control] {
             let Some(count) = until_known(handle, || self.log.partition_count(topic))? else { return Ok(None) };
             partitions.extend((0..count).map(|partition| TopicPartition::new(topic, partition)));
         }
@@ -140,6 +142,7 @@ impl Follow {
 
     /// Where to read each partition from. `None`: told to stop.
     fn starting_offsets(
+        &self,
         consumer: &dyn Consumer,
         partitions: &[TopicPartition],
         handle: &FollowHandle,
@@ -148,7 +151,9 @@ impl Follow {
         for partition in partitions {
             let offsets = until_known(handle, || consumer.offsets(partition).map(Some))?;
             let Some((earliest, end)) = offsets else { return Ok(None) };
-            from.push((partition.clone(), Some(earliest.max(end - CATCH_UP_RECORDS))));
+            // A command means nothing without those before it.
+            let most = if *partition.topic == self.topics.control { i64::MAX } else { CATCH_UP_RECORDS };
+            from.push((partition.clone(), Some(earliest.max(end.saturating_sub(most)))));
         }
         Ok(Some(from))
     }
@@ -166,6 +171,10 @@ impl Follow {
                 OutboxRecord::Notification(notification) => Some(Change::Notification(notification)),
                 OutboxRecord::ActionRequest(_) => None,
             })
+        } else if topic == self.topics.control {
+            serde_json::from_slice(value)
+                .map(|command| Some(Change::Command(Box::new(command))))
+                .map_err(|error| error.to_string())
         } else {
             (self.decode_delivery)(value).map(|delivery| delivery.map(Change::Delivery))
         };
@@ -187,6 +196,7 @@ impl Follow {
                 Change::Result(result) => view.apply_result(*result),
                 Change::Notification(notification) => view.apply_notification(*notification),
                 Change::Delivery(delivery) => view.apply_delivery(delivery),
+                Change::Command(command) => view.apply_command(&command),
             }
         }
     }

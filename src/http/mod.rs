@@ -1,18 +1,23 @@
 //! What people and Prometheus look at: pages, the JSON API, `/metrics`, health.
 //!
 //! `view` is the read model, pure and bounded; `follow` feeds it from the log; `server` routes requests to
-//! `pages`, `api` and `metrics`, which are functions of the view. `chart` draws SVG, `dashboards` writes what
+//! `pages`, `api` and `metrics`, which are functions of the view. `access` says who may do what, `write` takes commands, `openapi`
+//! describes the API. `chart` draws SVG, `dashboards` writes what
 //! Grafana is provisioned with. To add a page: a file in `pages`, a route in `server`. To add a gauge: a
 //! family in `metrics`, and a panel in `dashboards`.
 
+pub mod access;
 pub mod api;
 pub mod chart;
 pub mod dashboards;
 pub mod follow;
 pub mod metrics;
+pub mod openapi;
 pub mod pages;
 pub mod performance;
+pub mod problem;
 pub mod readiness;
 pub mod server;
 pub mod view;
 pub mod wording;
+pub mod write;

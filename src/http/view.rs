@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dispatch::control::{ControlRecord, ControlState};
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::stats::metric::FeatureStats;
 use crate::windows::result::{PERFORMANCE_FEATURE, Segment, Window, WindowResult};
@@ -59,7 +61,7 @@ pub struct SeriesKey {
 pub type Series = BTreeMap<i64, WindowResult>;
 
 /// Where the delivery of one notification to one receiver stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
     /// Not accepted yet; it is tried again.
@@ -69,7 +71,7 @@ pub enum DeliveryStatus {
     Failed,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
     pub notification_id: String,
     pub receiver: String,
@@ -121,6 +123,8 @@ pub struct View {
     episodes: BTreeMap<String, Episode>,
     /// By notification, then receiver. Apart from the episodes, as a delivery may be read before its notification.
     deliveries: BTreeMap<String, BTreeMap<String, Delivery>>,
+    /// Silences and acknowledgements.
+    control: ControlState,
 }
 
 impl View {
@@ -230,6 +234,16 @@ impl View {
                 self.deliveries.remove(&id);
             }
         }
+    }
+
+    /// Takes a command in; the same one read again changes nothing.
+    pub fn apply_command(&mut self, record: &ControlRecord) {
+        self.control.apply(record);
+    }
+
+    /// What people have commanded.
+    pub fn control(&self) -> &ControlState {
+        &self.control
     }
 
     /// Every series against the stored reference, ordered by model, version, segment (all events first), window size.

@@ -89,7 +89,7 @@ pub struct VectorMove {
 
 /// The selected statistics of one feature in one window. Keys of `metrics` are the metric names of rules
 /// (`rules/metrics.rs`); `selection::DEFAULT_METRICS` are always there where they apply.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FeatureStats {
     /// Non-missing values in the window.
     pub n: u64,

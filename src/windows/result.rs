@@ -25,7 +25,7 @@ pub struct Window {
 /// One segment of one model version in one closed window: one record of the `results` topic, keyed
 /// `model|version|segment|start|end`, with `|performance` behind it where it is on performance, and `|reference` where that
 /// moves or is another version. A later revision replaces an earlier one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WindowResult {
     pub model: String,
     pub version: String,

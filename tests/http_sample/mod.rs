@@ -7,12 +7,18 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, RwLock};
 
+use driftline::config::receivers::Secret;
 use driftline::config::rules::Severity;
+use driftline::config::service::{Http, Role, Token};
+use driftline::http::access::Access;
 use driftline::http::follow::FollowHandle;
 use driftline::http::metrics::{Watched, WatchedModel, WatchedRule};
 use driftline::http::readiness::Readiness;
-use driftline::http::server::{AppState, serve};
+use driftline::http::server::{AppState, Configured, Operations, serve};
 use driftline::http::view::{Delivery, DeliveryStatus, Limits, View};
+use driftline::log::Log;
+use driftline::log::embedded::EmbeddedLog;
+use driftline::log::topics::Topics;
 use driftline::rules::episode::{EpisodeStatus, Finding, Notification};
 use driftline::rules::explanation::Explanation;
 use driftline::rules::performance::PerformanceFinding;
@@ -492,11 +498,32 @@ pub fn state(view: View) -> AppState {
         view: Arc::new(RwLock::new(view)),
         follow,
         metrics: metrics(),
-        watched: Arc::new(watched()),
+        configured: Configured { watched: watched(), access: access(&[]), series_budget: 50_000 }.shared(),
         readiness,
-        series_budget: 50_000,
+        operations: Some(operations()),
+        reload: None,
         now_ms: || NOW_MS,
     }
+}
+
+/// Bound to loopback, with these tokens: name, role, the token.
+pub fn access(tokens: &[(&str, Role, &str)]) -> Access {
+    let folder = tempfile::tempdir().unwrap();
+    let token = |(name, role, value): &(&str, Role, &str)| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, value).unwrap();
+        let token = Secret { env: None, file: Some(file.display().to_string()) };
+        Token { name: name.to_string(), role: *role, token }
+    };
+    let tokens = tokens.iter().map(token).collect();
+    Access::new(&Http { tokens, ..Http::default() }).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+/// An embedded log that takes commands.
+pub fn operations() -> Operations {
+    let (log, topics) = (EmbeddedLog::new(), Topics::new("driftline"));
+    log.create_topics(&topics.specs(1, -1)).unwrap();
+    Operations { log: Arc::new(log), topics }
 }
 
 /// Serves on a free port of loopback until the process ends.
@@ -521,8 +548,20 @@ pub struct Answer {
 }
 
 pub fn get(address: SocketAddr, path: &str) -> Answer {
+    ask(address, "GET", path, &[], "")
+}
+
+/// A request with further headers and a body.
+pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request.push_str(&format!("host: {address}\r\n"));
+    }
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    write!(stream, "{request}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Context, Refresh, encode, layout, performance, sentence, status_chip, time};
+use super::{Context, Refresh, acknowledge, encode, layout, performance, sentence, status_chip, time};
 use crate::http::chart::{self, Point};
 use crate::http::metrics::severity_name;
 use crate::http::view::{Delivery, DeliveryStatus, Episode, View, is_on_performance, slots};
@@ -27,6 +27,7 @@ pub fn render(view: &View, context: &Context<'_>, id: &str) -> Option<Markup> {
         p.crumb { a href="/" { "Models" } " / " a href={ "/models/" (encode(&last.model)) } { (last.model) } " / alert" }
         h1 { (last.rule) " " (status_chip(episode)) }
         p.lead { (sentence(&evidence.summary)) }
+        (acknowledge::state(view, context, id, episode))
         (facts(context, first, last, evidence))
         h2 { "What was found" }
         @if evidence.findings.is_empty() { p.empty { "This rule reports no single feature; the summary above says it all." } }

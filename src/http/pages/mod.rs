@@ -4,6 +4,7 @@
 //! They work without JavaScript. Everything from outside is escaped by maud; a test feeds markup into each
 //! name. To add a page: a file here, a route in `server`.
 
+pub mod acknowledge;
 pub mod alert;
 pub mod changes;
 pub mod heatmap;
@@ -12,6 +13,7 @@ pub mod model;
 pub mod not_found;
 pub mod performance;
 pub mod quality;
+pub mod refused;
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -26,6 +28,8 @@ pub struct Context<'a> {
     pub now_ms: i64,
     /// False while the view is still being read from the log.
     pub caught_up: bool,
+    /// Whether who is asking may change something here.
+    pub may_operate: bool,
 }
 
 impl Context<'_> {
@@ -66,7 +70,7 @@ fn layout(title: &str, context: &Context<'_>, refresh: Refresh, content: &Markup
                         a href="/" { "Models" }
                         a href="/#alerts" { "Alerts" }
                         a href="/metrics" { "Metrics" }
-                        a href="/api/v1/models" { "API" }
+                        a href="/api/v1/openapi.json" { "API" }
                     }
                 }
                 main {
@@ -105,7 +109,7 @@ fn status_chip(episode: &Episode) -> Markup {
 }
 
 /// One path segment or query value of a link.
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::stats::metric::MetricValue;
@@ -9,7 +10,7 @@ use crate::stats::metric::MetricValue;
 use super::QualityProfile;
 
 /// Quality of all events of one window together. Absent in the results of segments.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WindowQuality {
     /// Events in the dead letter that belong to this window (their event time could be read), by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -12,7 +12,7 @@ use crate::stats::varint::{self, Reader};
 const MOST_PARTS: usize = 8;
 
 /// Why there is no value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NoValue {
     /// NULL, NaN or infinite.
