@@ -125,7 +125,7 @@ impl Engine {
         for label in decoded.labels {
             let Some(record) = records.get(label.record) else { continue };
             if let Some(lane) = self.lanes.get_mut(label.model_index) {
-                lane.label(label, record, now_ms);
+                lane.label(label, record);
             }
         }
         for batch in decoded.batches {
@@ -152,6 +152,21 @@ impl Engine {
         trail.order();
         trail.messages = outgoing::messages(&trail, &self.rules, self.options.limits);
         Ok(trail)
+    }
+
+    /// Counts rows that never became events.
+    pub fn note_rejected(&mut self, reason: &str, rows: u64) {
+        *self.rejected.entry(reason.to_string()).or_default() += rows;
+    }
+
+    /// Events that could not be used so far, by reason.
+    pub fn rejected(&self) -> &BTreeMap<String, u64> {
+        &self.rejected
+    }
+
+    /// Events taken in so far.
+    pub fn rows(&self) -> u64 {
+        self.lanes.iter().map(Lane::rows).sum()
     }
 
     fn index_of(&self, model: &str) -> Result<usize, BacktestError> {

@@ -165,6 +165,11 @@ impl Lane {
         &self.model
     }
 
+    /// Events taken in so far.
+    pub fn rows(&self) -> u64 {
+        self.outcome.rows
+    }
+
     /// Records for rows that never were any: of the model's first topic, in order, written when they happened.
     pub fn records_of(&mut self, times_ms: &[i64]) -> Records {
         let topic = self.model.topics.first().map_or("history", String::as_str);
@@ -218,12 +223,9 @@ impl Lane {
         self.ingest.add_rejected(reason, place);
     }
 
-    pub fn label(&mut self, label: DecodedLabel, record: RecordRef<'_>, now_ms: i64) {
+    /// Takes in a label; the clock is that of the events, and does not move.
+    pub fn label(&mut self, label: DecodedLabel, record: RecordRef<'_>) {
         self.has_more = true;
-        let given_ms = label.given_ms.unwrap_or(record.timestamp_ms).min(now_ms);
-        if self.join.is_some() && self.clock_ms.is_some() {
-            self.clock_ms = self.clock_ms.max(Some(given_ms));
-        }
         self.ingest.add_label(label, record, &mut self.waiting);
     }
 

@@ -3,14 +3,19 @@
 //! between them. Panes, windows and groups are those of the service, so the ids of episodes and notifications are too.
 //!
 //! `engine` is what callers hold; `lane` runs the machines of one model; `labels_join` lets predictions meet labels that
-//! come apart; `trail` is what comes out; `outgoing` asks the schedule what would have been sent. All of it is pure: the
+//! come apart; `trail` is what comes out; `outgoing` asks the schedule what would have been sent; `history` reads files. `compare`, `incidents` and
+//! `suggest` say what to make of a trail. All of it is pure: the
 //! time is that of the events. To try rules on another kind of history, turn it into record batches in the schema of
 //! `event::schema`, or into raw events, and `push` them in the order in which they would have been read.
 
+pub mod compare;
 pub mod engine;
+pub mod history;
+pub mod incidents;
 mod labels_join;
 mod lane;
 mod outgoing;
+pub mod suggest;
 pub mod trail;
 
 pub use engine::{Engine, EngineOptions};

@@ -5,6 +5,7 @@
 //! failed, too little data).
 
 pub mod alerts;
+pub mod backtest;
 pub mod check;
 pub mod dashboards;
 pub mod deliveries;
@@ -48,6 +49,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Run tests of rules: what happens, and what people should be told then; needs no Kafka
     Test(test::TestArgs),
+    /// Try rules on history in files, by the machines of production; needs no Kafka
+    Backtest(Box<backtest::BacktestArgs>),
     /// Compare a file with a reference file: what drifted, by windows; needs no Kafka
     Report(Box<report::ReportArgs>),
     /// Build, list, show, promote, roll back and compare references
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Backtest(args) => backtest::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Report(args) => match args.model.as_deref().map(load_model).transpose() {

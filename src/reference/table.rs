@@ -141,6 +141,22 @@ impl TableFile {
         }
     }
 
+    /// The columns named, batch by batch, in that order: a Parquet file is never in memory as a whole.
+    pub fn stream(&self, names: &[&str]) -> Result<TableBatches, TableError> {
+        for name in names {
+            self.kind(name)?;
+        }
+        match &self.content {
+            Content::Parquet(source) => {
+                let (_, batches) = source.stream(names)?;
+                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                let path = self.path.clone();
+                Ok(Box::new(batches.map(move |batch| in_order(&batch?, &names, &path))))
+            }
+            Content::Memory(table) => Ok(Box::new(table.project(names)?.batches.into_iter().map(Ok))),
+        }
+    }
+
     pub fn all(&self) -> Result<Table, TableError> {
         let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
         self.columns(&names)
@@ -223,6 +239,18 @@ impl Table {
         let position = self.schema.index_of(name).unwrap_or_default();
         Ok(self.batches.iter().map(move |batch| batch.column(position)))
     }
+}
+
+/// Batches of a table, one after the other.
+pub type TableBatches = Box<dyn Iterator<Item = Result<RecordBatch, TableError>>>;
+
+fn in_order(batch: &RecordBatch, names: &[String], path: &Path) -> Result<RecordBatch, TableError> {
+    let indices: Result<Vec<usize>, _> = names.iter().map(|name| batch.schema().index_of(name)).collect();
+    indices.and_then(|indices| batch.project(&indices)).map_err(|error| TableError::Malformed {
+        path: path.to_path_buf(),
+        place: String::new(),
+        reason: error.to_string(),
+    })
 }
 
 fn column_kind(schema: &SchemaRef, name: &str) -> Result<ColumnKind, TableError> {

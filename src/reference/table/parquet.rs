@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -38,20 +39,30 @@ impl Source {
     }
 
     pub fn read(&self, names: &[&str]) -> Result<Table, TableError> {
+        let (stored, batches) = self.stream(names)?;
+        let batches: Vec<_> = batches.collect::<Result<_, _>>()?;
+        // the file's order of columns, not the caller's, comes out of the reader
+        Table { schema: stored, batches }.project(names)
+    }
+
+    /// Batches as they are read, their columns in the file's order.
+    pub fn stream(
+        &self,
+        names: &[&str],
+    ) -> Result<(SchemaRef, impl Iterator<Item = Result<RecordBatch, TableError>> + use<>), TableError> {
         let file = open_file(&self.path)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let roots: Vec<usize> = names.iter().filter_map(|name| self.metadata.schema().index_of(name).ok()).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let error = |error: String| malformed(&self.path, &error);
+        let path = self.path.clone();
+        let error = move |error: String| malformed(&path, &error);
         let reader = builder
             .with_projection(mask)
             .with_batch_size(BATCH_ROWS)
             .build()
             .map_err(|source| error(source.to_string()))?;
         let stored = datafusion::arrow::array::RecordBatchReader::schema(&reader);
-        let batches: Vec<_> = reader.collect::<Result<_, _>>().map_err(|source| error(source.to_string()))?;
-        // the file's order of columns, not the caller's, comes out of the reader
-        Table { schema: stored, batches }.project(names)
+        Ok((stored, reader.map(move |batch| batch.map_err(|source| error(source.to_string())))))
     }
 }
 
