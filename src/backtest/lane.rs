@@ -43,7 +43,7 @@ pub(super) struct Lane {
     specs: Vec<WindowSpec>,
     label_delay_ms: Option<i64>,
     absent_after_ms: BTreeSet<i64>,
-    /// A pause of this length is walked through.
+    /// A pause of this length is walked through, if anything is due in it.
     pause_ms: i64,
     /// Latest event time, or later if time has passed without events.
     clock_ms: Option<i64>,
@@ -197,13 +197,12 @@ impl Lane {
         for (row, time_ms) in times_ms.iter().enumerate() {
             match self.clock_ms {
                 None => self.set_clock(*time_ms),
-                Some(clock_ms) if *time_ms >= self.due_ms || time_ms.saturating_sub(clock_ms) >= self.pause_ms => {
+                Some(clock_ms) if *time_ms >= self.due_ms || self.is_missed(clock_ms, *time_ms) => {
                     self.add(&decoded, from, row, records);
                     from = row;
                     self.flush(runtime)?;
-                    let paused = time_ms.saturating_sub(clock_ms) >= self.pause_ms;
                     self.pass(*time_ms)?;
-                    if paused && !self.absent_after_ms.is_empty() {
+                    if self.is_missed(clock_ms, *time_ms) {
                         // That somebody is back is not kept for the end of a window.
                         self.due_ms = self.due_ms.min(time_ms.saturating_add(1));
                     }
@@ -272,6 +271,11 @@ impl Lane {
             ((passed_ms.div_euclid(spec.slide_ms) + 1) * spec.slide_ms).saturating_add(delay_ms)
         };
         self.due_ms = self.specs.iter().map(next).min().unwrap_or(i64::MAX);
+    }
+
+    /// Whether somebody is to be missed before the next event.
+    fn is_missed(&self, clock_ms: i64, time_ms: i64) -> bool {
+        self.absent_after_ms.first().is_some_and(|after_ms| time_ms.saturating_sub(clock_ms) >= *after_ms)
     }
 
     /// The clock goes on to `to_ms`: through a pause, if it is one. What was read has been flushed.

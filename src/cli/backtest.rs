@@ -116,7 +116,7 @@ pub fn run(args: &BacktestArgs) -> ExitCode {
 }
 
 fn tried(args: &BacktestArgs) -> Result<Tried, Failure> {
-    let loaded = load::load(&args.what)?;
+    let loaded = load::load(&args.what, false)?;
     let old = if args.output.compare.is_empty() { None } else { Some(loaded.with_rules(&args.output.compare)?) };
     let files = files(args, &loaded)?;
     let names: Vec<&str> = files.iter().map(|(model, _)| model.as_str()).collect();

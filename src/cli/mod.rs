@@ -13,6 +13,7 @@ pub mod demo;
 pub mod operate;
 pub mod produce_sample;
 pub mod reference;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod sample;
@@ -51,6 +52,8 @@ enum Command {
     Test(test::TestArgs),
     /// Try rules on history in files, by the machines of production; needs no Kafka
     Backtest(Box<backtest::BacktestArgs>),
+    /// Try rules on what stands in Kafka, by the machines of production; reads only
+    Replay(Box<replay::ReplayArgs>),
     /// Compare a file with a reference file: what drifted, by windows; needs no Kafka
     Report(Box<report::ReportArgs>),
     /// Build, list, show, promote, roll back and compare references
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Backtest(args) => backtest::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Report(args) => match args.model.as_deref().map(load_model).transpose() {

@@ -38,10 +38,10 @@ pub(super) fn read(
         ));
     }
     let topic = model.topics.first().map_or("history", String::as_str);
-    let mut events = Lines::open(&file.path, model, topic, false)?;
+    let mut events = Lines::open(&file.path, model, topic)?;
     let label_topic = model.label_topics().next().cloned();
     let mut labels = match (&file.labels, &label_topic) {
-        (Some(path), Some(topic)) => Some(Lines::open(path, model, topic, true)?),
+        (Some(path), Some(topic)) => Some(Lines::open(path, model, topic)?),
         (Some(path), None) => {
             let reason = format!("model `{}` has no `performance.labels`: its labels stand in its events", model.model);
             return Err(HistoryError::Misfit { path: path.clone(), reason });
@@ -90,7 +90,7 @@ fn push(
 }
 
 impl Lines {
-    fn open(path: &Path, model: &Arc<Model>, topic: &str, are_labels: bool) -> Result<Self, HistoryError> {
+    fn open(path: &Path, model: &Arc<Model>, topic: &str) -> Result<Self, HistoryError> {
         let unreadable = |reason: String| HistoryError::Unreadable { path: path.to_path_buf(), reason };
         let mut bytes = Vec::new();
         if path == Path::new("-") {
@@ -121,23 +121,7 @@ impl Lines {
             for line in slab {
                 records.push(topic, 0, 0, -1, None, bytes.get(line.clone()));
             }
-            let decoded = decoder.decode(&records, i64::MAX / 4).map_err(|error| unreadable(error.to_string()))?;
-            let mut times = vec![None; slab.len()];
-            let mut note = |record: usize, time_ms: Option<i64>| {
-                if let Some(time) = times.get_mut(record) {
-                    *time = time_ms;
-                }
-            };
-            for batch in decoded.batches.iter().filter(|_| !are_labels) {
-                let of_rows = batch.record_indices.iter().zip(batch.event_times_ms());
-                of_rows.for_each(|(record, time_ms)| note(*record as usize, Some(*time_ms)));
-            }
-            for label in decoded.labels.iter().filter(|_| are_labels) {
-                note(label.record, label.given_ms);
-            }
-            for rejected in &decoded.rejected {
-                note(rejected.record, rejected.place.as_ref().map(|place| place.event_time_ms));
-            }
+            let times = super::times_of(&mut decoder, &records).map_err(unreadable)?;
             for (line, time_ms) in slab.iter().zip(times) {
                 let time_ms = time_ms.or(lines.last().map(|(time_ms, _)| *time_ms)).unwrap_or(i64::MIN);
                 lines.push((time_ms, line.clone()));

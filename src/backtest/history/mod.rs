@@ -1,4 +1,5 @@
-//! History from files: tables (Parquet, CSV) column by column, events (JSONL) as they would be read from a topic.
+//! History from files: tables (Parquet, CSV) column by column, events (JSONL) as they would be read from a topic; and, in
+//! `stream`, from the topics themselves.
 //!
 //! Rows are tried in the order of their event time; a file in another order is sorted in memory first. A row that cannot be
 //! used costs itself and is counted by reason, as an event is. To add a kind of file: a file here that turns it into what
@@ -6,6 +7,7 @@
 
 mod convert;
 mod events;
+pub mod stream;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,8 @@ use std::sync::Arc;
 
 use super::{BacktestError, Engine};
 use crate::config::model::Model;
+use crate::event::Decoder;
+use crate::log::Records;
 use crate::reference::table::TableError;
 
 /// Where the rows of one model are, and how they are to be read.
@@ -117,4 +121,27 @@ pub fn read(
 pub fn is_events(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
     path == Path::new("-") || matches!(extension.as_deref(), Some("jsonl" | "ndjson" | "json"))
+}
+
+/// Event time of every record, or when its label was given, epoch milliseconds; `None` where it cannot be told.
+fn times_of(decoder: &mut Decoder, records: &Records) -> Result<Vec<Option<i64>>, String> {
+    let decoded = decoder.decode(records, i64::MAX / 4).map_err(|error| error.to_string())?;
+    let mut times = vec![None; records.len()];
+    let mut note = |record: usize, time_ms: Option<i64>| {
+        if let Some(time) = times.get_mut(record) {
+            *time = time_ms;
+        }
+    };
+    for batch in &decoded.batches {
+        let of_rows = batch.record_indices.iter().zip(batch.event_times_ms());
+        of_rows.for_each(|(record, time_ms)| note(*record as usize, Some(*time_ms)));
+    }
+    for label in &decoded.labels {
+        let written_ms = records.get(label.record).map(|record| record.timestamp_ms).filter(|time_ms| *time_ms >= 0);
+        note(label.record, label.given_ms.or(written_ms));
+    }
+    for rejected in &decoded.rejected {
+        note(rejected.record, rejected.place.as_ref().map(|place| place.event_time_ms));
+    }
+    Ok(times)
 }

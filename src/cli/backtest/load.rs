@@ -94,8 +94,9 @@ pub struct Loaded {
     store: Option<PathBuf>,
 }
 
-pub fn load(args: &WhatArgs) -> Result<Loaded, Failure> {
-    let needs_service = args.models.is_empty() || args.rules.is_empty() || args.from_store;
+/// `needs_service`: even if models and rules are given.
+pub fn load(args: &WhatArgs, needs_service: bool) -> Result<Loaded, Failure> {
+    let needs_service = needs_service || args.models.is_empty() || args.rules.is_empty() || args.from_store;
     let workspace = match needs_service {
         true => Some(Workspace::load(args.config.as_deref()).map_err(|found| Failure::files(&found))?),
         false => None,
