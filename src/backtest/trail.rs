@@ -86,7 +86,7 @@ pub struct Episode {
     pub resolved_ms: Option<i64>,
     /// Features that were found at any time.
     pub features: BTreeSet<String>,
-    /// The first line that was told.
+    /// The line that was told when it reached its highest severity.
     pub summary: String,
     pub receivers: BTreeSet<String>,
     /// Ids of what was told of it, in order.
@@ -168,7 +168,10 @@ fn episodes(notifications: &[Notification]) -> Vec<Episode> {
             order.len() - 1
         });
         let Some(episode) = order.get_mut(place) else { continue };
-        episode.severity = episode.severity.max(told.severity);
+        if told.severity > episode.severity {
+            episode.severity = told.severity;
+            episode.summary.clone_from(&told.summary);
+        }
         episode.resolved_ms = (told.status == EpisodeStatus::Resolved).then_some(told.window.end_ms);
         episode.features.extend(told.findings.iter().filter_map(|finding| finding.feature.clone()));
         episode.receivers.extend(told.receivers.iter().cloned());

@@ -116,6 +116,7 @@ pub fn run(args: &BacktestArgs) -> ExitCode {
 }
 
 fn tried(args: &BacktestArgs) -> Result<Tried, Failure> {
+    let incidents = report::incidents(&args.output)?;
     let loaded = load::load(&args.what, false)?;
     let old = if args.output.compare.is_empty() { None } else { Some(loaded.with_rules(&args.output.compare)?) };
     let files = files(args, &loaded)?;
@@ -148,6 +149,7 @@ fn tried(args: &BacktestArgs) -> Result<Tried, Failure> {
         None => None,
     };
     Ok(Tried {
+        incidents,
         trail,
         old,
         reads,

@@ -54,7 +54,9 @@ fn offsets(text: &str) -> Result<(String, i32, i64, i64), String> {
     };
     parsed()
         .filter(|(topic, partition, from, to)| !topic.is_empty() && *partition >= 0 && *from >= 0 && from < to)
-        .ok_or_else(|| format!("`{text}` is no range of offsets; write TOPIC:PARTITION=FROM..TO, such as `rides:0=100..2000`"))
+        .ok_or_else(|| {
+            format!("`{text}` is no range of offsets; write TOPIC:PARTITION=FROM..TO, such as `rides:0=100..2000`")
+        })
 }
 
 pub fn run(args: &ReplayArgs) -> ExitCode {
@@ -65,6 +67,7 @@ pub fn run(args: &ReplayArgs) -> ExitCode {
 }
 
 fn tried(args: &ReplayArgs) -> Result<Tried, Failure> {
+    let incidents = report::incidents(&args.output)?;
     // The service file says where Kafka is, whatever else is given.
     let loaded = load(&args.what, true)?;
     let old = if args.output.compare.is_empty() { None } else { Some(loaded.with_rules(&args.output.compare)?) };
@@ -114,7 +117,15 @@ fn tried(args: &ReplayArgs) -> Result<Tried, Failure> {
         let rows = trail.rows.get(&model.model).copied().unwrap_or(0);
         (model.model.clone(), Read { rows, in_order: true, notes: Vec::new() })
     });
-    Ok(Tried { reads: reads.collect(), trail, old, models, rules: loaded.rules, rule_files: loaded.rule_files })
+    Ok(Tried {
+        incidents,
+        reads: reads.collect(),
+        trail,
+        old,
+        models,
+        rules: loaded.rules,
+        rule_files: loaded.rule_files,
+    })
 }
 
 fn of_stream(error: &StreamError) -> Failure {

@@ -8,9 +8,7 @@ use super::super::{BacktestError, Engine};
 use super::OnProgress;
 use crate::config::model::Model;
 use crate::event::Decoder;
-use crate::log::{
-    Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, Records, StartOffset, TopicPartition,
-};
+use crate::log::{Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, Records, StartOffset, TopicPartition};
 
 /// Records of one partition that are asked for at once, and that are pushed at once.
 const SLAB_RECORDS: usize = 4_096;
@@ -82,7 +80,8 @@ pub fn read(
     let failed = |error: String| StreamError::Engine(BacktestError::Configuration(error));
     let mut decoder = Decoder::new(models).map_err(|error| failed(error.to_string()))?;
     let total: u64 = readers.iter().map(|reader| (reader.end - reader.next).unsigned_abs()).sum();
-    let label_delay_ms = models.iter().filter_map(|model| Some(model.performance.as_ref()?.labels.as_ref()?.delay.ms)).max();
+    let label_delay_ms =
+        models.iter().filter_map(|model| Some(model.performance.as_ref()?.labels.as_ref()?.delay.ms)).max();
     let mut read = StreamRead::default();
     let mut slab = Records::default();
     loop {
@@ -118,7 +117,9 @@ fn readers(log: &dyn Log, models: &[Arc<Model>], range: &StreamRange) -> Result<
     topics.sort();
     topics.dedup();
     let known = || topics.iter().map(ToString::to_string).collect::<Vec<_>>();
-    if let Some(stranger) = range.offsets.keys().find(|partition| !topics.iter().any(|topic| **topic == *partition.topic)) {
+    if let Some(stranger) =
+        range.offsets.keys().find(|partition| !topics.iter().any(|topic| **topic == *partition.topic))
+    {
         return Err(StreamError::NoTopic { topic: stranger.topic.to_string(), known: known() });
     }
     let mut readers = Vec::new();

@@ -30,6 +30,7 @@ pub struct Tried {
     pub models: Vec<Arc<Model>>,
     pub rules: Arc<RuleSet>,
     pub rule_files: Vec<RuleFile>,
+    pub incidents: Option<IncidentFile>,
     /// By model.
     pub reads: Vec<(String, Read)>,
 }
@@ -87,7 +88,7 @@ pub struct ActionReport {
 
 /// Writes the report and returns the exit code: 4 where no rule could judge any window.
 pub fn write(tried: &Tried, args: &OutputArgs) -> Result<u8, Failure> {
-    let report = put_together(tried, args)?;
+    let report = put_together(tried, args);
     let written = match args.format {
         Format::Text => text::of(&report),
         Format::Json => document::of(&report).map_err(Failure::undecided)?,
@@ -111,19 +112,23 @@ pub fn write(tried: &Tried, args: &OutputArgs) -> Result<u8, Failure> {
     Ok(OK)
 }
 
-fn put_together<'a>(tried: &'a Tried, args: &OutputArgs) -> Result<Report<'a>, Failure> {
+fn put_together<'a>(tried: &'a Tried, args: &OutputArgs) -> Report<'a> {
     let trail = &tried.trail;
-    let incidents = args.labels.as_deref().map(read_incidents).transpose()?;
     let tolerance_ms = args.tolerance.ms;
-    Ok(Report {
+    Report {
         rules: rule_reports(tried),
         receivers: receiver_reports(trail),
         actions: action_reports(trail),
         comparison: tried.old.as_ref().map(|old| compare(&old.episodes, &trail.episodes)),
-        score: incidents.map(|file| incidents::score(&file, &trail.episodes, tolerance_ms)),
+        score: tried.incidents.as_ref().map(|file| incidents::score(file, &trail.episodes, tolerance_ms)),
         suggestions: args.suggest.then(|| suggest(&tried.rule_files, &tried.models, trail, args.max_alerts)),
         tried,
-    })
+    }
+}
+
+/// Read before anything is tried, so that a mistake in it costs no time.
+pub fn incidents(args: &OutputArgs) -> Result<Option<IncidentFile>, Failure> {
+    args.labels.as_deref().map(read_incidents).transpose()
 }
 
 fn read_incidents(path: &Path) -> Result<IncidentFile, Failure> {
@@ -167,7 +172,7 @@ fn rule_report(tried: &Tried, rule: &Rule) -> RuleReport {
     }
     let of_window =
         |end_minus_start_ms: i64| rule.significance.alpha(rule.slide.map_or(end_minus_start_ms, |slide| slide.ms));
-    let tests = rule.significance.test == SignificanceTest::Auto && rule.absent.is_none() && !rule.counts_rows_only;
+    let tests = rule.significance.test == SignificanceTest::Auto && has_test(rule);
     let expected: f64 = windows
         .iter()
         .filter(|(_, evaluation)| JUDGED.iter().any(|word| evaluation.outcomes.contains_key(*word)))
@@ -182,6 +187,11 @@ fn rule_report(tried: &Tried, rule: &Rule) -> RuleReport {
         not_judged,
         chance_windows: (tests && judged > 0).then_some(expected),
     }
+}
+
+/// Whether the rule asks about distributions: of performance the condition itself says how sure it must be.
+fn has_test(rule: &Rule) -> bool {
+    rule.absent.is_none() && rule.performance.is_none() && rule.sql.is_none() && !rule.counts_rows_only
 }
 
 fn receiver_reports(trail: &Trail) -> Vec<ReceiverReport> {
