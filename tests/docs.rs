@@ -265,6 +265,17 @@ fn keys_and_defaults_are_those_of_the_schemas() {
 }
 
 #[test]
+fn keys_of_actions_are_those_of_the_schema() {
+    let schema = SchemaOf::Rules.schema();
+    let action = schema.pointer("/$defs/Action/properties").and_then(Value::as_object).unwrap();
+    let expected: BTreeSet<String> = action.keys().cloned().collect();
+    let cells = documented("docs/retraining.md", "<!-- keys: action -->").into_keys();
+    let found: BTreeSet<String> =
+        cells.flat_map(|cell| cell.split("`, `").map(str::to_string).collect::<Vec<_>>()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn placeholders_are_those_that_are_filled_in() {
     let expected: BTreeSet<String> = PLACEHOLDERS.iter().map(|(name, _)| name.to_string()).collect();
     let found: BTreeSet<String> = documented("docs/rules.md", "<!-- placeholders -->").into_keys().collect();

@@ -7,6 +7,7 @@ mod http_sample;
 use driftline::http::follow::FollowHandle;
 use driftline::http::view::{Limits, View};
 use driftline::rules::episode::EpisodeStatus;
+use http_sample::runs::{BLOCKED, FAILED, ROLLED_BACK};
 use http_sample::{EPISODE, HOUR_MS, get, notification, start, state, view, window};
 use serde_json::Value;
 
@@ -323,4 +324,88 @@ fn the_api_lists_windows_of_performance_apart() {
         assert!(item.get("performance").is_none(), "{item}");
     }
     assert_eq!(get(address, "/api/v1/performance?model=fraud&reference=trailing").status, 400);
+}
+
+#[test]
+fn the_page_of_actions_lists_runs_with_their_states_and_reasons() {
+    let address = start(state(view()));
+    let page = get(address, "/actions");
+    assert_eq!(page.status, 200);
+    for expected in [
+        "Under way",
+        "blocked",
+        "new_rows is 31204, wanted &gt;= 50000",
+        "succeeded",
+        "2 is in production, not 3",
+        "the DAG run failed",
+    ] {
+        assert!(page.body.contains(expected), "`{expected}` is not in {}", page.body);
+    }
+    let empty = get(start(state(View::new(Limits::default()))), "/actions").body;
+    assert!(empty.contains("Nothing has been asked for") && empty.contains("actions: [NAME]"), "{empty}");
+}
+
+#[test]
+fn a_runs_page_says_what_holds_it_back_and_what_it_was_given() {
+    let address = start(state(view()));
+    let blocked = get(address, &format!("/actions/{BLOCKED}")).body;
+    for expected in ["What holds it back", "label_coverage", "64.2%", "&gt;= 80%", &format!("/alerts/{EPISODE}")] {
+        assert!(blocked.contains(expected), "`{expected}` is not in {blocked}");
+    }
+    let failed = get(address, &format!("/actions/{FAILED}")).body;
+    for expected in [
+        "href=\"https://airflow.example.com/dags/retrain_fraud/runs/driftline-9e8d\"",
+        "approved by ada",
+        "Data to train on",
+        "48211",
+        "earliest",
+        "/manifest",
+        "<dt>Helped</dt><dd>no</dd>",
+    ] {
+        assert!(failed.contains(expected), "`{expected}` is not in {failed}");
+    }
+    let rolled_back = get(address, &format!("/actions/{ROLLED_BACK}")).body;
+    assert!(rolled_back.contains("3, generation 17") && !rolled_back.contains("Data to train on"), "{rolled_back}");
+    assert_eq!(get(address, "/actions/none").status, 404);
+}
+
+#[test]
+fn an_alerts_page_shows_what_it_asked_to_have_done() {
+    let body = get(start(state(view())), &format!("/alerts/{EPISODE}")).body;
+    for expected in [format!("/actions/{BLOCKED}"), format!("/actions/{ROLLED_BACK}")] {
+        assert!(body.contains(&expected), "`{expected}` is not in {body}");
+    }
+    assert!(!body.contains(FAILED) || !body.contains(&format!("/actions/{FAILED}")), "that is another alert's");
+}
+
+#[test]
+fn the_api_lists_runs_by_state_page_by_page() {
+    let address = start(state(view()));
+    let all = json(&get(address, "/api/v1/actions").body);
+    let states: Vec<&str> = all["items"].as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["succeeded", "blocked", "failed"], "the newest change first");
+    let first = json(&get(address, "/api/v1/actions?limit=2").body);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = json(&get(address, &format!("/api/v1/actions?limit=2&cursor={cursor}")).body);
+    assert_eq!((second["items"].as_array().unwrap().len(), second["items"][0]["run"].as_str()), (1, Some(FAILED)));
+    let blocked = json(&get(address, "/api/v1/actions?state=blocked&model=fraud&action=retrain-fraud").body);
+    assert_eq!(blocked["items"][0]["unmet"][0]["guard"], "new_rows");
+    let detail = json(&get(address, &format!("/api/v1/actions/{FAILED}")).body);
+    assert_eq!(
+        (detail["history"][1]["state"].as_str(), detail["attempts"].as_u64()),
+        (Some("awaiting_confirmation"), Some(2))
+    );
+    let manifest = json(&get(address, &format!("/api/v1/actions/{FAILED}/manifest")).body);
+    assert_eq!(manifest["data"]["offsets"][1]["until_offset"], 48_007);
+    for (path, status, detail) in [
+        ("/api/v1/actions?state=open", 400, "awaiting_confirmation"),
+        ("/api/v1/actions?cursor=x", 400, "next_cursor"),
+        ("/api/v1/actions/none", 404, "`none`"),
+        (&format!("/api/v1/actions/{ROLLED_BACK}/manifest"), 404, "trains nothing"),
+    ] {
+        let answer = get(address, path);
+        let problem = json(&answer.body);
+        assert_eq!((answer.status, problem["status"].as_u64()), (status, Some(u64::from(status))), "{path}");
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{path}: {problem}");
+    }
 }

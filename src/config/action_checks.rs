@@ -231,6 +231,9 @@ fn label(problems: &mut Vec<Problem>, pointer: &str, name: &str) {
     let is_name = (1..=253).contains(&name.len()) && name.chars().all(is_allowed);
     if !is_name || !name.starts_with(is_end) || !name.ends_with(is_end) {
         let problem = Problem::error("bad-name", pointer, format!("`{name}` is not a name of Kubernetes"));
-        problems.push(problem.help("lower-case letters, digits and `-`"));
+        let lower = name.to_lowercase().replace('_', "-");
+        let would_do = lower.chars().all(is_allowed) && lower.starts_with(is_end) && lower.ends_with(is_end);
+        let otherwise = "lower-case letters, digits and `-`".to_string();
+        problems.push(problem.help(if would_do { format!("write `{lower}`") } else { otherwise }));
     }
 }

@@ -51,10 +51,7 @@ fn rows_at_least(text: &str) -> Result<u64, GuardError> {
     let wrong = |message: String, help: String| GuardError { key: "new_rows", message, help };
     let example = || "write a least number of events, such as `\">= 50000\"`".to_string();
     let Some(number) = text.trim().strip_prefix(">=") else {
-        let help = match text.trim().trim_start_matches(['>', '=', ' ']) {
-            number if number.parse::<u64>().is_ok() => format!("write `\">= {number}\"`"),
-            _ => example(),
-        };
+        let help = grouped(text.trim().trim_start_matches(['>', '=', ' '])).unwrap_or_else(example);
         return Err(wrong(format!("`{text}` does not begin with `>=`"), help));
     };
     let number = number.trim();
@@ -62,12 +59,17 @@ fn rows_at_least(text: &str) -> Result<u64, GuardError> {
         Ok(0) => Err(wrong("0 new events are always there".into(), example())),
         Ok(rows) => Ok(rows),
         Err(_) => {
-            let digits: String = number.chars().filter(char::is_ascii_digit).collect();
-            let is_grouped = number.chars().all(|c| c.is_ascii_digit() || matches!(c, '_' | ',' | '.' | ' ' | '\''));
-            let help = if is_grouped && !digits.is_empty() { format!("write `\">= {digits}\"`") } else { example() };
+            let help = grouped(number).unwrap_or_else(example);
             Err(wrong(format!("`{number}` is not a whole number"), help))
         }
     }
+}
+
+/// What to write for a number whose digits are in groups: `50_000`.
+fn grouped(number: &str) -> Option<String> {
+    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+    let is_grouped = number.chars().all(|c| c.is_ascii_digit() || matches!(c, '_' | ',' | '.' | ' ' | '\''));
+    (is_grouped && !digits.is_empty()).then(|| format!("write `\">= {digits}\"`"))
 }
 
 /// `>= 80%`.

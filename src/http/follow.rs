@@ -1,4 +1,4 @@
-//! Feeds the view from the log: a thread that reads `results`, `outbox`, `deliveries` and `control` without a group, so that
+//! Feeds the view from the log: a thread that reads `results`, `outbox`, `deliveries`, `control` and `actions` without a group, so that
 //! every process has the whole picture whichever partitions its roles work on.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::view::{Delivery, View};
+use crate::dispatch::actions::run::RunRecord;
 use crate::dispatch::control::ControlRecord;
 use crate::log::topics::Topics;
 use crate::log::{Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, RecordRef, StartOffset, TopicPartition};
@@ -77,6 +78,7 @@ enum Change {
     Notification(Box<Notification>),
     Delivery(Delivery),
     Command(Box<ControlRecord>),
+    Run(Box<RunRecord>),
 }
 
 type StartingOffset = (TopicPartition, Option<i64>);
@@ -133,7 +135,13 @@ impl Follow {
     /// All partitions of the topics, once those exist. `None`: told to stop before that.
     fn await_partitions(&self, handle: &FollowHandle) -> Result<Option<Vec<TopicPartition>>, LogError> {
         let mut partitions = Vec::new();
-        for topic in [&self.topics.results, &self.topics.outbox, &self.topics.deliveries, &self.topics.control] {
+        for topic in [
+            &self.topics.results,
+            &self.topics.outbox,
+            &self.topics.deliveries,
+            &self.topics.control,
+            &self.topics.actions,
+        ] {
             let Some(count) = until_known(handle, || self.log.partition_count(topic))? else { return Ok(None) };
             partitions.extend((0..count).map(|partition| TopicPartition::new(topic, partition)));
         }
@@ -175,6 +183,9 @@ impl Follow {
             serde_json::from_slice(value)
                 .map(|command| Some(Change::Command(Box::new(command))))
                 .map_err(|error| error.to_string())
+        } else if topic == self.topics.actions {
+            let run = RunRecord::decode(value).map_err(|error| error.to_string());
+            run.map(|run| Some(Change::Run(Box::new(run))))
         } else {
             (self.decode_delivery)(value).map(|delivery| delivery.map(Change::Delivery))
         };
@@ -197,6 +208,7 @@ impl Follow {
                 Change::Notification(notification) => view.apply_notification(*notification),
                 Change::Delivery(delivery) => view.apply_delivery(delivery),
                 Change::Command(command) => view.apply_command(&command),
+                Change::Run(run) => view.apply_run(*run),
             }
         }
     }

@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod api;
+pub mod api_actions;
 pub mod chart;
 pub mod dashboards;
 pub mod follow;
@@ -17,6 +18,7 @@ pub mod pages;
 pub mod performance;
 pub mod problem;
 pub mod readiness;
+pub mod runs;
 pub mod server;
 pub mod view;
 pub mod wording;

@@ -8,8 +8,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::api::{EpisodeDetail, EpisodeItem, EpisodesQuery, Listing, ModelItem, Problem, WindowsQuery};
+use super::api_actions::{ActionsQuery, RunDetail, RunItem};
 use super::write::{AcknowledgeRequest, Reloaded, RetryRequest, SilenceItem, SilenceRequest, SilencesQuery};
 use crate::config::service::Role;
+use crate::dispatch::actions::manifest::Manifest;
 use crate::dispatch::control::ControlRecord;
 use crate::windows::result::WindowResult;
 
@@ -67,7 +69,7 @@ const fn write(
 }
 
 /// Everything under `/api`, and the reload.
-pub const OPERATIONS: [Operation; 13] = [
+pub const OPERATIONS: [Operation; 16] = [
     read("/api/v1/models", "Models, with their versions and newest windows", None, of::<Listing<ModelItem>>),
     Operation {
         problems: &[400, 404],
@@ -154,6 +156,23 @@ pub const OPERATIONS: [Operation; 13] = [
         (202, of::<Vec<ControlRecord>>),
         &[404, 409, 503],
     ),
+    Operation {
+        problems: &[400],
+        ..read(
+            "/api/v1/actions",
+            "Runs of actions, the newest change first",
+            Some(inline::<ActionsQuery>),
+            of::<Listing<RunItem>>,
+        )
+    },
+    Operation {
+        problems: &[404],
+        ..read("/api/v1/actions/{run}", "One run with what became of it", None, of::<RunDetail>)
+    },
+    Operation {
+        problems: &[404],
+        ..read("/api/v1/actions/{run}/manifest", "What a training job is given", None, of::<Manifest>)
+    },
     read("/api/v1/openapi.json", "This document", None, of::<Value>),
     Operation {
         role: Role::Admin,

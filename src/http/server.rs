@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use super::access::{Access, Caller};
 use super::api::{self, Problem};
+use super::api_actions::{self, ActionsQuery};
 use super::follow::FollowHandle;
 use super::metrics::{self, Watched};
 use super::openapi;
@@ -116,6 +117,8 @@ pub fn router(state: AppState) -> Router {
         .route("/alerts/{episode_id}", get(alert))
         .route("/alerts/{episode_id}/acknowledge", get(acknowledge_page).post(acknowledge_form))
         .route("/alerts/{episode_id}/unacknowledge", post(unacknowledge_form))
+        .route("/actions", get(actions))
+        .route("/actions/{run}", get(action))
         .route("/style.css", get(|| async { asset("text/css; charset=utf-8", STYLE_SHEET) }))
         .route("/favicon.svg", get(|| async { asset("image/svg+xml", ICON) }))
         .route("/metrics", get(prometheus))
@@ -132,6 +135,9 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/silences/{silence_id}", delete(write::expire_silence))
         .route("/api/v1/deliveries/{notification_id}/retry", post(write::retry))
         .route("/api/v1/openapi.json", get(|| async { axum::Json(openapi::document()) }))
+        .route("/api/v1/actions", get(api_actions))
+        .route("/api/v1/actions/{run}", get(api_action))
+        .route("/api/v1/actions/{run}/manifest", get(api_manifest))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -241,6 +247,26 @@ fn after_form(state: &AppState, caller: &Caller, episode_id: &str, outcome: Resu
     }
 }
 
+async fn actions(State(state): State<AppState>, Extension(caller): Extension<Caller>) -> Html<String> {
+    let configured = state.configured();
+    page(pages::actions::render(&state.read(), &state.context(&configured, &caller)))
+}
+
+async fn action(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Path(run): Path<String>,
+) -> Response {
+    let configured = state.configured();
+    let rendered = pages::actions::render_one(&state.read(), &state.context(&configured, &caller), &run);
+    match rendered {
+        Some(markup) => page(markup).into_response(),
+        None => {
+            missing(&state, &caller, "This run is not held any more, or never was: pages keep the newest 1000 runs.")
+        }
+    }
+}
+
 async fn method_not_allowed(request: Request) -> Response {
     let (method, path) = (request.method(), request.uri().path());
     Problem::method_not_allowed(format!("`{path}` does not take {method}; see /api/v1/openapi.json")).into_response()
@@ -319,6 +345,21 @@ async fn api_episode(State(state): State<AppState>, Path(episode_id): Path<Strin
     api::episode(&state.read(), &episode_id, (state.now_ms)()).into_response()
 }
 
+async fn api_actions(State(state): State<AppState>, query: Result<Query<ActionsQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => api_actions::actions(&state.read(), &query).into_response(),
+        Err(rejection) => Problem::bad_request(rejection.body_text()).into_response(),
+    }
+}
+
+async fn api_action(State(state): State<AppState>, Path(run): Path<String>) -> Response {
+    api_actions::action(&state.read(), &run).into_response()
+}
+
+async fn api_manifest(State(state): State<AppState>, Path(run): Path<String>) -> Response {
+    api_actions::manifest(&state.read(), &run).into_response()
+}
+
 fn page(markup: Markup) -> Html<String> {
     Html(markup.into_string())
 }
@@ -360,8 +401,18 @@ async fn count(State(state): State<AppState>, request: Request, next: Next) -> R
 
 /// Requests are counted by route, not by path: a path may hold anything.
 fn route_label(path: &str) -> &'static str {
-    const ROUTES: [&str; 9] =
-        ["/style.css", "/favicon.svg", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/models", "/alerts", "/api"];
+    const ROUTES: [&str; 10] = [
+        "/style.css",
+        "/favicon.svg",
+        "/metrics",
+        "/-/healthy",
+        "/-/ready",
+        "/-/reload",
+        "/models",
+        "/alerts",
+        "/actions",
+        "/api",
+    ];
     if path == "/" {
         return "/";
     }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::runs::Runs;
+use crate::dispatch::actions::run::RunRecord;
 use crate::dispatch::control::{ControlRecord, ControlState};
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::stats::metric::FeatureStats;
@@ -27,6 +29,8 @@ pub struct Limits {
     pub notifications: usize,
     /// Notifications whose deliveries are kept.
     pub deliveries: usize,
+    /// Runs of actions.
+    pub runs: usize,
 }
 
 /// Feature statistics that a window of performance counts as: about 40 metrics and the baseline of each.
@@ -42,6 +46,7 @@ impl Default for Limits {
             episodes: 1_000,
             notifications: 100,
             deliveries: 10_000,
+            runs: 1_000,
         }
     }
 }
@@ -125,6 +130,7 @@ pub struct View {
     deliveries: BTreeMap<String, BTreeMap<String, Delivery>>,
     /// Silences and acknowledgements.
     control: ControlState,
+    runs: Runs,
 }
 
 impl View {
@@ -218,6 +224,15 @@ impl View {
                 self.deliveries.remove(&notification.id);
             }
         }
+    }
+
+    /// Takes the record of a run of an action in; an older one than the one held is ignored.
+    pub fn apply_run(&mut self, record: RunRecord) {
+        self.runs.apply(record, self.limits.runs);
+    }
+
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     /// Takes the state of a delivery in; an older one than the one held is ignored.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod runs;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -423,6 +425,7 @@ pub fn view() -> View {
             at_ms: NOW_MS - 400_000,
         });
     }
+    runs::runs().into_iter().for_each(|run| view.apply_run(run));
     view
 }
 

@@ -9,14 +9,16 @@
 //!
 //! Dry runs and real ones are counted apart, so that an action that has only been tried is not held back by that.
 
+mod decide;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::guard::{DAY_MS, Registry, rounded, unmet_facts, unmet_registry};
-use super::manifest::{DEFAULT_TRAINING_DATA_MS, Manifest};
-use super::run::{Expected, RunRecord, RunState, Unmet, run_id};
+use super::guard::{DAY_MS, Registry};
+use super::manifest::DEFAULT_TRAINING_DATA_MS;
+use super::run::{RunRecord, RunState, Unmet, run_id};
 use super::target::{CallOutcome, Progress};
 use crate::config::action_guards::Guards;
-use crate::config::actions::{Action, Confirm};
+use crate::config::actions::Action;
 use crate::config::units::Span;
 use crate::dispatch::control::{Command, ControlRecord};
 use crate::rules::action_request::ActionRequest;
@@ -27,10 +29,6 @@ pub const DEFAULT_SUSPEND_AFTER: u32 = 3;
 pub const DEFAULT_TIMEOUT: Span = Span::from_days(1);
 /// How long finished runs are kept.
 const KEEP_MS: i64 = 90 * DAY_MS;
-/// A run that nothing has asked for any more for this long is given up.
-const ASKED_WITHIN_MS: i64 = 30 * DAY_MS;
-/// How often time alone is looked at.
-const SWEEP_MS: i64 = 1_000;
 /// Longest error text kept in a record, in characters.
 const MAX_ERROR_CHARS: usize = 500;
 
@@ -255,15 +253,20 @@ impl Machine {
     }
 
     fn obey(&mut self, control: ControlRecord, now_ms: i64, touched: &mut BTreeSet<String>) {
-        let by = control.by;
+        let run = match &control.command {
+            Command::Approve { run } | Command::Deny { run, .. } | Command::Report { run, .. } => run.clone(),
+            Command::Resume { action, model } => return self.resume(action, model, control.at_ms, touched),
+            _ => return,
+        };
+        let Some(held) = self.runs.get_mut(&run).filter(|held| !held.record.obeyed.contains(&control.id)) else {
+            return;
+        };
+        let (record, by) = (&mut held.record, control.by);
         match control.command {
-            Command::Approve { run } => {
-                let Some(held) = self.runs.get_mut(&run) else { return };
-                let record = &mut held.record;
-                let never_taken = record.state == RunState::Failed && record.external.is_none();
+            Command::Approve { .. } => {
                 if record.state == RunState::AwaitingConfirmation && record.approved_by.is_none() {
                     record.enter(RunState::AwaitingConfirmation, format!("approved by {by}"), now_ms);
-                } else if never_taken {
+                } else if record.state == RunState::Failed && record.external.is_none() {
                     // The target never took it: the same run is called again, with the same key.
                     record.enter(RunState::Requested, format!("to be called again, approved by {by}"), now_ms);
                     (record.started_at_ms, record.ended_at_ms, record.helped) = (None, None, None);
@@ -272,38 +275,37 @@ impl Machine {
                 }
                 record.approved_by = Some(by);
                 held.undecided = true;
-                touched.insert(run);
             }
-            Command::Deny { run, reason } => {
-                let Some(held) = self.runs.get_mut(&run) else { return };
-                if held.record.state.is_waiting() {
-                    held.record.enter(RunState::Denied, format!("denied by {by}: {}", shorten(reason)), now_ms);
-                    held.undecided = false;
-                    touched.insert(run);
-                }
+            Command::Deny { reason, .. } if record.state.is_waiting() => {
+                record.enter(RunState::Denied, format!("denied by {by}: {}", shorten(reason)), now_ms);
+                held.undecided = false;
             }
-            Command::Report { run, succeeded, message } => {
-                let Some(held) = self.runs.get_mut(&run) else { return };
-                if matches!(held.record.state, RunState::Calling | RunState::Accepted) {
-                    let message = shorten(message);
-                    let said = if message.is_empty() { String::new() } else { format!(": {message}") };
-                    finish(&mut held.record, succeeded, format!("reported by {by}{said}"), now_ms);
-                    touched.insert(run);
-                }
+            Command::Report { succeeded, message, .. }
+                if matches!(record.state, RunState::Calling | RunState::Accepted) =>
+            {
+                // Whoever reports has taken it.
+                record.external.get_or_insert_default();
+                let message = shorten(message);
+                let said = if message.is_empty() { String::new() } else { format!(": {message}") };
+                finish(record, succeeded, format!("reported by {by}{said}"), now_ms);
             }
-            Command::Resume { action, model } => self.resume(&action, &model, touched),
-            _ => {}
+            _ => return,
         }
+        held.record.obeyed.push(control.id);
+        touched.insert(run);
     }
 
-    fn resume(&mut self, action: &str, model: &str, touched: &mut BTreeSet<String>) {
+    /// What did not help until `at_ms` no longer counts.
+    fn resume(&mut self, action: &str, model: &str, at_ms: i64, touched: &mut BTreeSet<String>) {
         let concerned = self.runs.iter_mut().filter(|(_, held)| is_of(&held.record, action, model));
         for (run, held) in concerned {
-            if held.record.helped == Some(false) && !held.record.forgiven {
-                held.record.forgiven = true;
+            let record = &mut held.record;
+            let before = record.ended_at_ms.is_some_and(|ended_ms| ended_ms <= at_ms);
+            if record.helped == Some(false) && before && !record.forgiven {
+                record.forgiven = true;
                 touched.insert(run.clone());
             }
-            held.undecided |= held.record.state == RunState::Suspended;
+            held.undecided |= record.state == RunState::Suspended;
         }
     }
 
@@ -399,207 +401,6 @@ impl Machine {
         touched.insert(run.to_string());
     }
 
-    fn decide_all(&mut self, now_ms: i64) -> Vec<Effect> {
-        let mut touched = BTreeSet::new();
-        let mut forgotten = Vec::new();
-        if now_ms.saturating_sub(self.swept_ms) >= SWEEP_MS || now_ms < self.swept_ms {
-            self.swept_ms = now_ms;
-            self.sweep(now_ms, &mut touched);
-            forgotten = self.forget(now_ms);
-        }
-        let mut undecided: Vec<(i64, String)> = Vec::new();
-        for (run, held) in self.runs.iter().filter(|(_, held)| held.undecided && !held.busy) {
-            undecided.push((held.record.requested_at_ms(), run.clone()));
-        }
-        undecided.sort();
-        for (_, run) in undecided {
-            self.decide(&run, now_ms, &mut touched);
-        }
-        let mut effects = self.records_of(touched);
-        effects.extend(forgotten.into_iter().map(|run| Effect::Forget { run }));
-        effects
-    }
-
-    /// What time alone brings: runs that took too long, confirmations that never came, successes that can be judged.
-    fn sweep(&mut self, now_ms: i64, touched: &mut BTreeSet<String>) {
-        for (run, held) in &mut self.runs {
-            let record = &mut held.record;
-            let plan = self.plans.get(&record.action);
-            let timeout = plan.map_or(DEFAULT_TIMEOUT, |plan| plan.timeout);
-            let has_passed = |since_ms: i64, limit_ms: i64| now_ms.saturating_sub(since_ms) >= limit_ms;
-            let before = (record.state, record.helped);
-            match record.state {
-                RunState::Calling if has_passed(record.started_at_ms.unwrap_or(now_ms), timeout.ms) => {
-                    let error = record.last_error.clone().unwrap_or_else(|| "no answer".into());
-                    finish(record, false, format!("not accepted within {timeout}: {error}"), now_ms);
-                }
-                RunState::Accepted if has_passed(record.started_at_ms.unwrap_or(now_ms), timeout.ms) => {
-                    finish(record, false, format!("it had not ended after {timeout}"), now_ms);
-                }
-                RunState::AwaitingConfirmation
-                    if record.approved_by.is_none() && has_passed(record.since_ms(), timeout.ms) =>
-                {
-                    record.enter(RunState::Lapsed, format!("nobody confirmed it within {timeout}"), now_ms);
-                }
-                state
-                    if state.is_waiting()
-                        && has_passed(record.request.at_ms.max(record.since_ms()), ASKED_WITHIN_MS) =>
-                {
-                    let reason = format!("nothing has asked for it for {}", Span::from_ms(ASKED_WITHIN_MS));
-                    record.enter(RunState::Lapsed, reason, now_ms);
-                    held.undecided = false;
-                }
-                RunState::Blocked if record.next_attempt_ms.is_some_and(|due_ms| due_ms <= now_ms) => {
-                    held.undecided = true;
-                }
-                RunState::Succeeded if record.helped.is_none() => {
-                    let until_ms = record.ended_at_ms.zip(plan).map(|(ended_ms, plan)| ended_ms + plan.cooldown.ms);
-                    if let Some(until_ms) = until_ms.filter(|until_ms| now_ms > *until_ms) {
-                        record.helped = Some(record.episode_ended_at_ms.is_some_and(|ended_ms| ended_ms <= until_ms));
-                    }
-                }
-                _ => {}
-            }
-            if before != (record.state, record.helped) {
-                touched.insert(run.clone());
-            }
-        }
-    }
-
-    /// Runs that nothing asks about any more.
-    fn forget(&mut self, now_ms: i64) -> Vec<String> {
-        let is_old = |held: &Held| {
-            let keep_ms = self.plans.get(&held.record.action).map_or(KEEP_MS, |plan| plan.keep_ms);
-            held.record.ended_at_ms.is_some_and(|ended_ms| now_ms.saturating_sub(ended_ms) > keep_ms)
-        };
-        let old: Vec<String> = self.runs.iter().filter(|(_, held)| is_old(held)).map(|(run, _)| run.clone()).collect();
-        for run in &old {
-            self.runs.remove(run);
-        }
-        old
-    }
-
-    fn decide(&mut self, run: &str, now_ms: i64, touched: &mut BTreeSet<String>) {
-        let Some(held) = self.runs.get(run) else { return };
-        let record = &held.record;
-        let verdict = match self.plans.get(&record.action) {
-            None => Verdict::Blocked(vec![Unmet {
-                guard: "action".into(),
-                wanted: "an action of the rules files".into(),
-                found: "no longer there".into(),
-            }]),
-            Some(plan) => self.judge(plan, record, held.registry.as_ref(), now_ms),
-        };
-        let plan = self.plans.get(&record.action).cloned();
-        let Some(held) = self.runs.get_mut(run) else { return };
-        held.undecided = false;
-        let registry = held.registry.take();
-        let record = &mut held.record;
-        match (verdict, plan) {
-            (Verdict::AskRegistry, _) => {
-                held.wants_registry = true;
-                return;
-            }
-            (Verdict::Suspended(reason), _) => record.enter(RunState::Suspended, reason, now_ms),
-            (Verdict::Blocked(unmet), _) => block(record, unmet, now_ms),
-            (Verdict::AwaitsConfirmation, _) => {
-                record.enter(RunState::AwaitingConfirmation, "a person must approve it", now_ms);
-            }
-            (Verdict::GoesAhead, Some(plan)) => {
-                record.started_at_ms = Some(now_ms);
-                record.dry_run = plan.action.dry_run;
-                if !plan.rolls_back() {
-                    record.manifest = Some(Manifest::new(&record.request, &plan.action, &self.public_url, now_ms));
-                }
-                record.expected = registry.and_then(|registry| {
-                    Some(Expected { production: registry.production?, generation: registry.generation })
-                });
-                record.attempts = 0;
-                record.last_error = None;
-                if plan.action.dry_run {
-                    record.enter(RunState::DryRun, "it would have been called", now_ms);
-                } else {
-                    record.next_attempt_ms = Some(now_ms);
-                    record.enter(RunState::Calling, "", now_ms);
-                }
-            }
-            (Verdict::GoesAhead, None) => return,
-        }
-        touched.insert(run.to_string());
-    }
-
-    fn judge(&self, plan: &Plan, record: &RunRecord, registry: Option<&Registry>, now_ms: i64) -> Verdict {
-        let in_vain = self.in_vain(record);
-        if in_vain >= plan.suspend_after {
-            let (action, model) = (&record.action, &record.request.model);
-            let reason = format!(
-                "the last {in_vain} runs did not help; look into it, then: driftline actions resume {action} --model {model}"
-            );
-            return Verdict::Suspended(reason);
-        }
-        let last = self.last_success(record).map(|last| &last.request);
-        let mut unmet = unmet_facts(&plan.guards, &record.request, last, plan.training_data_ms);
-        unmet.extend(self.too_soon(plan, record, now_ms));
-        unmet.extend(self.over_budget(plan, record, now_ms));
-        if !unmet.is_empty() {
-            return Verdict::Blocked(unmet);
-        }
-        if plan.rolls_back() {
-            let Some(registry) = registry else { return Verdict::AskRegistry };
-            let unmet = unmet_registry(&plan.guards, &record.request, registry, now_ms);
-            if !unmet.is_empty() {
-                return Verdict::Blocked(unmet);
-            }
-        }
-        let asks = plan.action.confirm == Confirm::Ask && record.approved_by.is_none();
-        if asks && !plan.action.dry_run { Verdict::AwaitsConfirmation } else { Verdict::GoesAhead }
-    }
-
-    /// Runs of the same action that went ahead, dry ones for a dry action and real ones for another.
-    fn started<'a>(&'a self, plan: &'a Plan, record: &'a RunRecord) -> impl Iterator<Item = (&'a RunRecord, i64)> {
-        let others = self.runs().filter(|other| other.run != record.run && other.action == record.action);
-        let of_kind = others.filter(|other| other.dry_run == plan.action.dry_run);
-        of_kind.filter_map(|other| Some((other, other.started_at_ms?)))
-    }
-
-    fn too_soon(&self, plan: &Plan, record: &RunRecord, now_ms: i64) -> Option<Unmet> {
-        let of_model = self.started(plan, record).filter(|(other, _)| other.request.model == record.request.model);
-        let (last, started_ms) = of_model.max_by_key(|(_, started_ms)| *started_ms)?;
-        let since_ms = now_ms.saturating_sub(started_ms);
-        (since_ms < plan.cooldown.ms).then(|| Unmet {
-            guard: "cooldown".into(),
-            wanted: format!("{} since the last run", plan.cooldown),
-            found: format!("{} since {}", rounded(since_ms), last.run),
-        })
-    }
-
-    fn over_budget(&self, plan: &Plan, record: &RunRecord, now_ms: i64) -> Option<Unmet> {
-        let budget = plan.action.budget?;
-        let recent = self.started(plan, record).filter(|(_, at_ms)| now_ms.saturating_sub(*at_ms) < budget.per.ms);
-        let runs = recent.count();
-        (runs >= budget.max_runs as usize).then(|| Unmet {
-            guard: "budget".into(),
-            wanted: format!("at most {} runs in {}", budget.max_runs, budget.per),
-            found: format!("{runs} runs"),
-        })
-    }
-
-    /// How many of the last runs of this action and model did not help, one after the other.
-    fn in_vain(&self, record: &RunRecord) -> u32 {
-        let of_model = self.runs().filter(|other| is_of(other, &record.action, &record.request.model));
-        let mut judged: Vec<(i64, bool)> = of_model
-            .filter(|other| other.run != record.run && !other.forgiven)
-            .filter_map(|other| Some((other.started_at_ms?, other.helped?)))
-            .collect();
-        judged.sort_unstable();
-        judged.iter().rev().take_while(|(_, helped)| !helped).count() as u32
-    }
-
-    fn last_success(&self, record: &RunRecord) -> Option<&RunRecord> {
-        let of_model = self.runs().filter(|other| is_of(other, &record.action, &record.request.model));
-        of_model.filter(|other| other.state == RunState::Succeeded).max_by_key(|other| other.started_at_ms)
-    }
-
     fn start_due(&mut self, now_ms: i64) -> Vec<Effect> {
         let mut room = self.limits.max_in_flight.saturating_sub(self.in_flight());
         let mut effects = Vec::new();
@@ -622,14 +423,6 @@ impl Machine {
         }
         effects
     }
-}
-
-enum Verdict {
-    Suspended(String),
-    Blocked(Vec<Unmet>),
-    AskRegistry,
-    AwaitsConfirmation,
-    GoesAhead,
 }
 
 fn is_of(record: &RunRecord, action: &str, model: &str) -> bool {

@@ -81,7 +81,7 @@ impl RunState {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Transition {
     pub state: RunState,
     /// Wall clock, epoch milliseconds.
@@ -92,7 +92,7 @@ pub struct Transition {
 }
 
 /// Something that must hold before a run goes ahead, and does not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Unmet {
     /// As in the rules file: `new_rows`, `cooldown`.
     pub guard: String,
@@ -107,7 +107,7 @@ impl std::fmt::Display for Unmet {
 }
 
 /// What the target calls the run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct External {
     /// Its id there; asked for how it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,7 +118,7 @@ pub struct External {
 }
 
 /// What a rollback expects to find: the scorer refuses it if the registry has changed since.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Expected {
     pub production: String,
     pub generation: u64,
@@ -145,6 +145,9 @@ pub struct RunRecord {
     pub dry_run: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
+    /// Ids of the commands that it has obeyed: one that is read again changes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obeyed: Vec<String>,
     /// When it was decided that it goes ahead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at_ms: Option<i64>,
@@ -191,6 +194,7 @@ impl RunRecord {
             revision: 0,
             dry_run: false,
             approved_by: None,
+            obeyed: Vec::new(),
             started_at_ms: None,
             ended_at_ms: None,
             attempts: 0,

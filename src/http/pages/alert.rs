@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Context, Refresh, acknowledge, encode, layout, performance, sentence, status_chip, time};
+use super::{Context, Refresh, acknowledge, actions, encode, layout, performance, sentence, status_chip, time};
 use crate::http::chart::{self, Point};
 use crate::http::metrics::severity_name;
 use crate::http::view::{Delivery, DeliveryStatus, Episode, View, is_on_performance, slots};
@@ -34,6 +34,7 @@ pub fn render(view: &View, context: &Context<'_>, id: &str) -> Option<Markup> {
         @for (index, finding) in evidence.findings.iter().enumerate() {
             (finding_card(view, context, episode, evidence, finding, index < CHARTED_FINDINGS))
         }
+        (actions::of_episode(view, context, id))
         h2 { "What happened" }
         (timeline(view, episode))
         p.muted { "Episode " code { (id) } " · " a href={ "/api/v1/episodes/" (encode(id)) } { "as JSON" } }

@@ -5,6 +5,7 @@
 //! name. To add a page: a file here, a route in `server`.
 
 pub mod acknowledge;
+pub mod actions;
 pub mod alert;
 pub mod changes;
 pub mod heatmap;
@@ -69,6 +70,7 @@ fn layout(title: &str, context: &Context<'_>, refresh: Refresh, content: &Markup
                     nav {
                         a href="/" { "Models" }
                         a href="/#alerts" { "Alerts" }
+                        a href="/actions" { "Actions" }
                         a href="/metrics" { "Metrics" }
                         a href="/api/v1/openapi.json" { "API" }
                     }
