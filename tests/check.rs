@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use driftline::cli::check::{CheckArgs, Format, check};
+use driftline::cli::check::{CheckArgs, CheckFormat, check};
 use driftline::cli::schema::SchemaOf;
 
 fn root() -> PathBuf {
@@ -16,7 +16,7 @@ fn root() -> PathBuf {
 }
 
 fn args(config: Option<PathBuf>, files: Vec<PathBuf>) -> CheckArgs {
-    CheckArgs { config, files, format: Format::Text, deny_warnings: false }
+    CheckArgs { config, files, format: CheckFormat::Text, deny_warnings: false }
 }
 
 /// Output and exit code, with the project's directory taken out of paths.
@@ -112,7 +112,7 @@ fn exit_codes_tell_warnings_errors_and_unreadable_files_apart() {
 fn json_has_what_text_has() {
     let fixture = root().join("tests/fixtures/config/rules/secret.bad.yaml");
     let mut out = Vec::new();
-    let args = CheckArgs { format: Format::Json, ..args(None, files_of(&fixture)) };
+    let args = CheckArgs { format: CheckFormat::Json, ..args(None, files_of(&fixture)) };
     assert_eq!(check(&args, &BTreeMap::new(), false, &mut out), 1);
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
     let first = &json["diagnostics"][0];

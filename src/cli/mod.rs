@@ -7,9 +7,12 @@
 pub mod alerts;
 pub mod backtest;
 pub mod check;
+pub mod completions;
+pub mod config;
 pub mod dashboards;
 pub mod deliveries;
 pub mod demo;
+pub mod init;
 pub mod operate;
 pub mod produce_sample;
 pub mod reference;
@@ -28,7 +31,7 @@ pub mod watched;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::load_model;
 
@@ -54,6 +57,10 @@ enum Command {
     Backtest(Box<backtest::BacktestArgs>),
     /// Try rules on what stands in Kafka, by the machines of production; reads only
     Replay(Box<replay::ReplayArgs>),
+    /// Write a service file, a model, rules and a test of them, to start from
+    Init(init::InitArgs),
+    /// Show the configuration in force
+    Config(config::ConfigArgs),
     /// Compare a file with a reference file: what drifted, by windows; needs no Kafka
     Report(Box<report::ReportArgs>),
     /// Build, list, show, promote, roll back and compare references
@@ -68,10 +75,19 @@ enum Command {
     Deliveries(deliveries::DeliveriesArgs),
     /// Print the JSON Schema of a configuration file
     Schema(schema::SchemaArgs),
+    /// Print a script that completes commands in a shell
+    Completions(completions::CompletionsArgs),
+    /// Print or write the manual pages
+    Man(completions::ManArgs),
     /// Write the Grafana dashboards
     Dashboards(dashboards::Dashboards),
     /// Write sample predictions to a Kafka topic, to try a set-up
     ProduceSample(produce_sample::ProduceSampleArgs),
+}
+
+/// The command line, for what is generated of it.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 pub fn main() -> ExitCode {
@@ -82,6 +98,10 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Report(args) => match args.model.as_deref().map(load_model).transpose() {
             Ok(model) => report::run(&args, model.as_ref().map(|loaded| &loaded.value)),
             Err(errors) => {

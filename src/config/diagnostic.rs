@@ -1,16 +1,51 @@
 //! What is wrong with a file, where, and what would be right: as text with the lines themselves, or as JSON.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use annotate_snippets::{AnnotationKind, Group, Level as Tone, Renderer, Snippet};
 use serde_json::json;
 
 /// A file's name as the user knows it, and its text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Source {
     pub name: String,
     pub text: String,
+    /// Where lines start, found once: a file may have thousands of findings.
+    line_starts: OnceLock<Vec<usize>>,
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.text == other.text
+    }
+}
+
+impl Source {
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into(), line_starts: OnceLock::new() }
+    }
+
+    /// The line of a byte, from 0, and the byte that it starts at.
+    fn line_of(&self, byte: usize) -> (usize, usize) {
+        let starts = self.line_starts.get_or_init(|| {
+            let newlines = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            [0].into_iter().chain(newlines.map(|(at, _)| at + 1)).collect()
+        });
+        let line = starts.partition_point(|start| *start <= byte).saturating_sub(1);
+        (line, starts.get(line).copied().unwrap_or(0))
+    }
+
+    /// Line and column of a byte, both from 1, the column in characters; a byte order mark is no character.
+    fn position(&self, byte: usize) -> (usize, usize) {
+        let mut byte = byte.min(self.text.len());
+        while !self.text.is_char_boundary(byte) {
+            byte -= 1;
+        }
+        let (line, line_start) = self.line_of(byte);
+        let characters = self.text[line_start..byte].chars().filter(|c| *c != '\u{FEFF}').count();
+        (line + 1, characters + 1)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,10 +129,21 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Line and column, both from 1, the column in characters.
     pub fn position(&self) -> (usize, usize) {
-        let start = self.span.as_ref().map_or(0, |span| span.start).min(self.source.text.len());
-        let before = self.source.text.get(..start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        self.source.position(self.span.as_ref().map_or(0, |span| span.start))
+    }
+
+    /// First position of the finding and the one behind its last, within one line; `None`: the file as a whole.
+    pub fn range(&self) -> Option<((usize, usize), (usize, usize))> {
+        let span = visible(&self.source.text, self.span.as_ref()?);
+        Some((self.source.position(span.start), self.source.position(span.end)))
+    }
+
+    /// By the form of it: the line is not repeated in logs, whatever the finding is about.
+    fn line_holds_secret(&self) -> bool {
+        let Some(span) = &self.span else { return false };
+        let (_, line_start) = self.source.line_of(span.start.min(self.source.text.len()));
+        let line = self.source.text.get(line_start..).unwrap_or_default();
+        line.lines().next().is_some_and(|line| super::literals::secret_in(line).is_some())
     }
 
     fn header(&self) -> String {
@@ -129,11 +175,13 @@ impl Diagnostic {
     }
 
     fn json(&self) -> serde_json::Value {
-        let (line, column) = self.position();
+        let range = self.range();
         json!({
             "file": self.source.name,
-            "line": line,
-            "column": column,
+            "line": range.map(|(start, _)| start.0),
+            "column": range.map(|(start, _)| start.1),
+            "end_line": range.map(|(_, end)| end.0),
+            "end_column": range.map(|(_, end)| end.1),
             "level": self.level.word(),
             "code": self.code,
             "message": self.message,
@@ -145,11 +193,15 @@ impl Diagnostic {
 /// The span within its first line, at least one character where there is one: a whole mapping underlined helps
 /// nobody.
 fn visible(text: &str, span: &Range<usize>) -> Range<usize> {
-    let start = span.start.min(text.len());
+    let boundary = |at: usize| {
+        let at = at.min(text.len());
+        (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+    };
+    let start = boundary(span.start);
     let rest = &text[start..];
     let line = rest.split('\n').next().unwrap_or_default().trim_end().len();
-    let wanted = span.end.saturating_sub(start).min(line);
-    let first_char = rest.chars().next().filter(|first| *first != '\n').map_or(0, char::len_utf8);
+    let wanted = boundary(span.end).saturating_sub(start).min(line);
+    let first_char = rest.chars().next().filter(|first| !matches!(first, '\n' | '\r')).map_or(0, char::len_utf8);
     start..start + wanted.max(first_char)
 }
 
@@ -170,7 +222,7 @@ impl Diagnostics {
 
     /// A finding about a file that has no place in it: it is missing, or cannot be read.
     pub fn file(name: &str, code: &'static str, message: impl Into<String>) -> Self {
-        let source = Arc::new(Source { name: name.to_string(), text: String::new() });
+        let source = Arc::new(Source::new(name, ""));
         let diagnostic = Diagnostic {
             level: Level::Error,
             code,
@@ -209,15 +261,20 @@ impl Diagnostics {
                 order.push(item.source.name.clone());
             }
         }
-        self.items.sort_by_key(|item| {
+        self.items.sort_by_cached_key(|item| {
             let file = order.iter().position(|name| *name == item.source.name);
             (file, item.position(), item.level == Level::Warning)
         });
         self.items.dedup();
+        // Seen by what its key says, and by its form.
+        self.items.dedup_by(|next, item| {
+            let same_place = next.source == item.source && next.position() == item.position();
+            same_place && item.code == "literal-secret" && matches!(next.code, "literal-secret" | "interpolation")
+        });
         let line = |item: &Diagnostic| (item.source.name.clone(), item.position().0);
         let secret_lines: Vec<_> = self.items.iter().filter(|item| !item.show_source).map(line).collect();
         for item in &mut self.items {
-            item.show_source &= !secret_lines.contains(&line(item));
+            item.show_source &= !secret_lines.contains(&line(item)) && !item.line_holds_secret();
         }
     }
 

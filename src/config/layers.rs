@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::diagnostic::{Diagnostics, Problem};
 use super::load::{Outcome, parse, read};
 use super::nearest::suggest;
+use super::receivers::TextOrSecret;
 use super::service::Service;
 use super::{Loaded, meaning, schema};
 
@@ -64,17 +65,95 @@ pub fn layered(path: Option<&Path>, variables: &BTreeMap<String, String>) -> Res
         }
         None => (String::new(), None),
     };
-    let base_dir = match path.and_then(Path::parent) {
-        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
+    let base_dir = base_dir_of(path);
     check_variables(variables)?;
     let service = overlay(&text, variables)?;
-    let problems = meaning::service(&service);
+    let mut problems = meaning::service(&service);
+    // A variable is where secrets belong.
+    problems.retain(|problem| problem.code != "literal-secret");
     if problems.is_empty() {
         return Ok(Layers { service, base_dir, file });
     }
     Err(ConfigError::Environment(problems.iter().map(|problem| in_variable(problem, variables)).collect()))
+}
+
+/// As `layered`, with what can be had of a service file that is wrong: enough to check the files that it names in the same
+/// pass. The service is not to be run with if anything was found.
+pub fn layered_as_far_as_possible(
+    path: Option<&Path>,
+    variables: &BTreeMap<String, String>,
+) -> (Option<Layers>, Diagnostics) {
+    let error = match layered(path, variables) {
+        Ok(layers) => return (Some(layers), Diagnostics::default()),
+        Err(error) => error,
+    };
+    let without_variables = || layered(path, &BTreeMap::new()).ok();
+    match error {
+        ConfigError::File(found) => {
+            let default_file = Path::new(DEFAULT_FILE);
+            let path = path.unwrap_or(default_file);
+            let text = read(path).unwrap_or_default();
+            let outcome: Outcome<Service> = parse(&path.display().to_string(), &text, |_| Vec::new(), meaning::service);
+            let layers = outcome.loaded.map(|file| Layers {
+                service: file.value.clone(),
+                base_dir: base_dir_of(Some(path)),
+                file: Some(file),
+            });
+            (layers, found)
+        }
+        ConfigError::Environment(lines) => {
+            let mut found = Diagnostics::default();
+            lines.into_iter().for_each(|line| found.extend(Diagnostics::file("environment", "environment", line)));
+            (without_variables(), found)
+        }
+    }
+}
+
+fn base_dir_of(path: Option<&Path>) -> PathBuf {
+    match path.and_then(Path::parent) {
+        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Where a value of the service comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File { name: String, line: usize },
+    /// Name of the environment variable.
+    Variable(String),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Default => formatter.write_str("default"),
+            Origin::File { name, line } => write!(formatter, "{name}:{line}"),
+            Origin::Variable(name) => write!(formatter, "environment: {name}"),
+        }
+    }
+}
+
+/// Where the value at `pointer` comes from: the last layer that has it, or a part of it.
+pub fn origin(layers: &Layers, variables: &BTreeMap<String, String>, pointer: &str) -> Origin {
+    let unescape = |part: &str| part.replace("~1", "/").replace("~0", "~");
+    let wanted: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
+    let sets = |variable: &&String| {
+        let path = match Variable::of(variable) {
+            Variable::Property(name) => vec!["kafka".into(), "properties".into(), name],
+            _ => path_of(variable),
+        };
+        path.starts_with(&wanted)
+    };
+    if let Some(variable) = variables.keys().find(sets) {
+        return Origin::Variable(variable.clone());
+    }
+    let file = layers.file.as_ref();
+    match file.and_then(|file| Some((file.name(), file.line(pointer)?))) {
+        Some((name, line)) => Origin::File { name: name.to_string(), line },
+        None => Origin::Default,
+    }
 }
 
 /// A variable's name as the path of a key: `DRIFTLINE__KAFKA__START` is `kafka`, `start`.
@@ -150,7 +229,7 @@ fn overlay(text: &str, variables: &BTreeMap<String, String>) -> Result<Service, 
     for (variable, value) in variables {
         match Variable::of(variable) {
             Variable::Property(property) => {
-                service.kafka.properties.insert(property, value.clone());
+                service.kafka.properties.insert(property, TextOrSecret::Text(value.clone()));
             }
             Variable::Models => service.models = list(value),
             Variable::Rules => service.rules = list(value),
@@ -223,7 +302,7 @@ mod tests {
         assert_eq!(service.smtp.unwrap().from, "drift@example.com");
         let properties: Vec<_> = service.kafka.properties.into_iter().collect();
         let expected = [("sasl.username", "me"), ("security.protocol", "ssl")];
-        assert_eq!(properties, expected.map(|(key, value)| (key.to_string(), value.to_string())));
+        assert_eq!(properties, expected.map(|(key, value)| (key.to_string(), TextOrSecret::Text(value.to_string()))));
     }
 
     #[test]

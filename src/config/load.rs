@@ -1,5 +1,6 @@
 //! From a file to a value whose every part still knows its line.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use super::diagnostic::{Diagnostic, Diagnostics, Level, Problem, Source};
 use super::model::Model;
 use super::rule_tests::RuleTestFile;
 use super::rules::RuleFile;
+use super::prune::Pruned;
 use super::yaml::{self, Places};
-use super::{meaning, rule_test_checks, schema};
+use super::{literals, meaning, rule_test_checks, schema};
 
 /// A valid file. Its warnings stand beside it; errors would have prevented it.
 #[derive(Debug, Clone)]
@@ -28,6 +30,7 @@ struct Located {
     source: Arc<Source>,
     places: Places,
     json: Value,
+    pruned: Pruned,
 }
 
 impl Located {
@@ -56,7 +59,29 @@ impl Located {
 impl<T> Loaded<T> {
     /// The problem at its place in this file.
     pub fn locate(&self, problem: Problem) -> Diagnostic {
-        self.file.locate(problem)
+        let pointer = self.file.pruned.original(&problem.pointer);
+        self.file.locate(Problem { pointer, ..problem })
+    }
+
+    /// False where parts of the file were left out because their shape is wrong.
+    pub fn is_whole(&self) -> bool {
+        self.file.pruned.is_whole()
+    }
+
+    /// Whether the problem is about an item of which parts were left out: it may come of that alone.
+    pub fn is_damaged(&self, problem: &Problem) -> bool {
+        self.file.pruned.is_damaged(&problem.pointer)
+    }
+
+    /// Line, from 1, of the value that the file has at `pointer`.
+    pub fn line(&self, pointer: &str) -> Option<usize> {
+        self.file.json.pointer(pointer)?;
+        Some(self.file.locate(Problem::error("", pointer, "").key()).position().0)
+    }
+
+    /// Whether a part below `prefix` (`/routes`) was left out.
+    pub fn lost(&self, prefix: &str) -> bool {
+        self.file.pruned.lost(prefix)
     }
 
     pub fn name(&self) -> &str {
@@ -82,7 +107,7 @@ pub fn parse_rules_str(name: &str, text: &str) -> Result<Loaded<RuleFile>, Diagn
     parse(name, text, |_| Vec::new(), meaning::rules).into_result()
 }
 
-/// What came of a file: its value wherever its shape is right, so that checks across files can go on, and
+/// What came of a file: its value without the parts whose shape is wrong, so that checks across files can go on, and
 /// everything found so far.
 #[derive(Debug, Clone)]
 pub struct Outcome<T> {
@@ -101,23 +126,37 @@ impl<T> Outcome<T> {
     fn failed(found: Diagnostics) -> Self {
         Self { loaded: None, found }
     }
+
+    /// Nothing of the file is left out.
+    pub fn is_whole(&self) -> bool {
+        self.loaded.as_ref().is_some_and(Loaded::is_whole)
+    }
 }
 
 /// As `load_model`, keeping what can be kept; `more` checks what later stages know (the names of metrics).
 pub fn open_model(path: &Path, name: &str, more: impl Fn(&Model) -> Vec<Problem>) -> Outcome<Model> {
-    let meaning = |model: &Model| [meaning::model(model), more(model)].concat();
     match read(path) {
-        Ok(text) => parse(name, &text, |_| Vec::new(), meaning),
+        Ok(text) => open_model_str(name, &text, more),
         Err(found) => Outcome::failed(found),
     }
+}
+
+/// As `open_model`, of a text at hand.
+pub fn open_model_str(name: &str, text: &str, more: impl Fn(&Model) -> Vec<Problem>) -> Outcome<Model> {
+    parse(name, text, |_| Vec::new(), |model: &Model| [meaning::model(model), more(model)].concat())
 }
 
 /// As `load_rules`, keeping what can be kept; `strings` checks texts (expressions) even where the shape is wrong.
 pub fn open_rules(path: &Path, name: &str, strings: impl Fn(&Value) -> Vec<Problem>) -> Outcome<RuleFile> {
     match read(path) {
-        Ok(text) => parse(name, &text, strings, meaning::rules),
+        Ok(text) => open_rules_str(name, &text, strings),
         Err(found) => Outcome::failed(found),
     }
+}
+
+/// As `open_rules`, of a text at hand.
+pub fn open_rules_str(name: &str, text: &str, strings: impl Fn(&Value) -> Vec<Problem>) -> Outcome<RuleFile> {
+    parse(name, text, strings, meaning::rules)
 }
 
 /// Tests of rules; what they are about is not looked at (`rule_test_checks::against`).
@@ -136,58 +175,126 @@ pub fn open_rule_tests(path: &Path, name: &str) -> Outcome<RuleTestFile> {
 /// Larger files are not configuration.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-pub(super) fn read(path: &Path) -> Result<String, Diagnostics> {
-    let name = path.display().to_string();
+/// The text of a file; `-`: of standard input.
+pub fn read(path: &Path) -> Result<String, Diagnostics> {
+    let name = shown(path);
     let unreadable = |error: std::io::Error| Diagnostics::file(&name, "unreadable", format!("cannot read: {error}"));
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > MAX_FILE_BYTES {
-        return Err(Diagnostics::file(&name, "too-large", format!("{size} bytes; at most {MAX_FILE_BYTES}")));
-    }
-    std::fs::read_to_string(path).map_err(unreadable)
+    let mut bytes = Vec::new();
+    let limit = MAX_FILE_BYTES + 1;
+    let read = match path == Path::new(STDIN) {
+        true => std::io::stdin().lock().take(limit).read_to_end(&mut bytes),
+        false => std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
+    };
+    read.map_err(unreadable)?;
+    decode(&name, bytes)
 }
 
-/// All layers. Problems of the tree, of its shape and (where the shape is right) of its meaning come together.
+/// Stands for standard input among file names.
+pub const STDIN: &str = "-";
+
+/// A path as messages name it.
+pub fn shown(path: &Path) -> String {
+    match path == Path::new(STDIN) {
+        true => "stdin".to_string(),
+        false => path.strip_prefix(".").unwrap_or(path).display().to_string(),
+    }
+}
+
+/// Text of UTF-8; where it is none, the place of the first byte that is wrong.
+fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Diagnostics> {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("more than {} MiB: this is no configuration", MAX_FILE_BYTES >> 20);
+        return Err(Diagnostics::file(name, "too-large", message));
+    }
+    let error = match String::from_utf8(bytes) {
+        Ok(text) => return Ok(text),
+        Err(error) => error,
+    };
+    let start = error.utf8_error().valid_up_to();
+    let bytes = error.into_bytes();
+    let message = match bytes.as_slice() {
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "the file is UTF-16".to_string(),
+        _ => format!("byte 0x{:02X} is not UTF-8", bytes.get(start).copied().unwrap_or_default()),
+    };
+    let source = Arc::new(Source::new(name, String::from_utf8_lossy(&bytes)));
+    let diagnostic = Diagnostic {
+        level: Level::Error,
+        code: "not-utf8",
+        message,
+        help: Some("save the file as UTF-8".into()),
+        source,
+        span: Some(start..start + 1),
+        show_source: false,
+    };
+    Err(Diagnostics { items: vec![diagnostic] })
+}
+
+/// All layers. Problems of the tree, of its shape and of the meaning of everything whose shape is right come together.
 pub fn parse<T: DeserializeOwned + JsonSchema>(
     name: &str,
     text: &str,
     strings: impl Fn(&Value) -> Vec<Problem>,
     meaning: impl Fn(&T) -> Vec<Problem>,
 ) -> Outcome<T> {
-    let source = Arc::new(Source { name: name.to_string(), text: text.to_string() });
-    let mut found = Diagnostics::default();
+    let source = Arc::new(Source::new(name, text));
     let (document, tree_problems) = match yaml::parse(text) {
         Ok(parsed) => parsed,
-        Err(error) => {
-            found.push(Diagnostic {
-                level: Level::Error,
-                code: "yaml",
-                message: error.message,
-                help: error.help,
-                source,
-                span: Some(error.at),
-                show_source: true,
-            });
-            return Outcome::failed(found);
-        }
+        Err(errors) => return Outcome::failed(syntax(&source, errors)),
     };
-    let shape_problems = schema::violations(&schema::of::<T>(), &document, text);
-    let file = Located { source, places: document.places, json: document.value };
+    let schema = schema::of::<T>();
+    let shape_problems = schema::violations(&schema, &document, text);
+    let pruned = match shape_problems.is_empty() {
+        true => Some(Pruned::whole(document.value.clone())),
+        false => jsonschema::validator_for(&schema).ok().and_then(|schema| Pruned::of(&schema, &document.value)),
+    };
+    let mut found = Diagnostics::default();
+    let pruned_value = pruned.as_ref().map(|pruned| pruned.value.clone());
+    let file = Located { source, places: document.places, json: document.value, pruned: pruned.unwrap_or_default() };
     for (span, problem) in tree_problems {
         found.push(Diagnostic { span: Some(span), ..file.locate(problem) });
     }
-    let shape_is_right = shape_problems.is_empty();
-    for problem in shape_problems.into_iter().chain(strings(&file.json)) {
+    let texts = [strings(&file.json), literals::problems(&file.json)].concat();
+    for problem in shape_problems.into_iter().chain(texts) {
         found.push(file.locate(problem));
     }
     let mut loaded = None;
-    match shape_is_right.then(|| serde_json::from_value::<T>(file.json.clone())) {
+    match pruned_value.map(serde_json::from_value::<T>) {
         Some(Ok(value)) => {
-            meaning(&value).into_iter().for_each(|problem| found.push(file.locate(problem)));
-            loaded = Some(Loaded { value, warnings: Diagnostics::default(), file });
+            let problems = meaning(&value);
+            let file = Loaded { value, warnings: Diagnostics::default(), file };
+            for problem in problems.into_iter().filter(|problem| !file.is_damaged(problem)) {
+                found.push(file.locate(problem));
+            }
+            loaded = Some(file);
         }
+        // What was left out was needed: its own errors say enough.
+        Some(Err(_)) if !file.pruned.is_whole() => {}
         Some(Err(error)) => found.push(file.locate(Problem::error("invalid", "", error.to_string()))),
         None => {}
     }
     found.sort();
+    if found.items.len() > MAX_FINDINGS {
+        let message = format!("{} findings; the first {MAX_FINDINGS} are shown", found.items.len());
+        found.items.truncate(MAX_FINDINGS);
+        found.extend(Diagnostics::file(name, "too-many", message));
+    }
     Outcome { loaded, found }
+}
+
+/// Findings of one file that are shown; nobody mends more at once.
+const MAX_FINDINGS: usize = 200;
+
+fn syntax(source: &Arc<Source>, errors: Vec<yaml::SyntaxError>) -> Diagnostics {
+    let diagnostic = |error: yaml::SyntaxError| Diagnostic {
+        level: Level::Error,
+        code: "yaml",
+        message: error.message,
+        help: error.help,
+        source: source.clone(),
+        span: Some(error.at),
+        show_source: true,
+    };
+    let mut found = Diagnostics { items: errors.into_iter().map(diagnostic).collect() };
+    found.sort();
+    found
 }

@@ -2,10 +2,12 @@
 
 use super::action_checks;
 use super::diagnostic::Problem;
+use super::literals::is_secret_property;
 use super::model::{Feature, JOINT_SIGNAL, JointFeatures, Kind, MOST_DIMENSIONS, Model, OnInvalid};
 use super::nearest::suggest;
 use super::performance_checks;
 use super::receiver_checks::{self, secret};
+use super::receivers::TextOrSecret;
 use super::rules::RuleFile;
 use super::service::Service;
 use super::token_checks;
@@ -31,6 +33,17 @@ pub fn service(service: &Service) -> Vec<Problem> {
     ] {
         if span.ms == 0 {
             problems.push(Problem::error("out-of-range", pointer, "this time must be longer than nothing"));
+        }
+    }
+    for (name, value) in &service.kafka.properties {
+        let pointer = child("/kafka/properties", name);
+        match value {
+            TextOrSecret::Secret(source) => secret(&mut problems, &pointer, Some(source)),
+            TextOrSecret::Text(_) if is_secret_property(name) => {
+                let problem = Problem::error("literal-secret", pointer, format!("`{name}` holds the secret itself"));
+                problems.push(problem.help("write `{env: NAME}` or `{file: PATH}`, and change the secret if this file was ever shared"));
+            }
+            TextOrSecret::Text(_) => {}
         }
     }
     for (pointer, name) in [("/app", &service.app), ("/instance", &service.instance)] {

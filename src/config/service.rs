@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::receivers::TextOrSecret;
 use super::units::Span;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,8 +55,9 @@ pub struct Kafka {
     pub partitions: i32,
     /// Replication factor of Driftline's own topics; -1: the broker's default.
     pub replication: i32,
-    /// Any librdkafka property (security.protocol, sasl.*, ssl.*), for every client.
-    pub properties: BTreeMap<String, String>,
+    /// Any librdkafka property (security.protocol, sasl.*, ssl.*), for every client; a password is `{env: NAME}` or
+    /// `{file: PATH}`.
+    pub properties: BTreeMap<String, TextOrSecret>,
     /// Where a group without committed offsets starts: `earliest` or `latest`.
     pub start: Start,
 }

@@ -32,7 +32,11 @@ impl Span {
             "h" => 3_600_000,
             "d" => 86_400_000,
             _ => {
-                let hint = match unit.trim() {
+                if let Some(whole) = compound(text) {
+                    return Err(format!("`{text}` is not a duration; write `{whole}`"));
+                }
+                let hint = match unit.trim().to_lowercase().as_str() {
+                    known @ ("ms" | "s" | "m" | "h" | "d") => format!("; write `{digits}{known}`"),
                     "min" | "mins" | "minute" | "minutes" => format!("; write `{digits}m`"),
                     "sec" | "secs" | "second" | "seconds" => format!("; write `{digits}s`"),
                     "hr" | "hrs" | "hour" | "hours" => format!("; write `{digits}h`"),
@@ -48,6 +52,33 @@ impl Span {
         })?;
         count.checked_mul(unit_ms).map(Self::from_ms).ok_or_else(|| format!("`{text}` is too long a duration"))
     }
+}
+
+/// What `1h30m`, `1.5h` or `PT15M` would be as one number and one unit.
+fn compound(text: &str) -> Option<Span> {
+    let lower = text.trim().to_lowercase();
+    let (rest, iso) = match lower.strip_prefix('p') {
+        Some(rest) => (rest.replace('t', ""), true),
+        None => (lower.replace(' ', ""), false),
+    };
+    let mut ms = 0.0;
+    let mut rest = rest.as_str();
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        let unit = rest[end..].chars().next()?;
+        let unit_ms = match unit {
+            'd' => 86_400_000.0,
+            'h' => 3_600_000.0,
+            'm' => 60_000.0,
+            's' => 1_000.0,
+            _ => return None,
+        };
+        ms += number * unit_ms;
+        rest = &rest[end + unit.len_utf8()..];
+    }
+    let is_simple = !iso && text.bytes().filter(u8::is_ascii_alphabetic).count() == 1 && !text.contains('.');
+    (ms >= 1.0 && ms < 1e15 && !is_simple).then(|| Span::from_ms(ms.round() as i64))
 }
 
 impl std::fmt::Display for Span {
@@ -74,6 +105,9 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+/// Pattern of a duration in the schemas.
+pub const DURATION_PATTERN: &str = "^[0-9]+(ms|s|m|h|d)$";
+
 impl schemars::JsonSchema for Span {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Duration".into()
@@ -83,7 +117,8 @@ impl schemars::JsonSchema for Span {
         schemars::json_schema!({
             "type": "string",
             "description": "a number and one of ms, s, m, h, d",
-            "pattern": "^[0-9]+(ms|s|m|h|d)$"
+            "pattern": DURATION_PATTERN,
+            "examples": ["90s", "15m", "1h", "7d"]
         })
     }
 }
@@ -107,7 +142,18 @@ impl Share {
         match percent {
             Some(percent) if (0.0..=100.0).contains(&percent) => Ok(Self { percent }),
             Some(_) => Err(format!("`{text}` is no share; write `0%` to `100%`")),
-            None => Err(format!("`{text}` is not a percentage; write a number and `%`, such as `80%`")),
+            None => {
+                let plain = text.trim().trim_end_matches('%').trim_end().trim_end_matches(" percent");
+                let meant = match plain.parse::<f64>() {
+                    Ok(number) if (0.0..=1.0).contains(&number) && !text.contains(['%', 'p']) => Some(number * 100.0),
+                    Ok(number) if (0.0..=100.0).contains(&number) => Some(number),
+                    _ => None,
+                };
+                Err(match meant {
+                    Some(percent) => format!("`{text}` is not a percentage; write `{percent}%`"),
+                    None => format!("`{text}` is not a percentage; write a number and `%`, such as `80%`"),
+                })
+            }
         }
     }
 }
@@ -143,7 +189,8 @@ impl schemars::JsonSchema for Share {
         schemars::json_schema!({
             "type": "string",
             "description": "a number from 0 to 100 and %",
-            "pattern": SHARE_PATTERN
+            "pattern": SHARE_PATTERN,
+            "examples": ["80%"]
         })
     }
 }
@@ -174,5 +221,9 @@ mod tests {
         assert!(Span::parse("10min").unwrap_err().contains("`10m`"));
         assert!(Span::parse("2w").unwrap_err().contains("`14d`"));
         assert!(Span::parse("ten").unwrap_err().contains("15m"));
+        assert!(Span::parse("1h30m").unwrap_err().contains("`90m`"));
+        assert!(Span::parse("1.5h").unwrap_err().contains("`90m`"));
+        assert!(Span::parse("PT15M").unwrap_err().contains("`15m`"));
+        assert!(Span::parse("15 m").unwrap_err().contains("`15m`"));
     }
 }

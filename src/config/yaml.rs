@@ -1,16 +1,19 @@
 //! YAML text to a tree that knows where every key and value stands.
 //!
 //! saphyr's own loader stops at the first duplicate key; the tree here is built from its parser's events and keeps
-//! both, so that each duplicate is reported beside everything else.
+//! both, so that each duplicate is reported beside everything else. `traps` steps over what people commonly get wrong in
+//! the text itself (a tab, a bare `*`), so that the rest of the file is checked as well.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use saphyr::{Scalar, ScanError, Tag};
-use saphyr_parser::{Event, Parser, Span, SpannedEventReceiver};
+use saphyr::{Scalar, Tag};
+use saphyr_parser::{Event, Parser, ScanError, Span};
 
 use super::diagnostic::Problem;
+
+mod traps;
 
 /// A parsed file: plain values, and where each stands, by JSON pointer.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,28 +72,29 @@ pub struct SyntaxError {
 /// Problems of the tree, each with its bytes.
 pub type TreeProblems = Vec<(Range<usize>, Problem)>;
 
-/// Problems of the tree (duplicate keys, tags) stand beside the document: later layers go on.
-pub fn parse(text: &str) -> Result<(Document, TreeProblems), SyntaxError> {
+/// Problems of the tree (duplicate keys, tags, traps that could be stepped over) stand beside the document: later layers
+/// go on. Otherwise every error of the text that was found before it could be read no further.
+pub fn parse(text: &str) -> Result<(Document, TreeProblems), Vec<SyntaxError>> {
     let bytes = ByteOffsets::new(text);
-    let mut tree = TreeBuilder::default();
-    let parsed = Parser::new_from_str(text).load(&mut tree, true);
-    parsed.map_err(|error| syntax_error(text, &bytes, &error))?;
-    if tree.too_large {
-        return Err(SyntaxError { at: 0..0, message: "its aliases unfold into too large a tree".into(), help: None });
-    }
+    let (tree, traps) = traps::read(text, &bytes)?;
+    let fail = |error: SyntaxError| Err(traps.iter().cloned().chain([error]).collect());
     let mut documents = tree.documents.into_iter();
     let empty = |node: &Node| matches!(node.data, Data::Scalar(serde_json::Value::Null));
     let Some(mut root) = documents.next().filter(|root| !empty(root)) else {
         let help = Some("start with `version: 1`".to_string());
-        return Err(SyntaxError { at: 0..0, message: "the file is empty".into(), help });
+        return fail(SyntaxError { at: 0..0, message: "the file is empty".into(), help });
     };
     if let Some(second) = documents.next() {
         let at = bytes.range(&second);
         let message = "a file holds one YAML document".into();
-        return Err(SyntaxError { at, message, help: Some("put what follows `---` in a file of its own".into()) });
+        return fail(SyntaxError { at, message, help: Some("put what follows `---` in a file of its own".into()) });
     }
     rejoin_arguments(text, &bytes, &mut root, 0);
-    let mut builder = Builder { bytes: &bytes, places: Places::default(), problems: Vec::new() };
+    let trapped = traps.iter().map(|trap| {
+        let problem = Problem::error("yaml", "", trap.message.clone()).help_if(trap.help.clone());
+        (trap.at.clone(), problem)
+    });
+    let mut builder = Builder { bytes: &bytes, places: Places::default(), problems: trapped.collect() };
     let value = builder.build(&root, "", None, 0);
     Ok((Document { value, places: builder.places }, builder.problems))
 }
@@ -113,6 +117,7 @@ impl Builder<'_> {
         use serde_json::Value;
         let range = self.bytes.range(node);
         self.places.by_pointer.insert(pointer.to_string(), Place { key, value: range.clone() });
+        // Aliases within aliases: the text itself is not that deep.
         if depth > MAX_DEPTH {
             self.problem(range, Problem::error("yaml", pointer, "nested too deeply"));
             return Value::Null;
@@ -163,40 +168,6 @@ impl Builder<'_> {
     }
 }
 
-fn syntax_error(text: &str, bytes: &ByteOffsets, error: &ScanError) -> SyntaxError {
-    let start = bytes.of(error.marker().index());
-    let here = text[start..].chars().next();
-    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-    let indent_tab = tab_in_indentation(text, line_start);
-    if let Some(tab) = indent_tab {
-        return SyntaxError {
-            at: tab..tab + 1,
-            message: "a tab in the indentation".into(),
-            help: Some("YAML is indented with spaces".into()),
-        };
-    }
-    let help = match here {
-        Some('*') => Some("a bare `*` starts a YAML alias; write `\"*\"`".to_string()),
-        Some('%') | Some('@') | Some('`') => Some("put the text in quotes".to_string()),
-        _ if text[line_start..].lines().next().is_some_and(|line| line.matches(": ").count() > 1) => {
-            Some("text that holds `: ` must be in quotes".to_string())
-        }
-        _ => None,
-    };
-    let end = start + here.map_or(0, char::len_utf8);
-    SyntaxError { at: start..end, message: format!("not valid YAML: {}", error.info()), help }
-}
-
-/// A tab before the first other character of the line at `line_start` or of the one before it: scanners report
-/// it sometimes where it stands and sometimes at what follows.
-fn tab_in_indentation(text: &str, line_start: usize) -> Option<usize> {
-    let previous = text[..line_start.saturating_sub(1)].rfind('\n').map_or(0, |newline| newline + 1);
-    [line_start, previous].into_iter().find_map(|start| {
-        let indentation = text[start..].find(|c: char| c != ' ' && c != '\t').unwrap_or(0);
-        text[start..start + indentation].find('\t').map(|tab| start + tab)
-    })
-}
-
 /// Within `{...}` a comma ends plain text, so that of `{amount: normal(100, 20)}` YAML makes `normal(100` and a key `20)`
 /// without value. People mean one text: an opening bracket binds what follows until it is closed.
 fn rejoin_arguments(text: &str, bytes: &ByteOffsets, node: &mut Node, depth: usize) {
@@ -220,6 +191,9 @@ fn rejoin_arguments(text: &str, bytes: &ByteOffsets, node: &mut Node, depth: usi
     }
 }
 
+/// Arguments that a bracket may bind; each is read together with those before it.
+const MAX_ARGUMENTS: usize = 64;
+
 /// The value of the first entry with the keys after it that belong to its open bracket, and how many these are.
 fn whole_call(text: &str, bytes: &ByteOffsets, entries: &[(Node, Node)]) -> Option<(usize, Node)> {
     let is_open = |written: &str| written.matches('(').count() > written.matches(')').count();
@@ -229,7 +203,7 @@ fn whole_call(text: &str, bytes: &ByteOffsets, entries: &[(Node, Node)]) -> Opti
     if text.get(start..)?.starts_with(['"', '\'']) || !is_open(begun) {
         return None;
     }
-    for (position, (key, nothing)) in entries.iter().enumerate().skip(1) {
+    for (position, (key, nothing)) in entries.iter().enumerate().take(MAX_ARGUMENTS).skip(1) {
         let value = text.get(bytes.range(nothing)).unwrap_or_default();
         let is_named = ["null", "~"].iter().any(|name| value.trim().eq_ignore_ascii_case(name));
         let is_bare = matches!(nothing.data, Data::Scalar(serde_json::Value::Null)) && !is_named;
@@ -291,7 +265,8 @@ enum Data {
     Bad,
 }
 
-/// Builds the tree from the parser's events.
+/// Builds the tree from the parser's events, one after the other: the parser's own loader calls itself for each level,
+/// and a file of a hundred thousand brackets would exhaust the stack.
 #[derive(Default)]
 struct TreeBuilder {
     /// Open collections, outermost first, with the id of their anchor (0: none).
@@ -301,6 +276,31 @@ struct TreeBuilder {
     aliased_nodes: usize,
     /// Aliases that would have made the tree too large.
     too_large: bool,
+}
+
+/// Why a text has no tree.
+enum Unreadable {
+    Scan(ScanError),
+    /// At this character.
+    TooDeep(usize),
+    TooManyAliases(usize),
+}
+
+impl TreeBuilder {
+    fn of(text: &str) -> Result<Self, Unreadable> {
+        let mut tree = Self::default();
+        for event in Parser::new_from_str(text) {
+            let (event, span) = event.map_err(Unreadable::Scan)?;
+            tree.on_event(event, span);
+            if tree.open.len() > MAX_DEPTH {
+                return Err(Unreadable::TooDeep(span.start.index()));
+            }
+            if tree.too_large {
+                return Err(Unreadable::TooManyAliases(span.start.index()));
+            }
+        }
+        Ok(tree)
+    }
 }
 
 /// Nodes that aliases may add: a handful of nested aliases could otherwise fill the memory.
@@ -316,8 +316,8 @@ impl Node {
     }
 }
 
-impl<'input> SpannedEventReceiver<'input> for TreeBuilder {
-    fn on_event(&mut self, event: Event<'input>, span: Span) {
+impl TreeBuilder {
+    fn on_event(&mut self, event: Event<'_>, span: Span) {
         let (start, end) = (span.start.index(), span.end.index());
         let foreign = |tag: &Option<Cow<'_, Tag>>| tag.as_ref().is_some_and(|tag| !tag.is_yaml_core_schema());
         match event {
@@ -353,9 +353,7 @@ impl<'input> SpannedEventReceiver<'input> for TreeBuilder {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {}
         }
     }
-}
 
-impl TreeBuilder {
     fn insert(&mut self, node: Node, anchor: usize) {
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
@@ -367,7 +365,8 @@ impl TreeBuilder {
                 None => *key = Some(node),
                 Some(key) => entries.push((key, node)),
             },
-            Some(_) => unreachable!("only collections are open"),
+            // Only collections are open.
+            Some(_) => {}
         }
     }
 }
@@ -377,8 +376,9 @@ fn to_json(scalar: Scalar<'_>) -> serde_json::Value {
         Scalar::Null => serde_json::Value::Null,
         Scalar::Boolean(boolean) => boolean.into(),
         Scalar::Integer(integer) => integer.into(),
+        // Infinity and NaN have no place in JSON.
         Scalar::FloatingPoint(float) => float.into_inner().into(),
-        Scalar::String(text) => text.into_owned().into(),
+        Scalar::String(text) => traps::as_written(text.into_owned()).into(),
     }
 }
 

@@ -57,7 +57,7 @@ mod number;
 mod reason;
 mod route;
 mod row;
-mod time;
+pub mod time;
 
 use std::sync::Arc;
 

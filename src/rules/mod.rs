@@ -1,7 +1,7 @@
 //! Rules: expressions, evaluation, episodes. Pure: time is an argument, effects are returned.
 //!
 //! In the order of one closed window's way: `expression` (the language of `when` and `recover`; its words come from
-//! `token`, its names from `metrics`) is compiled by `compile`, with `checks`, into a `RuleSet`; `evaluate` asks it
+//! `token`, its names from `metrics`) is compiled by `compile`, with `checks` (and `cascade`, which leaves out what only follows from another mistake), into a `RuleSet`; `evaluate` asks it
 //! about a window, with `significance`; `threshold` puts `auto` into numbers; `state` moves each group's machine;
 //! `engine` turns what changed into notifications, worded by `reason` and explained by `explanation` and
 //! `worst_segment`; `performance`, `performance_metrics` and `performance_reason` hold what rules on performance have of
@@ -13,6 +13,7 @@
 pub mod absence;
 mod action_checks;
 pub mod action_request;
+pub mod cascade;
 mod change_detectors;
 pub mod checks;
 pub mod compile;

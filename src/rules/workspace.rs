@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cascade::{Damage, without_consequences};
 use super::checks::model_problems;
 use super::compile::{RuleSet, string_problems};
 use crate::config::diagnostic::{Diagnostics, Level, Problem};
 use crate::config::glob;
-use crate::config::layers::{ConfigError, Layers, layered};
-use crate::config::load::{Loaded, open_model, open_rules};
+use crate::config::layers::{Layers, layered_as_far_as_possible};
+use crate::config::load::{Loaded, open_model, open_rules, shown};
 use crate::config::model::Model;
 use crate::config::receivers::Receiver;
 use crate::config::rules::RuleFile;
@@ -37,21 +38,17 @@ impl Workspace {
 
     /// As `load`, with the environment given.
     pub fn load_with(path: Option<&Path>, variables: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
-        let layers = layered(path, variables).map_err(|error| match error {
-            ConfigError::File(found) => found,
-            ConfigError::Environment(lines) => {
-                let mut found = Diagnostics::default();
-                lines.into_iter().for_each(|line| found.extend(Diagnostics::file("environment", "environment", line)));
-                found
-            }
-        })?;
-        Loader { layers, found: Diagnostics::default() }.load()
+        let (layers, found) = layered_as_far_as_possible(path, variables);
+        let Some(layers) = layers else { return Err(found) };
+        Loader { layers, found, damage: Damage::default() }.load()
     }
 }
 
 struct Loader {
     layers: Layers,
     found: Diagnostics,
+    /// Parts of files that could not be read: what names them would seem unknown.
+    damage: Damage,
 }
 
 impl Loader {
@@ -71,13 +68,10 @@ impl Loader {
         let shared: Vec<Arc<Model>> = models.iter().map(|(_, model)| Arc::new(model.value.clone())).collect();
         let contents: Vec<&RuleFile> = rule_files.iter().map(|file| &file.value).collect();
         let (rules, problems) = RuleSet::analyse(&contents, &shared);
-        // With a model unreadable, whatever names it would seem unknown.
-        let all_models_read = models.len() == model_files.len();
-        for found in problems {
-            let about_models = found.problem.code.starts_with("unknown-")
-                && !["unknown-receiver", "unknown-action", "unknown-rule"].contains(&found.problem.code);
-            if all_models_read || !about_models {
-                self.found.push(rule_files[found.file].locate(found.problem));
+        for found in without_consequences(problems, self.damage) {
+            let file = &rule_files[found.file];
+            if !file.is_damaged(&found.problem) {
+                self.found.push(file.locate(found.problem));
             }
         }
         self.mail(&rule_files);
@@ -135,6 +129,7 @@ impl Loader {
         let mut models = Vec::new();
         for path in files {
             let outcome = open_model(path, &shown(path), model_problems);
+            self.damage.models |= !outcome.is_whole();
             self.found.extend(outcome.found);
             models.extend(outcome.loaded.map(|model| (path.clone(), model)));
         }
@@ -145,6 +140,7 @@ impl Loader {
         let mut rules = Vec::new();
         for path in files {
             let outcome = open_rules(path, &shown(path), string_problems);
+            self.damage = self.damage.of_rules(&outcome);
             self.found.extend(outcome.found);
             rules.extend(outcome.loaded);
         }
@@ -182,7 +178,8 @@ impl Loader {
     }
 
     fn mail(&mut self, files: &[Loaded<RuleFile>]) {
-        if self.layers.service.smtp.is_some() {
+        let service_is_whole = self.layers.file.as_ref().is_none_or(Loaded::is_whole);
+        if self.layers.service.smtp.is_some() || !service_is_whole {
             return;
         }
         for file in files {
@@ -196,9 +193,4 @@ impl Loader {
             }
         }
     }
-}
-
-/// A path as the user would write it.
-fn shown(path: &Path) -> String {
-    path.strip_prefix(".").unwrap_or(path).display().to_string()
 }

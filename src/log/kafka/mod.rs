@@ -28,6 +28,9 @@ use self::context::Context;
 use self::producer::KafkaProducer;
 pub use self::producer::{WATCHDOG_EXIT_CODE, WATCHDOG_LIMIT};
 use self::write::Appender;
+use crate::config::receivers::TextOrSecret;
+use crate::config::secret::resolve_text;
+
 use super::{
     Consumer, ConsumerOptions, Log, LogError, MAX_RECORD_BYTES, OutRecord, Producer, RETENTION_RECORDS, Result,
     TopicSpec,
@@ -49,8 +52,8 @@ pub struct KafkaOptions {
     /// place in the groups at once (static membership), instead of after the session timeout; another process with
     /// the same name makes this one's consumers fail for good.
     pub instance: Option<String>,
-    /// Any librdkafka properties, for every client.
-    pub properties: BTreeMap<String, String>,
+    /// Any librdkafka properties, for every client; secrets among them are read when the clients are made.
+    pub properties: BTreeMap<String, TextOrSecret>,
 }
 
 /// A Kafka cluster.
@@ -72,6 +75,7 @@ impl KafkaLog {
         // librdkafka would wait up to 10 s between attempts: as long as a transaction may last.
         base.set("reconnect.backoff.max.ms", "2000");
         for (key, value) in &options.properties {
+            let value = resolve_text(value).map_err(|error| LogError::Fatal(format!("property `{key}`: {error}")))?;
             base.set(key, value);
         }
         let mut config = base.clone();

@@ -1,0 +1,60 @@
+//! One mistake is one finding: what only follows from another is left out.
+
+use super::compile::FileProblem;
+use crate::config::diagnostic::Level;
+use crate::config::load::Outcome;
+use crate::config::rules::RuleFile;
+
+/// What is known to be missing from what is checked together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// A model, or a part of one.
+    pub models: bool,
+    /// A whole rules file.
+    pub files: bool,
+    /// Rules, or a part of one.
+    pub rules: bool,
+    /// Routes, or a part of one.
+    pub routes: bool,
+}
+
+impl Damage {
+    pub const ALL: Self = Self { models: true, files: true, rules: true, routes: true };
+
+    /// With what is missing from this rules file.
+    pub fn of_rules(self, file: &Outcome<RuleFile>) -> Self {
+        let Some(loaded) = &file.loaded else {
+            return Self { files: true, rules: true, routes: true, ..self };
+        };
+        Self { rules: self.rules || loaded.lost("/rules"), routes: self.routes || loaded.lost("/routes"), ..self }
+    }
+}
+
+/// Names that rules take from models.
+const OF_MODELS: [&str; 9] = [
+    "unknown-model", "unknown-feature", "unknown-signal", "unknown-segment", "unknown-reference", "unknown-column",
+    "unsuited-metric", "no-detector", "unknown-version",
+];
+/// Names that rules files take from each other.
+const OF_FILES: [&str; 4] = ["unknown-receiver", "unknown-action", "unknown-rule", "no-route"];
+/// Names of rules.
+const OF_RULES: [&str; 1] = ["unknown-rule"];
+/// Codes whose findings take a rule out of the set.
+const OF_BROKEN_RULES: [&str; 4] = ["expression", "bad-for", "bad-reference", "bad-sql"];
+
+/// The problems without those that may come of something that could not be read. A warning that nothing uses or reaches
+/// a thing needs all rules.
+pub fn without_consequences(problems: Vec<FileProblem>, damage: Damage) -> Vec<FileProblem> {
+    let broken = |found: &FileProblem| OF_BROKEN_RULES.contains(&found.problem.code);
+    let rules_missing = damage.rules || damage.routes || problems.iter().any(broken);
+    let stays = |found: &FileProblem| {
+        let code = found.problem.code;
+        let is_absence = found.problem.level == Level::Warning && (code.starts_with("unused-") || code.starts_with("unreached-"));
+        !(damage.models && OF_MODELS.contains(&code))
+            && !(damage.files && OF_FILES.contains(&code))
+            && !(damage.rules && OF_RULES.contains(&code))
+            && !(damage.routes && code == "no-route")
+            && !(rules_missing && is_absence)
+    };
+    problems.into_iter().filter(stays).collect()
+}
