@@ -10,6 +10,8 @@ use clap::{Args, ValueEnum};
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::layers;
+use crate::config::load::Loaded;
+use crate::config::rules::RuleFile;
 use crate::rules::Workspace;
 
 mod files;
@@ -34,6 +36,9 @@ pub struct CheckArgs {
     /// Exit with 3 if there are warnings.
     #[arg(long)]
     pub deny_warnings: bool,
+    /// A rules file as it was before: a rule renamed without `formerly` is an error. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub previous: Vec<PathBuf>,
 }
 
 /// How findings are printed.
@@ -63,10 +68,12 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 /// Prints the findings and returns the exit code: 0 valid, 1 errors, 3 warnings under `--deny-warnings`, 4 a file
 /// could not be read.
 pub fn check(args: &CheckArgs, variables: &BTreeMap<String, String>, colour: bool, out: &mut dyn Write) -> u8 {
-    let (found, checked) = match args.files.is_empty() {
-        true => service(args.config.as_deref(), variables),
-        false => files::check(&args.files),
+    let (previous, mut found) = files::previous(&args.previous);
+    let (more, checked) = match args.files.is_empty() {
+        true => service(args.config.as_deref(), variables, &previous),
+        false => files::check(&args.files, &previous),
     };
+    found.extend(more);
     let printed = match args.format {
         CheckFormat::Text => writeln!(out, "{}", text(&found, &checked, colour)),
         CheckFormat::Json => writeln!(out, "{:#}", found.json()),
@@ -97,14 +104,21 @@ fn count(number: usize, word: &str) -> String {
     }
 }
 
-fn service(config: Option<&Path>, variables: &BTreeMap<String, String>) -> (Diagnostics, String) {
+fn service(
+    config: Option<&Path>,
+    variables: &BTreeMap<String, String>,
+    previous: &[Loaded<RuleFile>],
+) -> (Diagnostics, String) {
     match Workspace::load_with(config, variables) {
         Ok(workspace) => {
             let checked =
                 format!("{}, {}", count(workspace.models.len(), "model"), count(workspace.rules.rules().len(), "rule"));
             let in_force = references::problems(&workspace);
+            let renamed = files::renamed(previous, &workspace.rule_files);
             let mut found = workspace.warnings;
+            found.extend(renamed);
             found.extend(in_force);
+            found.sort();
             (found, checked)
         }
         Err(found) => (found, "checked".into()),

@@ -130,7 +130,8 @@ fn leaves(value: &Value, pointer: &str, each: &mut impl FnMut(&str)) {
 }
 
 fn dotted(pointer: &str) -> String {
-    let parts: Vec<String> = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect();
+    let parts: Vec<String> =
+        pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect();
     parts.join(".")
 }
 
@@ -138,7 +139,8 @@ fn dotted(pointer: &str) -> String {
 fn yaml(values: &Value, origins: Option<&Origins<'_>>) -> String {
     let mut lines: Vec<(String, Option<String>)> = Vec::new();
     write(values, "", 0, &mut lines, origins);
-    let width = lines.iter().filter(|(_, origin)| origin.is_some()).map(|(line, _)| line.chars().count()).max().unwrap_or(0);
+    let width =
+        lines.iter().filter(|(_, origin)| origin.is_some()).map(|(line, _)| line.chars().count()).max().unwrap_or(0);
     let line = |(line, origin): (String, Option<String>)| match origin {
         Some(origin) => format!("{line:width$}  # {origin}"),
         None => line,

@@ -16,7 +16,7 @@ use super::check::{FAILED, UNDECIDED};
 mod infer;
 mod templates;
 
-pub use infer::{Inferred, InferError, infer};
+pub use infer::{InferError, Inferred, infer};
 pub use templates::{Plan, files, text as yaml_text};
 
 /// Events that are looked at: enough to tell an identifier from a category.
@@ -66,7 +66,9 @@ pub fn run(args: &InitArgs) -> ExitCode {
 fn init(args: &InitArgs) -> Result<Vec<String>, Failure> {
     let sample = args.from_sample.as_deref().map(|path| sample(path, args)).transpose()?;
     let inferred = match &sample {
-        Some(sample) => Some(infer(&sample.events).map_err(|error| Failure(FAILED, format!("{}: {error}", sample.name)))?),
+        Some(sample) => {
+            Some(infer(&sample.events).map_err(|error| Failure(FAILED, format!("{}: {error}", sample.name)))?)
+        }
         None => None,
     };
     let plan = Plan {
@@ -77,9 +79,15 @@ fn init(args: &InitArgs) -> Result<Vec<String>, Failure> {
     };
     let files = files(&plan);
     // All or nothing: a half-written set of files would be worse than none.
-    let existing: Vec<String> = files.iter().map(|(name, _)| args.dir.join(name)).filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+    let existing: Vec<String> = files
+        .iter()
+        .map(|(name, _)| args.dir.join(name))
+        .filter(|path| path.exists())
+        .map(|path| path.display().to_string())
+        .collect();
     if !existing.is_empty() {
-        let message = format!("{} would be overwritten; choose another directory, or remove it first", existing.join(", "));
+        let message =
+            format!("{} would be overwritten; choose another directory, or remove it first", existing.join(", "));
         return Err(Failure(FAILED, message));
     }
     let mut lines = Vec::new();
@@ -137,15 +145,18 @@ struct Sample {
 fn sample(path: &Path, args: &InitArgs) -> Result<Sample, Failure> {
     let name = path.display().to_string();
     if let Some(topic) = name.strip_prefix("kafka:") {
-        let events = of_topic(topic, args)
-            .map_err(|error| Failure(UNDECIDED, format!("{error}; is a Kafka broker at {}?", args.bootstrap_servers)))?;
+        let events = of_topic(topic, args).map_err(|error| {
+            Failure(UNDECIDED, format!("{error}; is a Kafka broker at {}?", args.bootstrap_servers))
+        })?;
         return match events {
             Some(events) => Ok(Sample { name: format!("topic `{topic}`"), topic: Some(topic.to_string()), events }),
             None => Err(Failure(FAILED, format!("there is no topic `{topic}` at {}", args.bootstrap_servers))),
         };
     }
     let mut bytes = Vec::new();
-    let read = |reader: &mut dyn std::io::Read, bytes: &mut Vec<u8>| std::io::Read::read_to_end(&mut std::io::Read::take(reader, MOST_BYTES), bytes);
+    let read = |reader: &mut dyn std::io::Read, bytes: &mut Vec<u8>| {
+        std::io::Read::read_to_end(&mut std::io::Read::take(reader, MOST_BYTES), bytes)
+    };
     let outcome = match path == Path::new("-") {
         true => read(&mut std::io::stdin().lock(), &mut bytes),
         false => std::fs::File::open(path).and_then(|mut file| read(&mut file, &mut bytes)),

@@ -227,7 +227,7 @@ impl Diagnostics {
             level: Level::Error,
             code,
             message: message.into(),
-            help: None,
+            help: super::codes::remedy(code).map(str::to_string),
             source,
             span: None,
             show_source: false,

@@ -18,7 +18,16 @@ const KEYS: [(Kind, &[&str]); 4] = [
     (
         Kind::Rules,
         &[
-            "rules", "routes", "receivers", "defaults", "inhibit", "silences", "actions", "heartbeat", "groups", "route",
+            "rules",
+            "routes",
+            "receivers",
+            "defaults",
+            "inhibit",
+            "silences",
+            "actions",
+            "heartbeat",
+            "groups",
+            "route",
             "inhibit_rules",
         ],
     ),
@@ -26,8 +35,19 @@ const KEYS: [(Kind, &[&str]); 4] = [
     (
         Kind::Model,
         &[
-            "model", "topics", "topic", "fields", "features", "prediction", "score", "segments", "windows", "performance",
-            "unknown_features", "change_detectors", "metrics",
+            "model",
+            "topics",
+            "topic",
+            "fields",
+            "features",
+            "prediction",
+            "score",
+            "segments",
+            "windows",
+            "performance",
+            "unknown_features",
+            "change_detectors",
+            "metrics",
         ],
     ),
 ];
@@ -75,7 +95,10 @@ fn rules_are_files(value: &Value) -> bool {
 
 fn keys_of_lines(text: &str) -> Vec<String> {
     let key = |line: &str| line.split_once(':').map(|(key, _)| key.trim_matches(['"', '\'']).to_string());
-    text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic() || c == '"')).filter_map(key).collect()
+    text.lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic() || c == '"'))
+        .filter_map(key)
+        .collect()
 }
 
 #[cfg(test)]

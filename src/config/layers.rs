@@ -120,7 +120,10 @@ fn base_dir_of(path: Option<&Path>) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     Default,
-    File { name: String, line: usize },
+    File {
+        name: String,
+        line: usize,
+    },
     /// Name of the environment variable.
     Variable(String),
 }

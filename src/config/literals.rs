@@ -18,6 +18,11 @@ pub fn problems(file: &Value) -> Vec<Problem> {
 
 fn walk(value: &Value, pointer: &str, is_prose: bool, found: &mut Vec<Problem>) {
     match value {
+        Value::String(text) if is_secret_key(pointer) && !text.trim().is_empty() && !is_placeholder(text) => {
+            let name = pointer.rsplit('/').next().unwrap_or_default();
+            let message = format!("`{name}` holds the secret itself");
+            found.push(Problem::error("literal-secret", pointer, message).help(IN_A_BODY));
+        }
         Value::String(text) => found.extend(text_problem(text, pointer, is_prose)),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
@@ -32,6 +37,33 @@ fn walk(value: &Value, pointer: &str, is_prose: bool, found: &mut Vec<Problem>) 
         }
         _ => {}
     }
+}
+
+const IN_A_BODY: &str =
+    "send it as one of `headers`, `{env: NAME}` or `{file: PATH}`, and change the secret if this file was ever shared";
+
+/// Keys of what is sent that hold secrets whatever their values look like. Keys of receivers themselves have their types.
+fn is_secret_key(pointer: &str) -> bool {
+    const NAMES: [&str; 10] = [
+        "password",
+        "passwd",
+        "secret",
+        "token",
+        "api_key",
+        "apikey",
+        "api-key",
+        "access_token",
+        "client_secret",
+        "private_key",
+    ];
+    let is_sent = (pointer.starts_with("/receivers/") || pointer.starts_with("/actions/"))
+        && (pointer.contains("/body/") || pointer.contains("/job/"));
+    is_sent && pointer.rsplit('/').next().is_some_and(|name| NAMES.contains(&name.to_lowercase().as_str()))
+}
+
+/// Nothing but a placeholder of a notification.
+fn is_placeholder(text: &str) -> bool {
+    text.starts_with('{') && text.ends_with('}')
 }
 
 fn text_problem(text: &str, pointer: &str, is_prose: bool) -> Option<Problem> {

@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Level, Problem, Source};
 use super::model::Model;
+use super::prune::Pruned;
 use super::rule_tests::RuleTestFile;
 use super::rules::RuleFile;
-use super::prune::Pruned;
 use super::yaml::{self, Places};
-use super::{literals, meaning, rule_test_checks, schema};
+use super::{codes, literals, meaning, rule_test_checks, schema};
 
 /// A valid file. Its warnings stand beside it; errors would have prevented it.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ impl Located {
             level: problem.level,
             code: problem.code,
             message: problem.message,
-            help: problem.help,
+            help: problem.help.or_else(|| codes::remedy(problem.code).map(str::to_string)),
             source: self.source.clone(),
             span,
             show_source: problem.code != "literal-secret",

@@ -41,7 +41,11 @@ pub fn service(service: &Service) -> Vec<Problem> {
             TextOrSecret::Secret(source) => secret(&mut problems, &pointer, Some(source)),
             TextOrSecret::Text(_) if is_secret_property(name) => {
                 let problem = Problem::error("literal-secret", pointer, format!("`{name}` holds the secret itself"));
-                problems.push(problem.help("write `{env: NAME}` or `{file: PATH}`, and change the secret if this file was ever shared"));
+                problems.push(
+                    problem.help(
+                        "write `{env: NAME}` or `{file: PATH}`, and change the secret if this file was ever shared",
+                    ),
+                );
             }
             TextOrSecret::Text(_) => {}
         }

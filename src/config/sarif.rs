@@ -46,8 +46,7 @@ fn result(item: &Diagnostic, rules: &[&str]) -> Value {
     };
     let mut place = json!({"artifactLocation": {"uri": uri(&item.source.name)}});
     if let Some((start, end)) = item.range() {
-        place["region"] =
-            json!({"startLine": start.0, "startColumn": start.1, "endLine": end.0, "endColumn": end.1});
+        place["region"] = json!({"startLine": start.0, "startColumn": start.1, "endLine": end.0, "endColumn": end.1});
     }
     json!({
         "ruleId": item.code,

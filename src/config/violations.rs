@@ -49,7 +49,8 @@ impl Reader<'_> {
             }
             ValidationErrorKind::MinItems { limit } | ValidationErrorKind::MaxItems { limit } => {
                 let found = error.instance().as_array().map_or(0, Vec::len);
-                let (needed, found) = (count(*limit, "value"), if found == 0 { "none".into() } else { found.to_string() });
+                let (needed, found) =
+                    (count(*limit, "value"), if found == 0 { "none".into() } else { found.to_string() });
                 vec![Problem::error("out-of-range", pointer, format!("{needed} are needed here, not {found}"))]
             }
             ValidationErrorKind::Minimum { limit } => {
@@ -91,8 +92,10 @@ impl Reader<'_> {
     fn misplaced(&self, error: &ValidationError<'_>, pointer: &str, key: &str) -> Option<String> {
         let parent = parent_of(error.schema_path().as_str());
         let beside = self.schema.pointer(&format!("{parent}/properties")).and_then(Value::as_object);
-        let within = |node: &&Value| self.resolve(node).pointer("/properties").is_some_and(|keys| keys.get(key).is_some());
-        let owners: Vec<&String> = beside.into_iter().flatten().filter(|(_, node)| within(node)).map(|(name, _)| name).collect();
+        let within =
+            |node: &&Value| self.resolve(node).pointer("/properties").is_some_and(|keys| keys.get(key).is_some());
+        let owners: Vec<&String> =
+            beside.into_iter().flatten().filter(|(_, node)| within(node)).map(|(name, _)| name).collect();
         match owners.as_slice() {
             [] => {}
             [owner] => return Some(format!("`{key}` stands under `{owner}`: `{owner}: {{{key}: ...}}`")),
@@ -205,7 +208,9 @@ impl Reader<'_> {
             ("string", Value::Number(number)) if pattern == Some(DURATION_PATTERN) => {
                 Some(format!("a duration has a unit: `{number}s`, `{number}m` or `{number}h`"))
             }
-            ("string", Value::Number(_) | Value::Bool(_)) => written().map(|written| format!("put it in quotes: \"{written}\"")),
+            ("string", Value::Number(_) | Value::Bool(_)) => {
+                written().map(|written| format!("put it in quotes: \"{written}\""))
+            }
             ("array", Value::String(text)) => Some(format!("write a list: [{text}]")),
             ("array", Value::Object(_)) => Some("begin each entry with `- `".to_string()),
             ("object", Value::String(text)) => shorthand(last_name(pointer)?, text),
@@ -229,10 +234,11 @@ impl Reader<'_> {
             1 => format!("`{written}` is not the one value of `{name}`"),
             _ => format!("`{written}` is not one of the values of `{name}`"),
         };
-        let help = match nearest(&written, options.iter().copied()).or_else(|| synonym(&written, &options)).or_else(begins) {
-            Some(option) => format!("did you mean `{option}`?"),
-            None => format!("write {}", one_of(&options)),
-        };
+        let help =
+            match nearest(&written, options.iter().copied()).or_else(|| synonym(&written, &options)).or_else(begins) {
+                Some(option) => format!("did you mean `{option}`?"),
+                None => format!("write {}", one_of(&options)),
+            };
         Problem::error("unknown-value", pointer, format!("{is_not}: {}", listed.join(", "))).help(help)
     }
 

@@ -32,8 +32,15 @@ impl Damage {
 
 /// Names that rules take from models.
 const OF_MODELS: [&str; 9] = [
-    "unknown-model", "unknown-feature", "unknown-signal", "unknown-segment", "unknown-reference", "unknown-column",
-    "unsuited-metric", "no-detector", "unknown-version",
+    "unknown-model",
+    "unknown-feature",
+    "unknown-signal",
+    "unknown-segment",
+    "unknown-reference",
+    "unknown-column",
+    "unsuited-metric",
+    "no-detector",
+    "unknown-version",
 ];
 /// Names that rules files take from each other.
 const OF_FILES: [&str; 4] = ["unknown-receiver", "unknown-action", "unknown-rule", "no-route"];
@@ -49,7 +56,8 @@ pub fn without_consequences(problems: Vec<FileProblem>, damage: Damage) -> Vec<F
     let rules_missing = damage.rules || damage.routes || problems.iter().any(broken);
     let stays = |found: &FileProblem| {
         let code = found.problem.code;
-        let is_absence = found.problem.level == Level::Warning && (code.starts_with("unused-") || code.starts_with("unreached-"));
+        let is_absence =
+            found.problem.level == Level::Warning && (code.starts_with("unused-") || code.starts_with("unreached-"));
         !(damage.models && OF_MODELS.contains(&code))
             && !(damage.files && OF_FILES.contains(&code))
             && !(damage.rules && OF_RULES.contains(&code))

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::chance;
 use super::change_detectors;
 use super::compile::{DEFAULT_REFERENCE, FileProblem, Rule};
-use super::expression::{Comparison, Condition, Expression, Limit, Quantity};
 use super::metrics::{self, METRICS, Subject};
 use super::performance_checks;
 use super::sql;
+use super::threshold_checks;
 use super::value_expression;
 use crate::config::diagnostic::Problem;
 use crate::config::glob;
@@ -20,6 +21,7 @@ use crate::config::rules::{Include, Route, RuleFile, Severity, SignificanceTest}
 use crate::config::segment;
 use crate::config::units::Span;
 use crate::config::yaml::child;
+use crate::event::UNVERSIONED;
 use crate::reference::moving::MovingReference;
 
 /// A compiled rule, the index of its file and its place there.
@@ -43,8 +45,12 @@ pub fn rules(placed: &[Placed], models: &[Arc<Model>]) -> Vec<FileProblem> {
             let message = format!("no model matches `{}`", rule.model_glob);
             let help = suggest(&rule.model_glob, models.iter().map(|model| model.model.as_str()));
             found.push(Problem::error("unknown-model", format!("{pointer}/model"), message).help_if(help));
-        } else if rule.absent.is_none() {
-            subjects(rule, pointer, &matching, &mut found);
+        } else {
+            version(rule, pointer, &matching, &mut found);
+            if rule.absent.is_none() {
+                subjects(rule, pointer, &matching, &mut found);
+                found.extend(chance::problem(rule, pointer, &matching));
+            }
         }
         if rule.performance.is_none() {
             performance_checks::misplaced(rule, pointer, &mut found);
@@ -52,6 +58,17 @@ pub fn rules(placed: &[Placed], models: &[Arc<Model>]) -> Vec<FileProblem> {
         problems.extend(found.into_iter().map(|problem| FileProblem { file: *file, problem }));
     }
     problems
+}
+
+/// A version that is asked for and never told.
+fn version(rule: &Rule, pointer: &str, models: &[&Model], found: &mut Vec<Problem>) {
+    let is_told = models.iter().any(|model| model.fields.version.is_some());
+    if is_told || glob::matches(&rule.version_glob, UNVERSIONED) {
+        return;
+    }
+    let message = format!("no model of this rule tells versions apart: there is no version `{}`", rule.version_glob);
+    let help = format!("write `{}`, or add `fields: {{version: ...}}` to the model file", rule.model_glob);
+    found.push(Problem::error("unknown-version", format!("{pointer}/model"), message).help(help));
 }
 
 /// What a model file gets wrong about metrics and change detectors.
@@ -117,7 +134,7 @@ fn conditions(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
         _ => {}
     }
     significance(rule, pointer, found);
-    thresholds(rule, pointer, found);
+    threshold_checks::problems(rule, pointer, found);
 }
 
 fn significance(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
@@ -158,83 +175,6 @@ fn significance(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
                 format!("`{}` needs a test, and this rule has `significance: {{test: none}}`", expression.text);
             found.push(Problem::error("auto-threshold", place, message).help("leave `test` out, or name a threshold"));
         }
-    }
-}
-
-/// `warn` must be reached before `critical`, and `recover` must lie on the healthy side of both.
-fn thresholds(rule: &Rule, pointer: &str, found: &mut Vec<Problem>) {
-    let warn = rule.warn.as_ref().and_then(Threshold::of);
-    let critical = rule.critical.as_ref().and_then(Threshold::of);
-    if let (Some(warn), Some(critical)) = (&warn, &critical)
-        && warn.is_of(critical)
-    {
-        let message = match (warn.above == critical.above, warn.limit == critical.limit) {
-            (false, _) => Some("`warn` and `critical` look in opposite directions".to_string()),
-            // One of them may ask to be sure of it.
-            (true, true) if !is_confident(&rule.warn) && is_confident(&rule.critical) => None,
-            (true, true) => Some("`warn` and `critical` are the same".to_string()),
-            (true, false) if (warn.limit > critical.limit) == warn.above => {
-                Some("`critical` is reached before `warn`".to_string())
-            }
-            _ => None,
-        };
-        if let Some(message) = message {
-            let problem = Problem::error("severity-order", format!("{pointer}/when/critical"), message);
-            found.push(problem.help("give `critical` the graver threshold"));
-        }
-    }
-    let Some(recover) = rule.recover.as_ref().and_then(Threshold::of) else { return };
-    let Some(breach) = warn.or(critical).filter(|breach| breach.is_of(&recover)) else { return };
-    let wrong_side = recover.above == breach.above;
-    let beyond = if breach.above { recover.limit > breach.limit } else { recover.limit < breach.limit };
-    if wrong_side || beyond {
-        let message = "`recover` holds while the rule still breaches";
-        let sign = if breach.above { '<' } else { '>' };
-        let example = format!(", such as `{sign} {}`", breach.limit);
-        let example = if breach.baseline_scale == 0.0 { example } else { String::new() };
-        let help = format!("write a condition on the healthy side{example}");
-        found.push(Problem::error("recover-side", format!("{pointer}/recover"), message).help(help));
-    }
-}
-
-fn is_confident(expression: &Option<Expression>) -> bool {
-    expression.as_ref().is_some_and(|expression| matches!(expression.condition, Condition::Confident(_)))
-}
-
-/// `subject > limit` or `subject < limit`; of performance, `subject - baseline < limit`.
-struct Threshold {
-    subject: Quantity,
-    /// Multiple of the baseline that is added.
-    baseline_scale: f64,
-    above: bool,
-    limit: f64,
-}
-
-impl Threshold {
-    fn of(expression: &Expression) -> Option<Self> {
-        let condition = match &expression.condition {
-            Condition::Confident(confident) => confident.condition.as_ref(),
-            other => other,
-        };
-        let Condition::Compare { left, comparison, right } = condition else { return None };
-        if let Some(Limit { figure, baseline_scale, above, limit }) = Limit::of(left, *comparison, right) {
-            return Some(Self { subject: Quantity::Figure(figure), baseline_scale, above, limit });
-        }
-        let above = match comparison {
-            Comparison::Greater | Comparison::GreaterOrEqual => true,
-            Comparison::Less | Comparison::LessOrEqual => false,
-            Comparison::Equal | Comparison::NotEqual => return None,
-        };
-        match (left.constant(), right.constant()) {
-            (None, Some(limit)) => Some(Self { subject: left.clone(), baseline_scale: 0.0, above, limit }),
-            (Some(limit), None) => Some(Self { subject: right.clone(), baseline_scale: 0.0, above: !above, limit }),
-            _ => None,
-        }
-    }
-
-    /// Whether both put a limit to the same thing.
-    fn is_of(&self, other: &Self) -> bool {
-        self.subject == other.subject && self.baseline_scale == other.baseline_scale
     }
 }
 

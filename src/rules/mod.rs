@@ -1,7 +1,7 @@
 //! Rules: expressions, evaluation, episodes. Pure: time is an argument, effects are returned.
 //!
 //! In the order of one closed window's way: `expression` (the language of `when` and `recover`; its words come from
-//! `token`, its names from `metrics`) is compiled by `compile`, with `checks` (and `cascade`, which leaves out what only follows from another mistake), into a `RuleSet`; `evaluate` asks it
+//! `token`, its names from `metrics`) is compiled by `compile`, with `checks`, `threshold_checks`, `rename_checks` and `chance` (and `cascade`, which leaves out what only follows from another mistake), into a `RuleSet`; `evaluate` asks it
 //! about a window, with `significance`; `threshold` puts `auto` into numbers; `state` moves each group's machine;
 //! `engine` turns what changed into notifications, worded by `reason` and explained by `explanation` and
 //! `worst_segment`; `performance`, `performance_metrics` and `performance_reason` hold what rules on performance have of
@@ -14,6 +14,7 @@ pub mod absence;
 mod action_checks;
 pub mod action_request;
 pub mod cascade;
+pub mod chance;
 mod change_detectors;
 pub mod checks;
 pub mod compile;
@@ -32,11 +33,13 @@ mod performance_checks;
 pub mod performance_metrics;
 mod performance_reason;
 pub mod reason;
+pub mod rename_checks;
 pub mod significance;
 pub mod sql;
 pub mod state;
 pub mod suppression;
 pub mod threshold;
+mod threshold_checks;
 pub mod token;
 pub mod value_expression;
 pub mod workspace;

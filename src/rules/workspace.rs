@@ -27,6 +27,8 @@ pub struct Workspace {
     /// Where each model's file stands, in the order of `models`: paths of its references start there.
     pub model_dirs: Vec<PathBuf>,
     pub rules: RuleSet,
+    /// The files that the rules stand in, for findings that only the whole service or its past can tell.
+    pub rule_files: Vec<Loaded<RuleFile>>,
     pub warnings: Diagnostics,
 }
 
@@ -81,7 +83,7 @@ impl Loader {
         }
         let model_dirs = model_files.iter().map(|path| path.parent().unwrap_or(Path::new(".")).to_path_buf()).collect();
         let Layers { service, base_dir, .. } = self.layers;
-        Ok(Workspace { service, base_dir, models: shared, model_dirs, rules, warnings: self.found })
+        Ok(Workspace { service, base_dir, models: shared, model_dirs, rules, rule_files, warnings: self.found })
     }
 
     /// Files of all patterns, each once; a pattern that matches nothing is reported.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::diagnostic::{Diagnostics, Problem};
 use crate::config::kind::Kind;
-use crate::config::load::{self, Loaded, open_model_str, open_rules_str, parse};
+use crate::config::load::{self, Loaded, Outcome, open_model_str, open_rules_str, parse};
 use crate::config::meaning;
 use crate::config::model::Model;
 use crate::config::rules::RuleFile;
@@ -14,6 +14,7 @@ use crate::rules::RuleSet;
 use crate::rules::cascade::{Damage, without_consequences};
 use crate::rules::checks::model_problems;
 use crate::rules::compile::string_problems;
+use crate::rules::rename_checks::renames;
 
 use super::count;
 
@@ -26,8 +27,31 @@ struct Files {
     damage: Damage,
 }
 
+/// Rules files as they were before, and what is wrong with them.
+pub fn previous(paths: &[PathBuf]) -> (Vec<Loaded<RuleFile>>, Diagnostics) {
+    let mut found = Diagnostics::default();
+    let mut files = Vec::new();
+    for path in paths {
+        // What was wrong in them before is of no interest now.
+        match load::open_rules(path, &load::shown(path), |_| Vec::new()) {
+            Outcome { loaded: Some(file), .. } => files.push(file),
+            Outcome { loaded: None, found: unreadable } => found.extend(unreadable),
+        }
+    }
+    (files, found)
+}
+
+/// Rules that were renamed since `previous` without saying so.
+pub fn renamed(previous: &[Loaded<RuleFile>], current: &[Loaded<RuleFile>]) -> Diagnostics {
+    let contents = |files: &[Loaded<RuleFile>]| files.iter().map(|file| file.value.clone()).collect::<Vec<_>>();
+    let (before, now) = (contents(previous), contents(current));
+    let problems = renames(&before.iter().collect::<Vec<_>>(), &now.iter().collect::<Vec<_>>());
+    let located = problems.into_iter().map(|found| current[found.file].locate(found.problem));
+    Diagnostics { items: located.collect() }
+}
+
 /// Findings, and what was checked.
-pub fn check(paths: &[PathBuf]) -> (Diagnostics, String) {
+pub fn check(paths: &[PathBuf], previous: &[Loaded<RuleFile>]) -> (Diagnostics, String) {
     let mut files = Files::default();
     paths.iter().for_each(|path| files.read(path));
     let contents: Vec<&RuleFile> = files.rules.iter().map(|file| &file.value).collect();
@@ -40,6 +64,7 @@ pub fn check(paths: &[PathBuf]) -> (Diagnostics, String) {
             files.found.push(file.locate(found.problem));
         }
     }
+    files.found.extend(renamed(previous, &files.rules));
     files.found.sort();
     (files.found, count(paths.len(), "file"))
 }
@@ -89,8 +114,10 @@ impl Files {
             return self.found.extend(outcome.found);
         }
         let message = "none of the keys of a service file, a model, rules or rule tests";
-        let help = "a model has `model:` and `topics:`, rules have `rules:`; docs/models.md and docs/rules.md list the keys";
+        let help =
+            "a model has `model:` and `topics:`, rules have `rules:`; docs/models.md and docs/rules.md list the keys";
         let problem = Problem::error("unknown-file", "", message).help(help);
-        self.found.extend(outcome.loaded.map(|file| Diagnostics { items: vec![file.locate(problem)] }).unwrap_or_default());
+        self.found
+            .extend(outcome.loaded.map(|file| Diagnostics { items: vec![file.locate(problem)] }).unwrap_or_default());
     }
 }

@@ -18,8 +18,18 @@ const FEWEST_EVENTS: usize = 50;
 const MOST_SEGMENT_VALUES: usize = 50;
 
 const TIMES: [&str; 12] = [
-    "timestamp", "event_time", "ts", "time", "@timestamp", "event_timestamp", "created_at", "occurred_at", "datetime",
-    "date", "at", "logged_at",
+    "timestamp",
+    "event_time",
+    "ts",
+    "time",
+    "@timestamp",
+    "event_timestamp",
+    "created_at",
+    "occurred_at",
+    "datetime",
+    "date",
+    "at",
+    "logged_at",
 ];
 const IDS: [&str; 8] =
     ["prediction_id", "id", "event_id", "request_id", "inference_id", "transaction_id", "uuid", "correlation_id"];
@@ -152,7 +162,10 @@ impl Column {
         match () {
             () if is(self.numbers) => Some(Kind::Numeric),
             () if is(self.texts) || is(self.flags) => Some(Kind::Categorical),
-            () if is(self.lists) && !self.uneven && self.dimension.is_some_and(|n| (2..=MOST_DIMENSIONS).contains(&n)) => {
+            () if is(self.lists)
+                && !self.uneven
+                && self.dimension.is_some_and(|n| (2..=MOST_DIMENSIONS).contains(&n)) =>
+            {
                 Some(Kind::Vector)
             }
             () => None,
@@ -169,7 +182,8 @@ impl Column {
 
 /// `payloads` are events, one JSON object each; those that are none are left out and noted.
 pub fn infer(payloads: &[Vec<u8>]) -> Result<Inferred, InferError> {
-    let events: Vec<Map<String, Value>> = payloads.iter().filter_map(|payload| serde_json::from_slice(payload).ok()).collect();
+    let events: Vec<Map<String, Value>> =
+        payloads.iter().filter_map(|payload| serde_json::from_slice(payload).ok()).collect();
     match (payloads.len(), events.len()) {
         (0, _) => return Err(InferError::Empty),
         (read, 0) => return Err(InferError::NoObjects { read }),
@@ -179,7 +193,11 @@ pub fn infer(payloads: &[Vec<u8>]) -> Result<Inferred, InferError> {
     events.iter().for_each(|event| walk(event, "", 0, &mut columns));
     let mut reading = Reading { events: events.len(), columns: &columns, taken: BTreeSet::new(), notes: Vec::new() };
     if events.len() < payloads.len() {
-        reading.notes.push(format!("{} of {} events are no JSON object", payloads.len() - events.len(), payloads.len()));
+        reading.notes.push(format!(
+            "{} of {} events are no JSON object",
+            payloads.len() - events.len(),
+            payloads.len()
+        ));
     }
     reading.all()
 }
@@ -213,7 +231,8 @@ impl Reading<'_> {
         });
         let version = self.named(&VERSIONS, |column| column.kind().is_some());
         let events = self.events;
-        let is_unique = |column: &Column| column.present == events && column.distinct.len() == events.min(MOST_REMEMBERED);
+        let is_unique =
+            |column: &Column| column.present == events && column.distinct.len() == events.min(MOST_REMEMBERED);
         let prediction_id = self.named(&IDS, is_unique);
         let score = self.named(&SCORES, |column| column.kind() == Some(Kind::Numeric));
         let is_output = |column: &Column| matches!(column.kind(), Some(Kind::Numeric | Kind::Categorical));
@@ -277,11 +296,13 @@ impl Reading<'_> {
     fn prefix(&self) -> String {
         let is_object = |path: &String| self.columns.get(path).is_some_and(|column| column.objects > 0);
         let direct = |prefix: &str| {
-            let within = |path: &&String| path.strip_prefix(prefix).is_some_and(|rest| !rest.replace("\\.", "").contains('.'));
+            let within =
+                |path: &&String| path.strip_prefix(prefix).is_some_and(|rest| !rest.replace("\\.", "").contains('.'));
             let usable = |path: &&String| self.columns.get(*path).is_some_and(|column| column.kind().is_some());
             self.columns.keys().filter(within).filter(usable).filter(|path| !self.taken.contains(*path)).count()
         };
-        let objects: Vec<String> = self.columns.keys().filter(|path| is_object(path)).map(|path| format!("{path}.")).collect();
+        let objects: Vec<String> =
+            self.columns.keys().filter(|path| is_object(path)).map(|path| format!("{path}.")).collect();
         let named = |prefix: &&String| {
             let last = prefix.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
             FEATURES.contains(&last) && direct(prefix) > 0
@@ -334,9 +355,12 @@ impl Reading<'_> {
     /// The category with the fewest values, if it has few.
     fn segment(&self, features: &[Found]) -> Option<String> {
         let few = |found: &&Found| {
-            let path = found.path.clone().unwrap_or_else(|| format!("{}{}", self.prefix(), found.name.replace('.', "\\.")));
+            let path =
+                found.path.clone().unwrap_or_else(|| format!("{}{}", self.prefix(), found.name.replace('.', "\\.")));
             let distinct = self.columns.get(&path).map_or(0, |column| column.distinct.len());
-            found.kind == Kind::Categorical && (2..=MOST_SEGMENT_VALUES).contains(&distinct) && self.events >= FEWEST_EVENTS
+            found.kind == Kind::Categorical
+                && (2..=MOST_SEGMENT_VALUES).contains(&distinct)
+                && self.events >= FEWEST_EVENTS
         };
         features.iter().find(few).map(|found| found.name.clone())
     }
@@ -374,7 +398,10 @@ mod tests {
         assert_eq!(found.features_at, "features.*");
         let names: Vec<(&str, Kind)> = found.features.iter().map(|found| (found.name.as_str(), found.kind)).collect();
         let expected = [
-            ("amount", Kind::Numeric), ("country", Kind::Categorical), ("embedding", Kind::Vector), ("user_age", Kind::Numeric),
+            ("amount", Kind::Numeric),
+            ("country", Kind::Categorical),
+            ("embedding", Kind::Vector),
+            ("user_age", Kind::Numeric),
         ];
         assert_eq!(names, expected);
         assert!(found.has_other_keys && found.segment.as_deref() == Some("country"));

@@ -248,9 +248,10 @@ fn tests(plan: &Plan) -> String {
         Some(inferred) => inferred.features.iter().map(|found| (found.name.clone(), found.kind)).collect(),
         None => vec![("amount".into(), Kind::Numeric)],
     };
-    let subject = columns.iter().find(|(_, kind)| *kind == Kind::Numeric).or_else(|| {
-        columns.iter().find(|(_, kind)| *kind == Kind::Categorical)
-    });
+    let subject = columns
+        .iter()
+        .find(|(_, kind)| *kind == Kind::Numeric)
+        .or_else(|| columns.iter().find(|(_, kind)| *kind == Kind::Categorical));
     let Some((name, kind)) = subject else { return no_tests() };
     let (healthy, drifted) = match kind {
         Kind::Numeric => ("normal(100, 20)", "normal(130, 20)"),

@@ -95,7 +95,8 @@ fn step_over(characters: &mut [char], error: &ScanError, bytes: &ByteOffsets) ->
         .find(|index| starts_value(*index))?;
     let (start, stand_in) = STAND_INS.iter().find(|(written, _)| *written == characters[found])?;
     characters[found] = *stand_in;
-    let end = characters[found..].iter().position(|c| " \t\n\r,]}".contains(*c)).map_or(characters.len(), |at| found + at);
+    let end =
+        characters[found..].iter().position(|c| " \t\n\r,]}".contains(*c)).map_or(characters.len(), |at| found + at);
     let value: String = characters[found..end].iter().map(|c| written(*c)).collect();
     let message = match start {
         '*' => "a bare `*` starts a YAML alias".to_string(),
@@ -147,7 +148,8 @@ fn syntax_error(text: &str, bytes: &ByteOffsets, error: &Unreadable) -> SyntaxEr
 
 /// The scanner's words in those of someone who does not write scanners, where the line tells what was meant.
 fn explain(info: &str, line: &str, previous: &str) -> (String, Option<String>) {
-    let plain = |text: &str| text.trim_start_matches([' ', '-']).split(" #").next().unwrap_or_default().trim_end().to_string();
+    let plain =
+        |text: &str| text.trim_start_matches([' ', '-']).split(" #").next().unwrap_or_default().trim_end().to_string();
     if info.contains("quoted scalar") {
         let message = "a quotation mark is not closed".to_string();
         return (message, Some("close it on the same line; a quotation mark itself is written twice in '...'".into()));
@@ -157,7 +159,9 @@ fn explain(info: &str, line: &str, previous: &str) -> (String, Option<String>) {
         return (message, Some("put the text that holds `: ` in quotes".into()));
     }
     for candidate in [plain(line), plain(previous)] {
-        let glued = candidate.split_once(':').filter(|(key, value)| is_word(key) && !value.is_empty() && !value.starts_with(' '));
+        let glued = candidate
+            .split_once(':')
+            .filter(|(key, value)| is_word(key) && !value.is_empty() && !value.starts_with(' '));
         if let Some((key, value)) = glued.filter(|(_, value)| !value.starts_with("//")) {
             let message = format!("a space is missing after `{key}:`");
             return (message, Some(format!("write `{key}: {value}`")));
@@ -173,7 +177,8 @@ fn explain(info: &str, line: &str, previous: &str) -> (String, Option<String>) {
         let help = "close every `[` and `{`, and put a comma between entries".to_string();
         return (format!("not valid YAML: {info}"), Some(help));
     }
-    let help = "give keys of one mapping the same indentation, and put text with `:`, `#`, `{` or `[` in quotes".to_string();
+    let help =
+        "give keys of one mapping the same indentation, and put text with `:`, `#`, `{` or `[` in quotes".to_string();
     (format!("not valid YAML: {info}"), Some(help))
 }
 
