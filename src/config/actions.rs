@@ -39,6 +39,7 @@ pub struct Action {
     /// Most runs in a stretch of time, over all models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<ActionBudget>,
+    /// What tells a repeated call from a new one.
     pub idempotency_key: IdempotencyKey,
     /// `ask`: a person must approve each run (`driftline actions approve`).
     pub confirm: Confirm,
@@ -82,7 +83,9 @@ impl Guard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActionBudget {
+    /// Most runs.
     pub max_runs: u32,
+    /// In any stretch of this length.
     pub per: Span,
 }
 
@@ -140,11 +143,13 @@ impl Action {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookAction {
+    /// Where the manifest is sent.
     pub url: TextOrSecret,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_secret: Option<Secret>,
+    /// Further headers by their names; one that lets in is `{env: NAME}` or `{file: PATH}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, TextOrSecret>,
     /// Allow loopback, private and link-local addresses.
@@ -158,7 +163,9 @@ pub struct WebhookAction {
 pub struct AirflowAction {
     /// Up to the path: `https://airflow.example.com`.
     pub url: TextOrSecret,
+    /// Id of the DAG.
     pub dag: String,
+    /// Bearer token of the API.
     pub token: Secret,
     /// Allow loopback, private and link-local addresses.
     #[serde(default)]
@@ -171,9 +178,11 @@ pub struct AirflowAction {
 pub struct ArgoAction {
     /// Up to the path: `https://argo.example.com:2746`.
     pub url: TextOrSecret,
+    /// Namespace of the workflow.
     pub namespace: String,
     /// Name of the `WorkflowTemplate`.
     pub template: String,
+    /// Bearer token of the API.
     pub token: Secret,
     /// Allow loopback, private and link-local addresses.
     #[serde(default)]
@@ -184,7 +193,9 @@ pub struct ArgoAction {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SageMakerAction {
+    /// AWS region, such as `eu-west-1`.
     pub region: String,
+    /// Name of the pipeline.
     pub pipeline: String,
     pub access_key_id: Secret,
     pub secret_access_key: Secret,
@@ -209,6 +220,7 @@ pub struct GitHubAction {
     /// Branch or tag.
     #[serde(rename = "ref")]
     pub ref_: String,
+    /// A token that may run the workflow.
     pub token: Secret,
     /// Default: `https://api.github.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -225,6 +237,7 @@ pub struct KubernetesAction {
     /// Of the API server; default: the cluster that Driftline runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<TextOrSecret>,
+    /// Namespace of the Job.
     pub namespace: String,
     /// The Job's `spec`. The manifest comes in the environment variable `DRIFTLINE_MANIFEST` of every container.
     pub job: Value,
@@ -245,6 +258,7 @@ pub struct KubernetesAction {
 pub struct RollbackAction {
     /// Up to the path: `http://127.0.0.1:9000`.
     pub scorer: TextOrSecret,
+    /// Which version is put back.
     #[serde(default)]
     pub to: RollbackTo,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,12 @@ const fn row(code: &'static str, meaning: &'static str, remedy: &'static str) ->
     Code { code, meaning, remedy }
 }
 
-pub const CODES: [Code; 78] = [
+pub const CODES: [Code; 99] = [
+    row(
+        "action-kind",
+        "an action is not exactly one of airflow, argo, webhook and the others",
+        "give it one of them; make another action for another",
+    ),
     row("auto-threshold", "`auto` stands where nothing can be learned for it", "write a number instead of `auto`"),
     row(
         "bad-address",
@@ -29,6 +34,8 @@ pub const CODES: [Code; 78] = [
         "docs/models.md says what may stand in it",
     ),
     row("bad-for", "`for` does not count windows that can be reached", "write `2 windows` or `3 of 5 windows`"),
+    row("bad-guard", "a guard cannot be read", "docs/retraining.md says how guards are written"),
+    row("bad-job", "the `spec` of a Kubernetes Job has no containers", "docs/retraining.md shows one"),
     row("bad-joint", "the joint signal cannot be made of these", "list at least two numeric features, or write `all`"),
     row("bad-label", "the label has not the type that the task needs", "docs/models.md lists the type for each task"),
     row("bad-name", "a name holds characters that it cannot", "use letters, digits, `_`, `.` and `-`"),
@@ -38,6 +45,7 @@ pub const CODES: [Code; 78] = [
         "docs/statistics.md lists the parameters of each method",
     ),
     row("bad-path", "a path into the event is not one", "write keys with dots between them, such as `features.amount`"),
+    row("bad-pattern", "a regular expression cannot be read", "correct it, or write plain text"),
     row("bad-percentage", "not a percentage", "write a number from 0 to 100 and `%`, such as `80%`"),
     row(
         "bad-prediction",
@@ -50,6 +58,11 @@ pub const CODES: [Code; 78] = [
         "docs/rules.md lists the references there are",
     ),
     row("bad-slide", "windows of this slide do not fit together", "choose a slide that divides the window"),
+    row(
+        "bad-time",
+        "not an instant, or not a time of a test",
+        "write `2026-03-01T00:00:00Z`; in tests `window 6`, `windows 4-7` or `end`",
+    ),
     row(
         "bad-url",
         "not the address of a web or mail server",
@@ -67,11 +80,19 @@ pub const CODES: [Code; 78] = [
         "a built reference is not what was written",
         "build it again with `driftline reference build`",
     ),
+    row("distribution", "a distribution cannot be drawn from", "docs/testing-rules.md lists the distributions"),
     row("duplicate", "the same thing stands in a list twice", "remove one of them"),
+    row("duplicate-action", "two files define the same action", "rename one of them, or keep it in one file"),
     row("duplicate-key", "a mapping has the same key twice", "remove one of them"),
     row("duplicate-model", "two models have the same name", "rename one of them"),
     row("duplicate-receiver", "two files define the same receiver", "rename one of them, or keep it in one file"),
     row("duplicate-rule", "two rules have the same name", "rename one of them"),
+    row("duplicate-test", "two tests have the same name", "rename one of them"),
+    row(
+        "duplicate-token",
+        "two tokens of the API have the same name, or the same source",
+        "rename one of them, or take it out",
+    ),
     row("empty-list", "a list that needs an entry has none", "add one, or leave the key out"),
     row("environment", "an environment variable is wrong", "correct or unset the variable"),
     row("expression", "a condition cannot be read", "docs/rules.md has the grammar of conditions"),
@@ -96,13 +117,26 @@ pub const CODES: [Code; 78] = [
         "lower `min_samples`, or lengthen `window`",
     ),
     row("missing-key", "a key that is needed is not there", "add it"),
+    row("never-runs", "an action can never run", "docs/retraining.md says when actions run"),
+    row(
+        "no-baseline",
+        "a query of SQL is compared with a baseline, and the rule names no moving reference",
+        "add `reference: {trailing: 7d}`, or compare with a number",
+    ),
     row("no-condition", "a rule can never fire", "add `when:` or `absent:`"),
+    row("no-cooldown", "an action without a cooldown", "add `cooldown: 72h`"),
     row(
         "no-detector",
         "a rule asks for changes of a signal that none is watched for",
         "add `change_detectors:` to the model file",
     ),
     row("no-file", "no file matches", "correct the path; paths start at the service file"),
+    row("no-incident", "no incident is listed", "list at least one"),
+    row(
+        "no-labels",
+        "a guard asks for labels of a model that has none",
+        "add `performance: {labels: ...}` to the model file, or take the guard out",
+    ),
     row("no-route", "nobody is told of an alert", "add a route that matches it"),
     row("no-smtp", "e-mail without a mail server", "add `smtp:` to the service file"),
     row("no-value", "a key has no value", "give it one, or leave the key out"),
@@ -111,6 +145,7 @@ pub const CODES: [Code; 78] = [
         "a vector where none can be, or a dimension of what is none",
         "write `type: vector` for vectors alone",
     ),
+    row("no-within", "a rollback that may come long after a promotion", "add `guard: {within: 72h of promotion}`"),
     row("not-utf8", "the file is not UTF-8", "save the file as UTF-8"),
     row(
         "out-of-range",
@@ -130,6 +165,8 @@ pub const CODES: [Code; 78] = [
         "a rule seems to be renamed, and its alerts would be lost",
         "add `formerly: OLD-NAME` to the new rule",
     ),
+    row("retraining-on-no-data", "a rule about missing data asks for retraining", "take the action out of the rule"),
+    row("reversed", "something ends before it begins", "exchange the two times"),
     row("schema", "the schema itself is wrong: a fault of Driftline", "report it"),
     row("secret-source", "a secret with no source, or with two", "write `{env: NAME}` or `{file: PATH}`"),
     row(
@@ -139,6 +176,11 @@ pub const CODES: [Code; 78] = [
     ),
     row("severity-order", "`critical` is reached before `warn`", "give `critical` the graver threshold"),
     row(
+        "short-cooldown",
+        "a cooldown shorter than labels take to come",
+        "write a cooldown as long as the delay of the labels, or longer",
+    ),
+    row(
         "template",
         "a placeholder that does not exist, or braces that do not match",
         "write `{name}`; braces themselves are `{{` and `}}`",
@@ -147,6 +189,7 @@ pub const CODES: [Code; 78] = [
     row("too-many", "there are more findings than are shown", "mend these, and check again"),
     row("two-conditions", "a rule has two conditions that exclude each other", "make two rules of it"),
     row("two-levels", "both `alpha` and `budget` say how many false alarms there may be", "keep one of them"),
+    row("unknown-action", "an action that is not defined", "define it under `actions:`"),
     row("unknown-feature", "a feature that the model does not have", "correct the name, or add it to the model file"),
     row("unknown-file", "a file that is none of those of Driftline", "leave it out"),
     row("unknown-key", "a key that is not known here", "correct or remove it"),
@@ -158,6 +201,7 @@ pub const CODES: [Code; 78] = [
         "a reference that no model of the rule has",
         "add it under `references:` in the model file",
     ),
+    row("unknown-rule", "no rule of this name, or none that matches", "correct the name"),
     row("unknown-segment", "a segment that no model of the rule has", "add it to `segments:` in the model file"),
     row("unknown-signal", "a signal that no model of the rule has", "correct the name"),
     row("unknown-value", "not one of the values that a key takes", "choose one of them"),
@@ -177,6 +221,7 @@ pub const CODES: [Code; 78] = [
     row("unsuited-signal", "a signal that a change detector cannot read", "choose a numeric signal"),
     row("unsupported-reference", "a stored reference that rules cannot be compared with yet", "leave `reference` out"),
     row("untested-rule", "no test covers a rule", "write one in a file `*.test.yaml` beside it"),
+    row("unused-action", "no rule asks for an action", "add it to a rule, or take it out"),
     row("unused-receiver", "no route leads to a receiver", "add it to a route, or take it out"),
     row("weak-reference", "a built reference has too few rows to judge by", "build it from more rows"),
     row(

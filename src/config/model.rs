@@ -19,6 +19,7 @@ pub struct Model {
     pub model: String,
     /// Kafka topics with this model's prediction or feature events.
     pub topics: Vec<String>,
+    /// How events are written.
     #[serde(default)]
     pub format: Format,
     /// Where the standard fields stand in an event.
@@ -121,6 +122,7 @@ pub struct Fields {
     /// Version of the model that made the prediction. Without it, and where it is missing, the version is `unversioned`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Unique name of each prediction: labels find theirs by it, and duplicates are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prediction_id: Option<String>,
     /// Where features stand: `features.*`, `inputs.row.*`, or `*` for flat events.
@@ -183,6 +185,7 @@ pub enum Feature {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSpec {
+    /// Whether values are numbers, categories or vectors.
     #[serde(rename = "type")]
     pub kind: Kind,
     /// Numbers in a vector; only for `type: vector`, which needs it. At most 2048.
@@ -265,6 +268,7 @@ pub enum JointFeatures {
 pub struct Column {
     /// Dotted path in the event.
     pub path: String,
+    /// Whether values are numbers or categories.
     #[serde(rename = "type")]
     pub kind: Kind,
 }
@@ -295,6 +299,7 @@ pub enum OnInvalid {
 pub struct ChangeDetector {
     /// A numeric feature, `prediction.value` or `prediction.score`.
     pub signal: String,
+    /// The detector; docs/statistics.md says what each sees.
     pub method: ChangeMethod,
     /// Parameters of the method by name, such as `delta`; what is not given has its default.
     #[serde(flatten)]

@@ -18,6 +18,7 @@ pub const ERROR_SIGNAL: &str = "performance.error";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Performance {
+    /// What the model does: this decides which metrics it has.
     pub task: Task,
     /// The label, where the prediction event itself carries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,11 +93,14 @@ pub struct Labels {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LabelFields {
+    /// The prediction that it belongs to.
     pub prediction_id: String,
+    /// The label itself.
     pub label: String,
     /// When the label was given: of two labels for one prediction the later one wins. Without it, the one read last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<String>,
+    /// How the time is written.
     pub timestamp_unit: TimestampUnit,
     /// Name of the model, where one topic carries labels of several.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,12 +124,16 @@ impl Default for LabelFields {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Value {
+    /// Of each outcome that was predicted positive and is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub true_positive: Option<f64>,
+    /// Of each outcome that was predicted positive and is negative.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub false_positive: Option<f64>,
+    /// Of each outcome that was predicted negative and is positive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub false_negative: Option<f64>,
+    /// Of each outcome that was predicted negative and is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub true_negative: Option<f64>,
     /// Label to prediction to worth.

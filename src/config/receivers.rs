@@ -14,8 +14,10 @@ use super::units::Span;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Receiver {
+    /// Mail, by the `smtp` server of the service file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailReceiver>,
+    /// A POST, signed as Standard Webhooks says, or of JSON of your own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookReceiver>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +43,9 @@ pub struct Receiver {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
+    /// Most messages.
     pub max: u32,
+    /// In any stretch of this length.
     pub per: Span,
 }
 
@@ -79,6 +83,7 @@ impl Receiver {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmailReceiver {
+    /// Addresses.
     pub to: Vec<String>,
     /// What goes with the text; default: a chart of what drifted.
     #[serde(default)]
@@ -118,6 +123,7 @@ pub struct WebhookReceiver {
     /// Allow loopback, private and link-local addresses.
     #[serde(default)]
     pub allow_private: bool,
+    /// Longest time that an attempt may take; default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
 }
@@ -141,6 +147,7 @@ pub struct SlackReceiver {
     /// Allow loopback, private and link-local addresses.
     #[serde(default)]
     pub allow_private: bool,
+    /// Longest time that an attempt may take; default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
 }
@@ -154,6 +161,7 @@ pub struct TeamsReceiver {
     /// Allow loopback, private and link-local addresses.
     #[serde(default)]
     pub allow_private: bool,
+    /// Longest time that an attempt may take; default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
 }
@@ -173,6 +181,7 @@ pub struct PagerDutyReceiver {
     /// Allow loopback, private and link-local addresses.
     #[serde(default)]
     pub allow_private: bool,
+    /// Longest time that an attempt may take; default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
 }
@@ -218,6 +227,7 @@ pub struct AlertmanagerReceiver {
     /// Allow loopback, private and link-local addresses.
     #[serde(default)]
     pub allow_private: bool,
+    /// Longest time that an attempt may take; default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
 }
@@ -237,6 +247,7 @@ impl AlertmanagerReceiver {
 pub struct KafkaReceiver {
     /// It must exist, and be none of Driftline's own.
     pub topic: String,
+    /// How the record is written.
     #[serde(default)]
     pub format: KafkaFormat,
 }
@@ -261,8 +272,10 @@ pub enum TextOrSecret {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Secret {
+    /// Name of an environment variable that holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
+    /// Path of a file that holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
 }

@@ -16,13 +16,16 @@ use super::units::{Share, Span};
 pub struct RuleFile {
     /// Version of this file's format: 1.
     pub version: u32,
+    /// What the rules of this file use where they say nothing.
     #[serde(default)]
     pub defaults: Defaults,
+    /// What is watched, and when it is wrong.
     #[serde(default)]
     pub rules: Vec<Rule>,
     /// Which notifications go where; every matching route applies.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// Where notifications go, by name.
     #[serde(default)]
     pub receivers: BTreeMap<String, Receiver>,
     /// Rules that are kept quiet while another one fires, because that explains them.
@@ -43,8 +46,11 @@ pub struct RuleFile {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
+    /// Size of windows.
     pub window: Option<Span>,
+    /// Windows with fewer rows are not judged.
     pub min_samples: Option<u64>,
+    /// What windows are compared with.
     pub reference: Option<ReferenceChoice>,
 }
 
@@ -54,6 +60,7 @@ pub struct Rule {
     /// Unique name; part of every alert.
     pub name: String,
     /// `model@version`, either may be a glob: `fraud@*`, `*`.
+    #[schemars(extend("examples" = ["fraud@*", "*"]))]
     pub model: String,
     /// Which features; default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +72,7 @@ pub struct Rule {
     /// Evaluate each value of these segment columns apart, beside the whole; `[country, device]` for two together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<SegmentColumns>,
+    /// Size of windows; default: `defaults.window`, else the model's `windows.size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Span>,
     /// Distance between window starts; default: the window's size (tumbling).
@@ -78,11 +86,14 @@ pub struct Rule {
     pub when: Option<When>,
     /// Hysteresis: a firing alert recovers once this holds; default: once `when` no longer holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["psi < 0.08"]))]
     pub recover: Option<String>,
+    /// How sure one must be that it is no chance; on by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub significance: Option<Significance>,
     /// `3 of 5 windows`, or `2 windows` for two in a row; default: 1 window.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["2 windows", "3 of 5 windows"]))]
     pub for_: Option<String>,
     /// With `signal: performance`: how many labels must be known, and how long they are waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,6 +194,7 @@ impl Season {
 pub struct FeatureSelector {
     /// `all`, or a list of names and globs.
     pub include: Include,
+    /// Names and globs of those that are left out again.
     pub exclude: Vec<String>,
 }
 
@@ -203,9 +215,13 @@ impl Default for Include {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct When {
+    /// Worth a look: `psi > 0.1`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["psi > 0.1", "drift > auto and psi > 0.001"]))]
     pub warn: Option<String>,
+    /// Worth waking somebody: `psi > 0.25`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["psi > 0.25", "share(psi > 0.2) > 30%"]))]
     pub critical: Option<String>,
 }
 
@@ -213,10 +229,12 @@ pub struct When {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Significance {
+    /// Which test gives the p-value.
     pub test: SignificanceTest,
     /// Highest adjusted p-value accepted; default: 0.01. Excludes `budget`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
+    /// What is done about many features having many chances.
     pub correction: Correction,
     /// False alarms that may be expected in a stretch of time, instead of a rate a window.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -289,6 +307,7 @@ pub enum GroupKey {
 pub struct Absent {
     /// How long nothing may arrive.
     pub after: Span,
+    /// How grave that is.
     #[serde(default = "default_absent_severity")]
     pub severity: Severity,
 }
@@ -323,12 +342,16 @@ pub struct Route {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Matcher {
+    /// `warn` or `critical`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
+    /// `model`, or `model@version`; a glob.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Name or glob of a rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// Name or glob of a feature that drifted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feature: Option<String>,
     /// Segment as in alerts: `country=IT`.
@@ -364,6 +387,7 @@ pub struct Silence {
     pub matcher: Matcher,
     /// `Sun 02:00-04:00 Europe/Paris`, `Mon-Fri 22:00-06:00 UTC`, `daily 03:00-03:30 America/New_York`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["Sun 02:00-04:00 Europe/Paris", "daily 03:00-03:30 UTC"]))]
     pub every: Option<String>,
     /// Once: from this instant, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -381,5 +405,6 @@ pub struct Silence {
 pub struct Heartbeat {
     /// Names of receivers.
     pub to: Vec<String>,
+    /// How often.
     pub every: Span,
 }

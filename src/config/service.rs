@@ -16,6 +16,7 @@ pub struct Service {
     pub app: String,
     /// Unique and stable per process of a fleet (a pod's ordinal or host name): part of the transactional ids.
     pub instance: String,
+    /// Which Kafka, and how it is reached.
     pub kafka: Kafka,
     /// Globs of model files, relative to this file.
     pub models: Vec<String>,
@@ -23,9 +24,13 @@ pub struct Service {
     pub rules: Vec<String>,
     /// Directory with built references, relative to this file.
     pub references: String,
+    /// Pages, API and metrics.
     pub http: Http,
+    /// Mail server, for receivers of e-mail.
     pub smtp: Option<Smtp>,
+    /// How events are gathered before they are written.
     pub ingest: Ingest,
+    /// How deliveries are tried again.
     pub dispatch: Dispatch,
 }
 
@@ -84,6 +89,7 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
+    /// Address and port to listen on.
     pub bind: String,
     /// How people reach the pages; links in notifications start with it. Default: `http://` and `bind`.
     pub public_url: Option<String>,
@@ -128,9 +134,12 @@ impl Default for Http {
 pub struct Smtp {
     /// `smtp://host:port`, `smtps://host:port`; with `?tls=required` for STARTTLS.
     pub url: String,
+    /// Sender of all mail.
     pub from: String,
+    /// Together with `password`.
     #[serde(default)]
     pub username: Option<String>,
+    /// Refused over an unencrypted connection that leaves the machine.
     #[serde(default)]
     pub password: Option<super::receivers::Secret>,
 }
@@ -153,7 +162,9 @@ impl Default for Ingest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dispatch {
+    /// Wait after the first failed attempt; it doubles from there.
     pub first_retry: Span,
+    /// Longest wait between attempts.
     pub max_retry: Span,
     /// A notification that could not be delivered for this long is given up and counted.
     pub expire_after: Span,
