@@ -1,5 +1,5 @@
 //! `driftline check`: everything wrong with a service, its models and rules, in one pass. `files` checks files by
-//! themselves, `references` those that are built.
+//! themselves, `tests` those of rules, `references` those that are built.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -12,10 +12,11 @@ use crate::config::diagnostic::Diagnostics;
 use crate::config::layers;
 use crate::config::load::Loaded;
 use crate::config::rules::RuleFile;
-use crate::rules::Workspace;
+use crate::rules::workspace::Examined;
 
 mod files;
 mod references;
+mod tests;
 
 /// Exit codes of every subcommand.
 pub const OK: u8 = 0;
@@ -109,18 +110,15 @@ fn service(
     variables: &BTreeMap<String, String>,
     previous: &[Loaded<RuleFile>],
 ) -> (Diagnostics, String) {
-    match Workspace::load_with(config, variables) {
-        Ok(workspace) => {
-            let checked =
-                format!("{}, {}", count(workspace.models.len(), "model"), count(workspace.rules.rules().len(), "rule"));
-            let in_force = references::problems(&workspace);
-            let renamed = files::renamed(previous, &workspace.rule_files);
-            let mut found = workspace.warnings;
-            found.extend(renamed);
-            found.extend(in_force);
-            found.sort();
-            (found, checked)
-        }
-        Err(found) => (found, "checked".into()),
-    }
+    let examined = match Examined::of(config, variables) {
+        Ok(examined) => examined,
+        Err(found) => return (found, "checked".into()),
+    };
+    let (models, rules) = (examined.workspace.models.len(), examined.workspace.rules.rules().len());
+    let mut found = examined.found.clone();
+    found.extend(files::renamed(previous, &examined.rule_files));
+    found.extend(tests::of_service(&examined));
+    found.extend(references::problems(&examined));
+    found.sort();
+    (found, format!("{}, {}", count(models, "model"), count(rules, "rule")))
 }

@@ -1,7 +1,7 @@
 //! One mistake is one finding: what only follows from another is left out.
 
 use super::compile::FileProblem;
-use crate::config::diagnostic::Level;
+use crate::config::diagnostic::{Level, Problem};
 use crate::config::load::Outcome;
 use crate::config::rules::RuleFile;
 
@@ -52,17 +52,20 @@ const OF_BROKEN_RULES: [&str; 4] = ["expression", "bad-for", "bad-reference", "b
 /// The problems without those that may come of something that could not be read. A warning that nothing uses or reaches
 /// a thing needs all rules.
 pub fn without_consequences(problems: Vec<FileProblem>, damage: Damage) -> Vec<FileProblem> {
-    let broken = |found: &FileProblem| OF_BROKEN_RULES.contains(&found.problem.code);
-    let rules_missing = damage.rules || damage.routes || problems.iter().any(broken);
-    let stays = |found: &FileProblem| {
-        let code = found.problem.code;
-        let is_absence =
-            found.problem.level == Level::Warning && (code.starts_with("unused-") || code.starts_with("unreached-"));
-        !(damage.models && OF_MODELS.contains(&code))
-            && !(damage.files && OF_FILES.contains(&code))
-            && !(damage.rules && OF_RULES.contains(&code))
-            && !(damage.routes && code == "no-route")
-            && !(rules_missing && is_absence)
-    };
-    problems.into_iter().filter(stays).collect()
+    let is_broken = problems.iter().any(|found| OF_BROKEN_RULES.contains(&found.problem.code));
+    let damage = Damage { rules: damage.rules || is_broken, ..damage };
+    problems.into_iter().filter(|found| !damage.explains(&found.problem)).collect()
+}
+
+impl Damage {
+    /// Whether a finding may come of what is missing alone.
+    pub fn explains(self, problem: &Problem) -> bool {
+        let code = problem.code;
+        let is_absence = ["unused-", "unreached-", "untested-"].iter().any(|start| code.starts_with(start));
+        (self.models && OF_MODELS.contains(&code))
+            || (self.files && OF_FILES.contains(&code))
+            || (self.rules && OF_RULES.contains(&code))
+            || (self.routes && code == "no-route")
+            || ((self.files || self.rules || self.routes) && is_absence && problem.level == Level::Warning)
+    }
 }

@@ -13,6 +13,7 @@ use crate::config::layers::{Layers, layered_as_far_as_possible};
 use crate::config::load::{Loaded, open_model, open_rules, shown};
 use crate::config::model::Model;
 use crate::config::receivers::Receiver;
+use crate::config::rule_tests::TEST_FILE_ENDING;
 use crate::config::rules::RuleFile;
 use crate::config::service::Service;
 use crate::config::yaml::child;
@@ -27,9 +28,20 @@ pub struct Workspace {
     /// Where each model's file stands, in the order of `models`: paths of its references start there.
     pub model_dirs: Vec<PathBuf>,
     pub rules: RuleSet,
-    /// The files that the rules stand in, for findings that only the whole service or its past can tell.
-    pub rule_files: Vec<Loaded<RuleFile>>,
     pub warnings: Diagnostics,
+}
+
+/// Everything that could be read of a service, right or wrong, and what was found: for further checks.
+#[derive(Debug, Clone)]
+pub struct Examined {
+    /// Its warnings are in `found`.
+    pub workspace: Workspace,
+    pub rule_files: Vec<Loaded<RuleFile>>,
+    /// Tests of rules; nothing of them is read here.
+    pub test_files: Vec<PathBuf>,
+    /// Parts of files that could not be read.
+    pub damage: Damage,
+    pub found: Diagnostics,
 }
 
 impl Workspace {
@@ -40,9 +52,22 @@ impl Workspace {
 
     /// As `load`, with the environment given.
     pub fn load_with(path: Option<&Path>, variables: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
+        let examined = Examined::of(path, variables)?;
+        match examined.found.errors() {
+            0 => Ok(Workspace { warnings: examined.found, ..examined.workspace }),
+            _ => Err(examined.found),
+        }
+    }
+}
+
+impl Examined {
+    /// An error only where the service file says nothing of what belongs to the service.
+    pub fn of(path: Option<&Path>, variables: &BTreeMap<String, String>) -> Result<Self, Diagnostics> {
         let (layers, found) = layered_as_far_as_possible(path, variables);
-        let Some(layers) = layers else { return Err(found) };
-        Loader { layers, found, damage: Damage::default() }.load()
+        match layers {
+            Some(layers) => Ok(Loader { layers, found, damage: Damage::default() }.load()),
+            None => Err(found),
+        }
     }
 }
 
@@ -54,15 +79,16 @@ struct Loader {
 }
 
 impl Loader {
-    fn load(mut self) -> Result<Workspace, Diagnostics> {
+    fn load(mut self) -> Examined {
         if let Some(file) = &self.layers.file {
             self.found.extend(file.warnings.clone());
         }
         let model_patterns = self.layers.service.models.clone();
         let model_files = self.files("models", &model_patterns, Level::Error);
         let rule_patterns = self.layers.service.rules.clone();
-        let mut rule_files = self.files("rules", &rule_patterns, Level::Warning);
-        rule_files.retain(|path| !path.to_string_lossy().ends_with(".test.yaml"));
+        let is_test = |path: &PathBuf| path.to_string_lossy().ends_with(TEST_FILE_ENDING);
+        let (test_files, rule_files): (Vec<PathBuf>, Vec<PathBuf>) =
+            self.files("rules", &rule_patterns, Level::Warning).into_iter().partition(is_test);
         let models = self.models(&model_files);
         let rule_files = self.rules(&rule_files);
         self.unique_models(&models);
@@ -78,12 +104,12 @@ impl Loader {
         }
         self.mail(&rule_files);
         self.found.sort();
-        if self.found.errors() > 0 {
-            return Err(self.found);
-        }
-        let model_dirs = model_files.iter().map(|path| path.parent().unwrap_or(Path::new(".")).to_path_buf()).collect();
+        let dir = |path: &PathBuf| path.parent().unwrap_or(Path::new(".")).to_path_buf();
+        let model_dirs = models.iter().map(|(path, _)| dir(path)).collect();
         let Layers { service, base_dir, .. } = self.layers;
-        Ok(Workspace { service, base_dir, models: shared, model_dirs, rules, rule_files, warnings: self.found })
+        let warnings = Diagnostics::default();
+        let workspace = Workspace { service, base_dir, models: shared, model_dirs, rules, warnings };
+        Examined { workspace, rule_files, test_files, damage: self.damage, found: self.found }
     }
 
     /// Files of all patterns, each once; a pattern that matches nothing is reported.

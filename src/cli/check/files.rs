@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::diagnostic::{Diagnostics, Problem};
 use crate::config::kind::Kind;
-use crate::config::load::{self, Loaded, Outcome, open_model_str, open_rules_str, parse};
+use crate::config::load::{self, Loaded, Outcome, open_model_str, open_rules_str, parse, parse_rule_tests};
 use crate::config::meaning;
 use crate::config::model::Model;
 use crate::config::rules::RuleFile;
@@ -16,13 +16,14 @@ use crate::rules::checks::model_problems;
 use crate::rules::compile::string_problems;
 use crate::rules::rename_checks::renames;
 
-use super::count;
+use super::{count, tests};
 
 #[derive(Default)]
 struct Files {
     found: Diagnostics,
     models: Vec<Arc<Model>>,
     rules: Vec<Loaded<RuleFile>>,
+    tests: Vec<tests::Read>,
     /// Parts of files that could not be read: what names them would seem unknown.
     damage: Damage,
 }
@@ -65,6 +66,8 @@ pub fn check(paths: &[PathBuf], previous: &[Loaded<RuleFile>]) -> (Diagnostics, 
         }
     }
     files.found.extend(renamed(previous, &files.rules));
+    let subjects = tests::Subjects { models: &files.models, rule_files: &files.rules, damage: files.damage };
+    files.found.extend(tests::problems(std::mem::take(&mut files.tests), subjects));
     files.found.sort();
     (files.found, count(paths.len(), "file"))
 }
@@ -91,7 +94,7 @@ impl Files {
             Some(Kind::Service) => {
                 self.found.extend(parse::<Service>(&name, &text, |_| Vec::new(), meaning::service).found);
             }
-            Some(Kind::RuleTests) => self.tests(&name, &text),
+            Some(Kind::RuleTests) => self.tests.push((path.to_path_buf(), parse_rule_tests(&name, &text))),
             Some(Kind::Model) => {
                 let outcome = open_model_str(&name, &text, model_problems);
                 self.damage.models |= !outcome.is_whole();
@@ -100,10 +103,6 @@ impl Files {
             }
             None => self.unknown(&name, &text),
         }
-    }
-
-    fn tests(&mut self, name: &str, text: &str) {
-        self.unknown(name, text);
     }
 
     /// A text that is none of the files: an error of its own, unless it is no YAML at all.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use crate::config::diagnostic::{Diagnostics, Level, Problem};
 use crate::config::units::Span;
 use crate::reference::{Reference, ReferenceStore, StoreError};
-use crate::rules::Workspace;
 use crate::rules::compile::DEFAULT_REFERENCE;
+use crate::rules::workspace::Examined;
 
 /// What is wrong with the references in force, and which of them are weak. One that is not built yet is no mistake of
 /// the files; `run` asks for it.
-pub fn problems(workspace: &Workspace) -> Diagnostics {
+pub fn problems(examined: &Examined) -> Diagnostics {
+    let workspace = &examined.workspace;
     let mut found = Diagnostics::default();
     let mut rates: BTreeMap<String, f64> = BTreeMap::new();
     let directory = workspace.base_dir.join(&workspace.service.references);
@@ -41,7 +42,7 @@ pub fn problems(workspace: &Workspace) -> Diagnostics {
             }
         }
     }
-    found.extend(too_few_samples(workspace, &rates));
+    found.extend(too_few_samples(examined, &rates));
     found
 }
 
@@ -53,9 +54,10 @@ fn rate_per_ms(reference: &Reference) -> Option<f64> {
 }
 
 /// Rules whose windows would hold fewer events than they need, at the rate that the reference was built at.
-fn too_few_samples(workspace: &Workspace, rates: &BTreeMap<String, f64>) -> Diagnostics {
+fn too_few_samples(examined: &Examined, rates: &BTreeMap<String, f64>) -> Diagnostics {
+    let workspace = &examined.workspace;
     let mut found = Diagnostics::default();
-    for file in &workspace.rule_files {
+    for file in &examined.rule_files {
         for (index, source) in file.value.rules.iter().enumerate() {
             let Some(rule) = workspace.rules.rules().iter().find(|rule| rule.name == source.name) else { continue };
             for model in workspace.models.iter().filter(|model| rule.matches_model(&model.model)) {

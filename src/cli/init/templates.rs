@@ -255,7 +255,7 @@ fn tests(plan: &Plan) -> String {
     let Some((name, kind)) = subject else { return no_tests() };
     let (healthy, drifted) = match kind {
         Kind::Numeric => ("normal(100, 20)", "normal(130, 20)"),
-        _ => ("\"choice({a: 0.7, b: 0.3})\"", "\"choice({a: 0.3, b: 0.7})\""),
+        _ => ("choice(a 7, b 3)", "choice(a 3, b 7)"),
     };
     let (model, name) = (text(&format!("{}@1", plan.model)), text(name));
     format!(
