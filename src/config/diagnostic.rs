@@ -1,5 +1,6 @@
 //! What is wrong with a file, where, and what would be right: as text with the lines themselves, or as JSON.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -266,16 +267,30 @@ impl Diagnostics {
             (file, item.position(), item.level == Level::Warning)
         });
         self.items.dedup();
-        // Seen by what its key says, and by its form.
-        self.items.dedup_by(|next, item| {
-            let same_place = next.source == item.source && next.position() == item.position();
-            same_place && item.code == "literal-secret" && matches!(next.code, "literal-secret" | "interpolation")
-        });
+        self.keep_causes();
         let line = |item: &Diagnostic| (item.source.name.clone(), item.position().0);
         let secret_lines: Vec<_> = self.items.iter().filter(|item| !item.show_source).map(line).collect();
         for item in &mut self.items {
             item.show_source &= !secret_lines.contains(&line(item)) && !item.line_holds_secret();
         }
+    }
+
+    /// Of findings at one place, those that explain the others: what is interpolated nowhere, or no YAML, is no known name
+    /// either; a secret that is known by its form and by its key is one.
+    fn keep_causes(&mut self) {
+        const CAUSES: [&str; 3] = ["yaml", "interpolation", "literal-secret"];
+        let place = |item: &Diagnostic| (item.source.name.clone(), item.span.as_ref().map(|span| span.start));
+        let mut causes: HashMap<_, &'static str> = HashMap::new();
+        for cause in CAUSES {
+            for item in self.items.iter().filter(|item| item.code == cause && item.span.is_some()) {
+                causes.entry(place(item)).or_insert(cause);
+            }
+        }
+        let mut told = HashSet::new();
+        self.items.retain(|item| match causes.get(&place(item)) {
+            Some(cause) => item.code == *cause && told.insert(place(item)),
+            None => true,
+        });
     }
 
     /// One block a finding: `file:line:col: error[code]: message`, the line, and `help:`.

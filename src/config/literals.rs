@@ -23,6 +23,8 @@ fn walk(value: &Value, pointer: &str, is_prose: bool, found: &mut Vec<Problem>) 
             let message = format!("`{name}` holds the secret itself");
             found.push(Problem::error("literal-secret", pointer, message).help(IN_A_BODY));
         }
+        // The mail server has keys of its own for a user and a password: `meaning` says so.
+        Value::String(_) if pointer == "/smtp/url" => {}
         Value::String(text) => found.extend(text_problem(text, pointer, is_prose)),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
@@ -73,16 +75,15 @@ fn text_problem(text: &str, pointer: &str, is_prose: bool) -> Option<Problem> {
         return Some(Problem::error("literal-secret", pointer, message).help(LITERAL_SECRET));
     }
     let (written, variable) = interpolation(text, is_prose)?;
-    let within = text.find(written).map(|start| start..start + written.len());
     let message = format!("`{written}` is not replaced: texts are taken as they stand");
     let help = match variable {
         Some(variable) => format!(
-            "write `{{env: {variable}}}` in place of the whole text where a secret or an address may stand; keys of the \
-             service file can be set by variables `DRIFTLINE__...`"
+            "write `{{env: {variable}}}` instead of the whole text, where a secret or an address may stand; keys of the \
+             service file are set by variables `DRIFTLINE__...`"
         ),
         None => "write the value out, or let what deploys the file fill it in before".to_string(),
     };
-    Some(Problem { within, ..Problem::error("interpolation", pointer, message).help(help) })
+    Some(Problem::error("interpolation", pointer, message).help(help))
 }
 
 /// `${NAME}`, `$NAME` as the whole text, or `{{ NAME }}`, as written, and the variable's name where it has one.

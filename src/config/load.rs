@@ -70,7 +70,8 @@ impl<T> Loaded<T> {
 
     /// Whether the problem is about an item of which parts were left out: it may come of that alone.
     pub fn is_damaged(&self, problem: &Problem) -> bool {
-        self.file.pruned.is_damaged(&problem.pointer)
+        let is_emptied = problem.code == "empty-list" && self.lost(&format!("{}/", problem.pointer));
+        is_emptied || self.file.pruned.is_damaged(&problem.pointer)
     }
 
     /// Line, from 1, of the value that the file has at `pointer`.

@@ -16,14 +16,19 @@ use super::yaml::child;
 pub fn service(service: &Service) -> Vec<Problem> {
     let mut problems = Vec::new();
     if service.kafka.partitions < 1 {
-        problems.push(Problem::error("out-of-range", "/kafka/partitions", "at least one partition is needed"));
+        problems.push(
+            Problem::error("out-of-range", "/kafka/partitions", "at least one partition is needed").help("write 4"),
+        );
     }
     if service.kafka.replication == 0 || service.kafka.replication < -1 {
         let message = "the replication factor is -1 (the broker's default) or at least 1";
-        problems.push(Problem::error("out-of-range", "/kafka/replication", message));
+        problems.push(Problem::error("out-of-range", "/kafka/replication", message).help("write -1"));
     }
     if service.ingest.flush_rows == 0 {
-        problems.push(Problem::error("out-of-range", "/ingest/flush_rows", "at least one row a flush"));
+        problems.push(
+            Problem::error("out-of-range", "/ingest/flush_rows", "at least one row a flush")
+                .help("write 65536, or leave it out"),
+        );
     }
     for (pointer, span) in [
         ("/ingest/flush_interval", service.ingest.flush_interval),
@@ -32,7 +37,8 @@ pub fn service(service: &Service) -> Vec<Problem> {
         ("/dispatch/expire_after", service.dispatch.expire_after),
     ] {
         if span.ms == 0 {
-            problems.push(Problem::error("out-of-range", pointer, "this time must be longer than nothing"));
+            let problem = Problem::error("out-of-range", pointer, "this time must be longer than nothing");
+            problems.push(problem.help("write `1s`, or leave it out"));
         }
     }
     for (name, value) in &service.kafka.properties {
@@ -119,17 +125,21 @@ pub fn model(model: &Model) -> Vec<Problem> {
         }
         if !(importance.is_finite() && *importance >= 0.0) {
             let message = format!("importance {importance} is not a number from 0 upward");
-            problems.push(Problem::error("out-of-range", pointer, message));
+            problems.push(Problem::error("out-of-range", pointer, message).help("write 0 to 1, such as 0.3"));
         }
     }
     vectors(model, &mut problems);
     performance_checks::performance(model, &mut problems);
     joint(model, &mut problems);
     if model.max_segments == 0 {
-        problems.push(Problem::error("out-of-range", "/max_segments", "at least one segment"));
+        problems.push(
+            Problem::error("out-of-range", "/max_segments", "at least one segment").help("write 200, or leave it out"),
+        );
     }
     if model.windows.size.ms == 0 {
-        problems.push(Problem::error("out-of-range", "/windows/size", "a window must be longer than nothing"));
+        problems.push(
+            Problem::error("out-of-range", "/windows/size", "a window must be longer than nothing").help("write `1h`"),
+        );
     }
     if model.fields.features != "*" && !model.fields.features.ends_with(".*") {
         let message = format!("`{}` does not say where features stand", model.fields.features);
@@ -212,7 +222,8 @@ fn vectors(model: &Model, problems: &mut Vec<Problem>) {
             }
             (Kind::Vector, Some(dimension)) if !(1..=MOST_DIMENSIONS).contains(&(dimension as usize)) => {
                 let message = format!("a vector has 1 to {MOST_DIMENSIONS} numbers, not {dimension}");
-                problems.push(Problem::error("out-of-range", format!("{pointer}/dimension"), message));
+                let problem = Problem::error("out-of-range", format!("{pointer}/dimension"), message);
+                problems.push(problem.help("reduce it before it is written, or watch a part of it"));
             }
             (Kind::Numeric | Kind::Categorical, Some(_)) => {
                 let message = format!("`{name}` is {}: only a vector has a dimension", feature.kind().predicate());

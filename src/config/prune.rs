@@ -135,11 +135,12 @@ fn numbered(pointer: &str) -> Vec<(usize, String)> {
 
 /// `/rules/3` of `/rules/3/when/warn`; the first key of anything else.
 fn item_of(pointer: &str) -> String {
-    let mut parts = pointer.splitn(4, '/').skip(1);
-    match (parts.next(), parts.next()) {
-        (Some(list), Some(item)) if ITEMS.contains(&list) => format!("/{list}/{item}"),
-        (Some(first), _) => format!("/{first}"),
-        (None, _) => String::new(),
+    let parts: Vec<&str> = pointer.split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["http", "tokens", item, ..] => format!("/http/tokens/{item}"),
+        [list, item, ..] if ITEMS.contains(list) => format!("/{list}/{item}"),
+        [first, ..] => format!("/{first}"),
+        [] => String::new(),
     }
 }
 

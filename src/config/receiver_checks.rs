@@ -51,7 +51,8 @@ fn email(problems: &mut Vec<Problem>, pointer: &str, email: &EmailReceiver) {
         let well_formed = address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.len() > 2);
         if !well_formed {
             let message = format!("`{address}` is not an e-mail address");
-            problems.push(Problem::error("bad-address", format!("{pointer}/to/{index}"), message));
+            let problem = Problem::error("bad-address", format!("{pointer}/to/{index}"), message);
+            problems.push(problem.help("write `name@example.com`"));
         }
     }
 }
@@ -104,7 +105,7 @@ pub(super) fn header(problems: &mut Vec<Problem>, pointer: &str, name: &str, val
         }
         TextOrSecret::Text(text) if text.chars().any(|c| !(' '..='~').contains(&c)) => {
             let message = format!("the value of header `{name}` must be plain ASCII on one line");
-            problems.push(Problem::error("invalid", pointer, message));
+            problems.push(Problem::error("invalid", pointer, message).help("encode it, as HTTP needs it"));
         }
         TextOrSecret::Text(_) => {}
     }

@@ -134,6 +134,7 @@ pub struct WebhookReceiver {
 pub struct WebhookResolved {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<TextOrSecret>,
+    /// What is sent at the end; default: as at the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
 }

@@ -33,6 +33,7 @@ pub struct RuleTestFile {
     /// What tests of this file begin with where they say nothing.
     #[serde(default)]
     pub defaults: TestDefaults,
+    /// Each is run by itself.
     pub tests: Vec<RuleTest>,
 }
 
@@ -43,12 +44,16 @@ const fn first_version() -> u32 {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TestDefaults {
+    /// `model@version` of the events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// When the first window begins, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
+    /// Length of windows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Span>,
+    /// What the model was trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<GivenReference>,
 }
@@ -58,7 +63,9 @@ pub struct TestDefaults {
 pub struct RuleTest {
     /// Unique in its file; also the seed of what is drawn.
     pub name: String,
+    /// What happens.
     pub given: Given,
+    /// What must be so then.
     pub expect: Vec<Expectation>,
 }
 
@@ -75,6 +82,7 @@ pub struct Given {
     /// Length of the windows listed below; default: that of the model's windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Span>,
+    /// What the model was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<GivenReference>,
     /// One after the other, without gaps.
@@ -153,13 +161,16 @@ pub struct Expectation {
     /// No other alert fires then than those expected at the same time.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub exactly: bool,
+    /// Name of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// `warn` or `critical`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// Default: `firing`, and told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ExpectedStatus>,
+    /// Version of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// As in alerts: `country=IT`, `all` for all events.
@@ -171,8 +182,10 @@ pub struct Expectation {
     /// A part of the line that people read first, or `/a regular expression/`; so too the next two.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// As `summary`, of the description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// As `summary`, of the runbook.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,
     /// Receivers that were told of the alert, among others.

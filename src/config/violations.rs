@@ -51,7 +51,10 @@ impl Reader<'_> {
                 let found = error.instance().as_array().map_or(0, Vec::len);
                 let (needed, found) =
                     (count(*limit, "value"), if found == 0 { "none".into() } else { found.to_string() });
-                vec![Problem::error("out-of-range", pointer, format!("{needed} are needed here, not {found}"))]
+                vec![
+                    Problem::error("out-of-range", pointer, format!("{needed} are needed here, not {found}"))
+                        .help(format!("write {needed}")),
+                ]
             }
             ValidationErrorKind::Minimum { limit } => {
                 let message = format!("`{}` is too small: at least {limit}", error.instance());
@@ -92,8 +95,8 @@ impl Reader<'_> {
     fn misplaced(&self, error: &ValidationError<'_>, pointer: &str, key: &str) -> Option<String> {
         let parent = parent_of(error.schema_path().as_str());
         let beside = self.schema.pointer(&format!("{parent}/properties")).and_then(Value::as_object);
-        let within =
-            |node: &&Value| self.resolve(node).pointer("/properties").is_some_and(|keys| keys.get(key).is_some());
+        let takes = |node: &&Value| node.pointer("/properties").is_some_and(|keys| keys.get(key).is_some());
+        let within = |node: &&Value| self.branches(node).iter().any(takes);
         let owners: Vec<&String> =
             beside.into_iter().flatten().filter(|(_, node)| within(node)).map(|(name, _)| name).collect();
         match owners.as_slice() {
@@ -179,7 +182,7 @@ impl Reader<'_> {
             return Problem::error("no-value", pointer, message).help("give it one, or leave the key out").key();
         }
         let help = self.type_help(&expected, instance, &pointer, node);
-        let message = format!("`{name}` must be {}, not {}", in_words(&expected), value_in_words(instance));
+        let message = format!("{} must be {}, not {}", named(&pointer), in_words(&expected), value_in_words(instance));
         Problem::error("wrong-type", pointer, message).help_if(help)
     }
 
@@ -279,11 +282,20 @@ impl Reader<'_> {
                 forms.push(kind);
             }
         }
-        let message = format!("`{name}` must be {}, not {}", forms.join(" or "), value_in_words(instance));
+        let forms_in_words = match forms.as_slice() {
+            [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => forms.join(""),
+        };
+        let message = format!("{} must be {forms_in_words}, not {}", named(&pointer), value_in_words(instance));
         let written = self.document.places.value(&pointer).and_then(|range| self.text.get(range)).map(str::trim_end);
         let is_plain = (instance.is_number() || instance.is_boolean()) && forms.iter().any(|form| form == "text");
         let quoted = written.filter(|_| is_plain).map(|written| format!("put it in quotes: \"{written}\""));
-        vec![Problem::error("wrong-type", pointer, message).help_if(quoted)]
+        let known_words = alternatives.into_iter().flatten().find_map(|branch| self.resolve(branch).get("enum"));
+        let words = known_words.and_then(Value::as_array).map(|words| {
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            format!("write {}", one_of(&words))
+        });
+        vec![Problem::error("wrong-type", pointer, message).help_if(words.or(quoted))]
     }
 
     /// What a mapping is, for people: "the file", "rule `drift`", "`webhook`".
@@ -372,6 +384,11 @@ fn bad_pattern(pattern: &str, pointer: String, text: &str) -> Problem {
         None => (message, None),
     };
     Problem::error(code, pointer, message).help_if(help)
+}
+
+/// A value as messages begin with it.
+fn named(pointer: &str) -> String {
+    last_name(pointer).map_or("the file".to_string(), |name| format!("`{name}`"))
 }
 
 /// The last component that is a name, not an index.

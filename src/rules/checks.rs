@@ -49,7 +49,8 @@ pub fn rules(placed: &[Placed], models: &[Arc<Model>]) -> Vec<FileProblem> {
             version(rule, pointer, &matching, &mut found);
             if rule.absent.is_none() {
                 subjects(rule, pointer, &matching, &mut found);
-                found.extend(chance::problem(rule, pointer, &matching));
+                // An estimate from a level that is wrong itself would only mislead.
+                found.extend(chance::problem(rule, pointer, &matching).filter(|_| found.is_empty()));
             }
         }
         if rule.performance.is_none() {

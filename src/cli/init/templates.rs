@@ -241,67 +241,102 @@ receivers:
     parts.concat()
 }
 
-/// A drift that must page, and its absence that must not.
+/// For each rule what must page, and once what must not.
 fn tests(plan: &Plan) -> String {
     let inferred = plan.inferred.as_ref();
     let columns: Vec<(String, Kind)> = match inferred {
         Some(inferred) => inferred.features.iter().map(|found| (found.name.clone(), found.kind)).collect(),
-        None => vec![("amount".into(), Kind::Numeric)],
+        None => vec![("amount".into(), Kind::Numeric), ("country".into(), Kind::Categorical)],
     };
-    let subject = columns
-        .iter()
-        .find(|(_, kind)| *kind == Kind::Numeric)
-        .or_else(|| columns.iter().find(|(_, kind)| *kind == Kind::Categorical));
-    let Some((name, kind)) = subject else { return no_tests() };
-    let (healthy, drifted) = match kind {
-        Kind::Numeric => ("normal(100, 20)", "normal(130, 20)"),
-        _ => ("choice(a 7, b 3)", "choice(a 3, b 7)"),
+    let first = |kind: Kind| columns.iter().find(|(_, of)| *of == kind).map(|(name, _)| text(name));
+    let (numeric, categorical) = (first(Kind::Numeric), first(Kind::Categorical));
+    let mut reference = String::new();
+    reference.extend(numeric.iter().map(|name| format!("    {name}: normal(100, 20)\n")));
+    reference.extend(categorical.iter().map(|name| format!("    {name}: {{a: 70, b: 30}}\n")));
+    let has_score = has(plan).score;
+    if has_score {
+        reference.push_str("    score: uniform(0, 0.5)\n");
+    }
+    let mut cases = vec![case(
+        "windows like the reference are no news",
+        "{repeat: 6, rows: 1000}",
+        "{at: windows 1-6, none: true}",
+    )];
+    if numeric.is_none() && categorical.is_none() {
+        return no_tests();
+    }
+    let mut paging = |name: &str, healthy: usize, windows: &str, rule: &str, severity: &str| {
+        let expected = format!("{{at: end, rule: {rule}, severity: {severity}}}");
+        cases.push(case(name, &format!("{{repeat: {healthy}, rows: 1000}}\n        - {windows}"), &expected));
     };
-    let (model, name) = (text(&format!("{}@1", plan.model)), text(name));
+    if let Some(name) = &numeric {
+        let windows = format!("{{repeat: 2, rows: 1000, {name}: normal(130, 20)}}");
+        paging("a shift pages within two windows", 2, &windows, "feature-drift", "critical");
+    } else if let Some(name) = &categorical {
+        let windows = format!("{{repeat: 2, rows: 1000, {name}: {{a: 10, b: 90}}}}");
+        paging("a shift pages within two windows", 2, &windows, "feature-drift", "critical");
+    }
+    if let Some(name) = numeric.as_ref().or(categorical.as_ref()) {
+        let windows = format!("{{rows: 1000, nulls: {{{name}: 40%}}}}");
+        paging("a producer that stops filling a field", 2, &windows, "nulls-jump", "critical");
+    }
+    if let Some(name) = &categorical {
+        let windows = format!("{{rows: 1000, {name}: {{a: 60, b: 25, new: 15}}}}");
+        paging("a category that training never saw", 2, &windows, "unseen-categories", "critical");
+    }
+    if has_score {
+        paging("a score that moves", 2, "{repeat: 2, rows: 1000, score: uniform(0.4, 0.9)}", "score-shift", "critical");
+    }
+    paging("silence", 2, "{rows: 0}", "no-data", "critical");
+    let model = text(&format!("{}@1", plan.model));
     format!(
-        "# Tests of the rules beside this file: windows of made-up events, and what must come of them. `driftline test` runs them.
+        "# Tests of the rules beside this file: what happens, and what people should be told then. `driftline test` runs them.
+version: 1
+defaults:
+  model: {model}
+  reference:
+    rows: 10000
+{reference}
 tests:
-  - name: without drift nobody is paged
+{}",
+        cases.join("\n")
+    )
+}
+
+fn case(name: &str, windows: &str, expected: &str) -> String {
+    format!(
+        "  - name: {name}
     given:
-      model: {model}
-      reference: {{rows: 10000, {name}: {healthy}}}
       windows:
-        - {{repeat: 4, rows: 1000, {name}: {healthy}}}
+        - {windows}
     expect:
-      - {{at: window 4, none: true}}
-  - name: a shift of {name} pages within two windows
-    given:
-      model: {model}
-      reference: {{rows: 10000, {name}: {healthy}}}
-      windows:
-        - {{repeat: 2, rows: 1000, {name}: {healthy}}}
-        - {{repeat: 2, rows: 1000, {name}: {drifted}}}
-    expect:
-      - {{at: window 4, rule: feature-drift, severity: critical, features: [{name}]}}
+      - {expected}
 "
     )
 }
 
 fn no_tests() -> String {
-    "# Tests of the rules beside this file; docs/testing-rules.md says how they are written.\ntests: []\n".to_string()
+    "# Tests of the rules beside this file.\ntests: []\n".to_string()
 }
 
 /// As YAML needs it: in quotes where it could be read as something else.
 pub fn text(value: &str) -> String {
-    let is_plain = value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '/')
-        && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@'))
-        || is_address(value);
-    let is_word = !matches!(
-        value.to_lowercase().as_str(),
-        "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n" | "nan" | "inf"
-    );
-    if is_plain && is_word { value.to_string() } else { serde_json::Value::from(value).to_string() }
+    let starts_well = value.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/'));
+    let is_plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_-./@*".contains(c)) || is_address(value);
+    let lower = value.to_lowercase();
+    let is_word =
+        matches!(lower.as_str(), "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n" | "nan" | "inf");
+    let is_number = value.parse::<f64>().is_ok() || ["0x", "0o", "0b"].iter().any(|start| lower.starts_with(start));
+    match starts_well && is_plain && !is_word && !is_number {
+        true => value.to_string(),
+        false => serde_json::Value::from(value).to_string(),
+    }
 }
 
-/// `host:port`, which no reader takes for a mapping.
+/// `host:port`, which no reader takes for a mapping or for hours and minutes.
 fn is_address(value: &str) -> bool {
     value.split_once(':').is_some_and(|(host, port)| {
-        host.starts_with(|c: char| c.is_ascii_alphabetic())
+        host.contains(|c: char| c.is_ascii_alphabetic() || c == '.')
             && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
             && !port.is_empty()
             && port.chars().all(|c| c.is_ascii_digit())

@@ -137,49 +137,93 @@ fn syntax_error(text: &str, bytes: &ByteOffsets, error: &Unreadable) -> SyntaxEr
         }
     };
     let start = bytes.of(error.marker().index());
-    let here = text[start..].chars().next();
     let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
-    let previous = text[..line_start.saturating_sub(1)].rsplit('\n').next().unwrap_or_default();
-    let end = start + here.map_or(0, char::len_utf8);
-    let (message, help) = explain(error.info(), line, previous);
-    SyntaxError { at: start..end, message, help }
+    let before = text[..line_start].trim_end();
+    let previous_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let lines = Lines { line, line_start, previous: &before[previous_start..], previous_start };
+    let end = start + text[start..].chars().next().map_or(0, char::len_utf8);
+    let Explanation { at, message, help } = explain(error.info(), &lines);
+    SyntaxError { at: at.unwrap_or(start..end), message, help: Some(help) }
 }
 
-/// The scanner's words in those of someone who does not write scanners, where the line tells what was meant.
-fn explain(info: &str, line: &str, previous: &str) -> (String, Option<String>) {
-    let plain =
-        |text: &str| text.trim_start_matches([' ', '-']).split(" #").next().unwrap_or_default().trim_end().to_string();
+/// The line that the scanner stopped in, and the one with text before it; with the bytes that they start at.
+struct Lines<'a> {
+    line: &'a str,
+    line_start: usize,
+    previous: &'a str,
+    previous_start: usize,
+}
+
+struct Explanation {
+    /// `None`: where the scanner stopped.
+    at: Option<std::ops::Range<usize>>,
+    message: String,
+    help: String,
+}
+
+/// The scanner's words in those of someone who does not write scanners, where the lines tell what was meant.
+fn explain(info: &str, lines: &Lines<'_>) -> Explanation {
+    let said = |message: String, help: &str| Explanation { at: None, message, help: help.to_string() };
     if info.contains("quoted scalar") {
-        let message = "a quotation mark is not closed".to_string();
-        return (message, Some("close it on the same line; a quotation mark itself is written twice in '...'".into()));
+        let help = "close it on the same line; a quotation mark itself is written twice in '...'";
+        return said("a quotation mark is not closed".into(), help);
     }
-    if line.matches(": ").count() > 1 && info.contains("mapping values") {
-        let message = "this line holds `: ` twice".to_string();
-        return (message, Some("put the text that holds `: ` in quotes".into()));
+    if lines.line.matches(": ").count() > 1 && info.contains("mapping values") {
+        return said("this line holds `: ` twice".into(), "put the text that holds `: ` in quotes");
     }
-    for candidate in [plain(line), plain(previous)] {
-        let glued = candidate
-            .split_once(':')
-            .filter(|(key, value)| is_word(key) && !value.is_empty() && !value.starts_with(' '));
-        if let Some((key, value)) = glued.filter(|(_, value)| !value.starts_with("//")) {
-            let message = format!("a space is missing after `{key}:`");
-            return (message, Some(format!("write `{key}: {value}`")));
+    for (line, start) in [(lines.line, lines.line_start), (lines.previous, lines.previous_start)] {
+        if let Some(explanation) = glued(line, start).or_else(|| unclosed(line, start)) {
+            return explanation;
         }
     }
     let indentation = |line: &str| line.len() - line.trim_start().len();
-    let ends_value = !previous.trim().is_empty() && !previous.trim_end().ends_with(':');
-    if info.contains("mapping values") && indentation(line) > indentation(previous) && ends_value {
-        let message = "this line is indented further than the one before, which is complete".to_string();
-        return (message, Some("give keys of one mapping the same indentation".into()));
+    let ends_value = !lines.previous.is_empty() && !lines.previous.ends_with(':');
+    if info.contains("mapping values") && indentation(lines.line) > indentation(lines.previous) && ends_value {
+        let message = "this line is indented further than the one before, which is complete";
+        return said(message.into(), "give keys of one mapping the same indentation");
     }
-    if info.contains("flow") || info.contains("',' or") {
-        let help = "close every `[` and `{`, and put a comma between entries".to_string();
-        return (format!("not valid YAML: {info}"), Some(help));
+    let help = "give keys of one mapping the same indentation, and put text with `:`, `#`, `{` or `[` in quotes";
+    said(format!("not valid YAML: {info}"), help)
+}
+
+/// `key:value`, which YAML takes for one text.
+fn glued(line: &str, start: usize) -> Option<Explanation> {
+    let content = line.trim_start_matches([' ', '-']);
+    let (key, value) = content.split_once(':')?;
+    let value = value.split(" #").next().unwrap_or_default().trim_end();
+    if !is_word(key) || value.is_empty() || value.starts_with([' ', '/']) {
+        return None;
     }
-    let help =
-        "give keys of one mapping the same indentation, and put text with `:`, `#`, `{` or `[` in quotes".to_string();
-    (format!("not valid YAML: {info}"), Some(help))
+    let start = start + (line.len() - content.len());
+    Some(Explanation {
+        at: Some(start..start + key.len() + 1 + value.len()),
+        message: format!("a space is missing after `{key}:`"),
+        help: format!("write `{key}: {value}`"),
+    })
+}
+
+/// The first bracket of a line that the line does not close.
+fn unclosed(line: &str, start: usize) -> Option<Explanation> {
+    let mut open: Vec<(usize, char)> = Vec::new();
+    let mut quote = None;
+    for (at, c) in line.char_indices() {
+        match (quote, c) {
+            (Some(mark), _) if c == mark => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '{' | '[') => open.push((at, c)),
+            (None, '}' | ']') => drop(open.pop()),
+            _ => {}
+        }
+    }
+    let (at, bracket) = *open.first()?;
+    let closing = if bracket == '{' { '}' } else { ']' };
+    Some(Explanation {
+        at: Some(start + at..start + at + 1),
+        message: format!("`{bracket}` is not closed"),
+        help: format!("add `{closing}`"),
+    })
 }
 
 fn is_word(text: &str) -> bool {
