@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use driftline::cli::check::{CheckArgs, CheckFormat, check};
+use driftline::cli::check::{CheckArgs, check};
 use driftline::cli::schema::SchemaOf;
 use driftline::config::template::PLACEHOLDERS;
 use driftline::event::Reason;
@@ -164,7 +164,7 @@ fn every_whole_yaml_file_is_valid() {
             std::fs::write(&file, &block.text).unwrap();
             let is_rules = has_key(&block.text, &["rules", "receivers"]) && !has_key(&block.text, &["kafka", "models"]);
             let files = if is_rules { vec![model.clone(), file] } else { vec![file] };
-            let args = CheckArgs { config: None, files, format: CheckFormat::Text, deny_warnings: true };
+            let args = CheckArgs { files, deny_warnings: true, ..CheckArgs::default() };
             let mut out = Vec::new();
             let code = check(&args, &BTreeMap::new(), false, &mut out);
             if code != 0 {

@@ -15,7 +15,7 @@ const fn row(code: &'static str, meaning: &'static str, remedy: &'static str) ->
     Code { code, meaning, remedy }
 }
 
-pub const CODES: [Code; 99] = [
+pub const CODES: [Code; 113] = [
     row(
         "action-kind",
         "an action is not exactly one of airflow, argo, webhook and the others",
@@ -48,6 +48,11 @@ pub const CODES: [Code; 99] = [
     row("bad-pattern", "a regular expression cannot be read", "correct it, or write plain text"),
     row("bad-percentage", "not a percentage", "write a number from 0 to 100 and `%`, such as `80%`"),
     row(
+        "bad-placeholder",
+        "a text holds a placeholder that does not exist, or braces that do not match",
+        "write `{rule}`; braces themselves are `{{` and `}}`",
+    ),
+    row(
         "bad-prediction",
         "the prediction has not the type that the task needs",
         "docs/models.md lists the type for each task",
@@ -56,6 +61,16 @@ pub const CODES: [Code; 99] = [
         "bad-reference",
         "windows cannot be compared with this reference",
         "docs/rules.md lists the references there are",
+    ),
+    row(
+        "bad-rename",
+        "`formerly` names a rule that still exists, or that another one was",
+        "keep `formerly` at the one rule that goes on",
+    ),
+    row(
+        "bad-silence",
+        "the time of a silence cannot be read, or never comes",
+        "write `every: Sun 02:00-04:00 Europe/Paris`, or `from` and `until`",
     ),
     row("bad-slide", "windows of this slide do not fit together", "choose a slide that divides the window"),
     row(
@@ -94,8 +109,21 @@ pub const CODES: [Code; 99] = [
         "rename one of them, or take it out",
     ),
     row("empty-list", "a list that needs an entry has none", "add one, or leave the key out"),
+    row("empty-text", "a text for people is empty", "write one, or leave the key out"),
     row("environment", "an environment variable is wrong", "correct or unset the variable"),
     row("expression", "a condition cannot be read", "docs/rules.md has the grammar of conditions"),
+    row(
+        "idle-digest",
+        "a receiver gets at once what a digest would collect for it",
+        "take it out of one of the two routes",
+    ),
+    row(
+        "inhibition-cycle",
+        "rules inhibit each other in a circle",
+        "keep the direction from the cause to what it explains",
+    ),
+    row("inhibits-across-models", "an inhibition of one model's alerts by another's", "add `model` to `same`"),
+    row("inhibits-itself", "a rule inhibits itself", "name the rules that it explains"),
     row(
         "interpolation",
         "a text holds `${NAME}` or the like, which nothing replaces",
@@ -107,16 +135,23 @@ pub const CODES: [Code; 99] = [
         "docs/rules.md, docs/models.md and docs/deployment.md describe every key",
     ),
     row(
+        "late-page",
+        "an alert that should wake somebody waits for a digest",
+        "leave `digest` out, or match `severity: warn`",
+    ),
+    row(
         "literal-secret",
         "a secret stands in the file itself",
         "write `{env: NAME}` or `{file: PATH}`, and change the secret",
     ),
+    row("match-all", "a silence of everything", "say which: `match: {model: fraud@*, severity: warn}`"),
     row(
         "min-samples",
         "windows are not expected to hold as many events as a rule needs",
         "lower `min_samples`, or lengthen `window`",
     ),
     row("missing-key", "a key that is needed is not there", "add it"),
+    row("never-in-common", "two rules can never have in common what `same` asks for", "take it out of `same`"),
     row("never-runs", "an action can never run", "docs/retraining.md says when actions run"),
     row(
         "no-baseline",
@@ -152,6 +187,7 @@ pub const CODES: [Code; 99] = [
         "a number or duration is too small or too large",
         "docs/rules.md, docs/models.md and docs/deployment.md say what each key takes",
     ),
+    row("past-silence", "a silence that is over", "take it out"),
     row("plain-http", "http without TLS to a public host", "write `https://`"),
     row("private-address", "a private address without leave", "allow it with `allow_private: true`"),
     row(
@@ -180,6 +216,7 @@ pub const CODES: [Code; 99] = [
         "a cooldown shorter than labels take to come",
         "write a cooldown as long as the delay of the labels, or longer",
     ),
+    row("source-topic", "alerts would go to a topic that a model reads", "name a topic that only alerts go to"),
     row(
         "template",
         "a placeholder that does not exist, or braces that do not match",
@@ -210,6 +247,7 @@ pub const CODES: [Code; 99] = [
         "the model does not tell versions apart, and the rule asks for one",
         "add `fields: {version: ...}` to the model file",
     ),
+    row("unmatched-silence", "a silence that no alert can match", "loosen `match`, or take the silence out"),
     row("unreached-route", "no rule reaches a route", "correct `match:`, or take the route out"),
     row("unreadable", "a file cannot be read", "is it there, and may it be read?"),
     row("unsuited-key", "a key that does not go with the others", "leave it out"),

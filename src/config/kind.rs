@@ -63,6 +63,8 @@ impl Kind {
         let score = |(kind, known): &(Kind, &[&str])| {
             let found = known.iter().filter(|known| keys.iter().any(|key| key == *known)).count();
             match kind {
+                // No other file has this key; theirs may stand beside it.
+                Kind::RuleTests if found > 0 => usize::MAX,
                 Kind::Rules if rules_are_files => found.saturating_sub(1),
                 Kind::Service if rules_are_files => found + 1,
                 _ => found,
@@ -113,7 +115,7 @@ mod tests {
             ("version: 1\nrules: []\n", Some(Kind::Rules)),
             ("groups: []\n", Some(Kind::Rules)),
             ("version: 1\nmodel: fraud\n", Some(Kind::Model)),
-            ("tests:\n  - name: a\n", Some(Kind::RuleTests)),
+            ("rules: [a.yaml]\nmodels: [b.yaml]\ntests:\n  - name: a\n", Some(Kind::RuleTests)),
             ("rules:\n\t- name: a\n  b: [", Some(Kind::Rules)),
             ("services: {}\n", None),
             ("", None),
