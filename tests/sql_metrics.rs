@@ -13,6 +13,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use datafusion::datasource::MemTable;
 use datafusion::execution::context::SessionContext;
 use datafusion::prelude::SessionConfig;
+use driftline::backtest::{Engine, EngineOptions};
 use driftline::config::model::Model;
 use driftline::config::{parse_model_str, parse_rules_str};
 use driftline::event::schema;
@@ -320,7 +321,8 @@ fn expected(world: &World, query: &str, rows: &[Row]) -> BTreeMap<String, Option
         let table = whole_table(world, rows);
         let table = MemTable::try_new(table.schema(), vec![vec![table]]).unwrap();
         session.register_table("events", Arc::new(table)).unwrap();
-        let ungrouped = query.split(" GROUP BY").next().unwrap().replace(", country FROM", " FROM");
+        let ungrouped = query.split(" GROUP BY").next().unwrap();
+        let ungrouped = ungrouped.replace(", country FROM", " FROM").replace("SELECT country, ", "SELECT ");
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let answer = runtime.block_on(async { session.sql(&ungrouped).await.unwrap().collect().await.unwrap() });
         let value = cast(answer[0].column(0), &DataType::Float64).unwrap();
@@ -590,4 +592,61 @@ fn a_rule_added_in_the_middle_of_a_window_waits_for_the_next() {
         .map(|told| (told.window.start_ms - START_MS) / MINUTE_MS)
         .collect();
     assert_eq!(fired, [2]);
+}
+
+#[test]
+fn a_back_test_tells_what_the_service_tells() {
+    let world = world();
+    let rules = rules(&world, APPROVAL);
+    let mut stream = Stream::new(&world, &rules, true);
+    let references = BTreeMap::from([("loans".to_string(), world.reference.clone())]);
+    let models = std::slice::from_ref(&world.model);
+    let mut engine = Engine::new(models, rules.clone(), &references, EngineOptions::default()).unwrap();
+    for minute in 0..12 {
+        let batch = batch(&world.model, &approvals(minute));
+        engine.push("loans", &batch).unwrap();
+        stream.flush(&[batch], (minute + 1) * 60);
+    }
+    let trail = engine.finish().unwrap();
+    let told = |notifications: &[Notification]| -> std::collections::BTreeSet<(String, String)> {
+        notifications.iter().map(|told| (told.id.clone(), told.findings[0].reason.clone())).collect()
+    };
+    assert!(trail.notifications.len() >= 6);
+    assert_eq!(told(&trail.notifications), told(&stream.notifications));
+}
+
+/// Text of the blocks of a page that are marked so.
+fn blocks(page: &str, mark: &str) -> Vec<String> {
+    let parts = page.split(&format!("```{mark}\n")).skip(1);
+    parts.map(|part| part.split("\n```").next().unwrap().to_string()).collect()
+}
+
+#[test]
+fn the_queries_of_the_page_are_planned_and_give_what_datafusion_gives() {
+    let world = world();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/sql-metrics.md")).unwrap();
+    let queries = blocks(&page, "sql");
+    assert!(queries.len() >= 6, "{}", queries.len());
+    for query in queries {
+        let one_line = query.split_whitespace().collect::<Vec<_>>().join(" ");
+        let yaml = format!(
+            "version: 1\nrules:\n  - {{name: q, model: loans, sql: \"{one_line}\", when: {{warn: value > 1e300}}}}\n\
+             routes: [{{match: {{}}, to: [hook]}}]\n\
+             receivers: {{hook: {{webhook: {{url: 'http://127.0.0.1:1/', allow_private: true}}}}}}\n"
+        );
+        let rules = rules(&world, &yaml);
+        let rows: Vec<Row> = approvals(0);
+        let mut stream = Stream::new(&world, &rules, false);
+        stream.flush(&[batch(&world.model, &rows)], 60);
+        stream.flush(&[], 130);
+        let values = stream.values();
+        for (segment, wanted) in expected(&world, &one_line, &rows) {
+            let (_, found) = values[&("q".to_string(), 0, segment.clone())];
+            assert!(found.is_some(), "{query}: nothing for `{segment}`");
+            assert!(close_enough(found, wanted, 0.02), "{query}, `{segment}`: {found:?} against {wanted:?}");
+        }
+    }
+    for name in driftline::stats::sql::functions::allowed() {
+        assert!(page.contains(&format!("`{name}`")), "{name} is not on the page");
+    }
 }

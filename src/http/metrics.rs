@@ -1,12 +1,14 @@
 //! `/metrics`: the pipeline's own counters, and gauges of the last closed window derived from the view.
 //!
 //! Series of features and of performance grow with what is watched, so they have a budget: each window's worst features
-//! are kept, the rest is counted, and the worst of the rest stands under `feature="_other"`. Performance comes first;
+//! are kept, the rest is counted, and the worst of the rest stands under `feature="_other"`. Values of rules' queries come first, then performance;
 //! its segments may take a quarter. Of features, segments have no series; they are on the pages. A model that is no
 //! longer configured has none.
 
 #[path = "metrics_performance.rs"]
 mod performance;
+#[path = "metrics_query.rs"]
+mod query;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +19,7 @@ use crate::config::rules::Severity;
 use crate::config::units::Span;
 use crate::rules::episode::EpisodeStatus;
 use crate::stats::metric::FeatureStats;
+use crate::stats::sql::is_result_name;
 use crate::telemetry::{Families, Metrics};
 use crate::windows::result::WindowResult;
 
@@ -144,11 +147,14 @@ fn derive(view: &View, watched: &Watched, series_budget: usize) -> Result<Famili
         rows.with_label_values(&labels).set(result.rows as f64);
         end.with_label_values(&labels).set(result.window.end_ms as f64 / 1_000.0);
         complete.with_label_values(&labels).set(f64::from(u8::from(result.complete)));
-        features.with_label_values(&labels).set(result.features.len() as f64);
+        let count = result.features.keys().filter(|name| !is_result_name(name)).count();
+        features.with_label_values(&labels).set(count as f64);
         quality.set(&labels, result);
     }
-    let (used, dropped) = performance::derive(&families, view, watched, series_budget)?;
-    derive_features(&families, &windows, series_budget.saturating_sub(used), dropped)?;
+    let (queries, left_out) = query::derive(&families, view, watched, series_budget)?;
+    let left = series_budget.saturating_sub(queries);
+    let (used, dropped) = performance::derive(&families, view, watched, left)?;
+    derive_features(&families, &windows, left.saturating_sub(used), dropped + left_out)?;
     let firing = gauges("alerts_firing", "Firing episodes.", &["model", "rule", "severity"])?;
     for ((model, rule, severity), count) in count_firing(view, watched) {
         firing.with_label_values(&[&model, &rule, severity]).set(count as f64);

@@ -13,6 +13,7 @@ use crate::dispatch::actions::run::RunRecord;
 use crate::dispatch::control::{ControlRecord, ControlState};
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::stats::metric::FeatureStats;
+use crate::stats::sql::is_result_name;
 use crate::windows::result::{PERFORMANCE_FEATURE, Segment, Window, WindowResult};
 
 /// What the view keeps at most.
@@ -423,7 +424,7 @@ const NOTEWORTHY_PSI: f64 = 0.1;
 pub fn worst_features<'a>(windows: &[&'a WindowResult]) -> Vec<&'a str> {
     let mut worst: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
     for (index, result) in windows.iter().enumerate() {
-        for feature in result.features.keys() {
+        for feature in result.features.keys().filter(|name| !is_result_name(name)) {
             let value = drift(result, feature);
             let (newest, largest) = worst.entry(feature).or_insert((0.0, 0.0));
             if index + 1 == windows.len() && value >= NOTEWORTHY_PSI {

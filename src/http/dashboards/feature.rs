@@ -22,6 +22,7 @@ pub fn dashboard() -> Value {
             Row { title: "Distance to the reference", panels: distances() },
             Row { title: "How sure", panels: certainty() },
             Row { title: "Values", panels: values() },
+            Row { title: "Queries of rules", panels: queries() },
         ],
     )
 }
@@ -44,6 +45,20 @@ fn measure(title: &'static str, about: &'static str, metric: &str, rule_metric: 
 fn of_feature(metric: &str, by: &str) -> String {
     let chosen = "model=~\"$model\", version=~\"$version\", window=~\"$window\", feature=~\"$feature\"";
     format!("max by ({by}) ({metric}{{{chosen}}})")
+}
+
+fn queries() -> Vec<Panel> {
+    let chosen = "model=~\"$model\", version=~\"$version\", window=~\"$window\"";
+    vec![
+        Panel::lines("Values of queries", "Of rules with `sql`; dashed: their thresholds.")
+            .width(24)
+            .query("{{rule}} {{segment}}", format!("max by (rule, segment) (driftline_query_value{{{chosen}}})"))
+            .level(
+                "{{rule}} {{severity}}",
+                "max by (rule, severity) (driftline_rule_threshold{metric=\"value\"} \
+                 and on (rule) driftline_query_value{model=~\"$model\"})",
+            ),
+    ]
 }
 
 fn distances() -> Vec<Panel> {

@@ -14,6 +14,7 @@ pub mod model;
 pub mod not_found;
 pub mod performance;
 pub mod quality;
+mod queries;
 pub mod refused;
 
 use maud::{DOCTYPE, Markup, html};

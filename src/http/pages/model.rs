@@ -7,7 +7,7 @@ use super::changes;
 use super::heatmap::{self, Extent};
 use super::home::facts;
 use super::{Context, Refresh, encode, episode_table, layout, main_series};
-use super::{performance, quality};
+use super::{performance, quality, queries};
 use crate::config::units::Span;
 use crate::http::chart::{self, Point};
 use crate::http::view::{Episode, Series, SeriesKey, View, drift, slots, worst_features};
@@ -59,6 +59,7 @@ pub fn render(view: &View, context: &Context<'_>, model: &str, choice: &Choice) 
                         h2 { "Features in the last window" }
                         (features(context, key, series, last))
                         (segments(view, last))
+                        (queries::render(view, last))
                     }
                 }
             }

@@ -50,6 +50,11 @@ pub fn result_name(rule: &str) -> String {
     format!("{RESULT_PREFIX}{rule}")
 }
 
+/// The rule whose query's value stands under this name; `None`: it is a feature.
+pub fn rule_of(name: &str) -> Option<&str> {
+    name.strip_prefix(RESULT_PREFIX)
+}
+
 /// Whether this is the name of a query's value, not of a feature.
 pub fn is_result_name(name: &str) -> bool {
     name.starts_with(RESULT_PREFIX)
