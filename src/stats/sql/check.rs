@@ -144,6 +144,26 @@ pub(super) fn bytes(sql: &str, span: Span) -> Option<Range<usize>> {
     (known && range.start < range.end).then_some(range)
 }
 
+/// Where a function is called: `avg`, or `avg(Utf8)` as the planner writes it.
+pub(super) fn call_of(sql: &str, written: &str) -> Option<Range<usize>> {
+    let name = written.split('(').next()?.to_lowercase();
+    let start = sql.to_lowercase().find(&format!("{name}(")).filter(|_| !name.is_empty())?;
+    // Lower case may be longer: then the place would be another.
+    sql.get(start..start + name.len())
+        .filter(|found| found.eq_ignore_ascii_case(&name))
+        .map(|_| start..start + name.len())
+}
+
+/// Names that people know from elsewhere, and what it is called here.
+const CALLED_OTHERWISE: [(&str, &str); 6] = [
+    ("average", "avg"),
+    ("std", "stddev"),
+    ("variance", "var"),
+    ("quantile", "percentile_cont"),
+    ("nunique", "approx_distinct"),
+    ("log", "ln"),
+];
+
 struct Reader<'a> {
     sql: &'a str,
     model: &'a Model,
@@ -434,7 +454,8 @@ impl Reader<'_> {
                 }
             }
         }
-        if let Some(at) = select.selection.as_ref().and_then(|selection| self.aggregate_in(selection)) {
+        let selection = select.selection.as_ref().filter(|selection| !has_query(selection));
+        if let Some(at) = selection.and_then(|selection| self.aggregate_in(selection)) {
             let help = "write the condition under `when:`, or `count(*) FILTER (WHERE ...)`";
             self.report(SqlProblem::new("sql-shape", Some(at), "`WHERE` is asked of each event").help(help));
         }
@@ -481,9 +502,13 @@ impl Reader<'_> {
                 self.report(SqlProblem::new("sql-volatile", at, message).help(help));
             } else if !self.known.scalars.contains(&name) {
                 let known = self.known.scalars.iter().map(String::as_str).chain(allowed().map(|name| -> &str { name }));
-                let help = suggest(&name, known).or(Some("docs/sql-metrics.md lists them".to_string()));
+                let otherwise = CALLED_OTHERWISE.iter().find(|(other, _)| *other == name);
+                let help = match otherwise {
+                    Some((_, here)) => format!("it is called `{here}` here"),
+                    None => suggest(&name, known).unwrap_or("docs/sql-metrics.md lists them".to_string()),
+                };
                 let problem = SqlProblem::new("unknown-function", at, format!("there is no function `{name}`"));
-                self.report(SqlProblem { help, ..problem });
+                self.report(problem.help(help));
             }
             return;
         };
@@ -513,6 +538,14 @@ fn each(node: &impl Visit, mut visit: impl FnMut(&Expr)) {
         visit(expression);
         ControlFlow::<()>::Continue(())
     });
+}
+
+fn has_query(expression: &Expr) -> bool {
+    let mut found = false;
+    each(expression, |part| {
+        found |= matches!(part, Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. });
+    });
+    found
 }
 
 fn column_of(expression: &Expr) -> Option<&Ident> {

@@ -102,7 +102,11 @@ pub fn mergeable(function: &AggregateFunction, types: &[DataType]) -> Result<Agg
 
 /// The share of a quantile, which must be a number.
 fn per_million(function: &AggregateFunction) -> Result<u32, String> {
-    let share = match function.params.args.get(1) {
+    let argument = match function.params.args.get(1) {
+        Some(Expr::Cast(written)) => Some(&*written.expr),
+        other => other,
+    };
+    let share = match argument {
         Some(Expr::Literal(value, _)) => value.cast_to(&DataType::Float64).ok(),
         _ => None,
     };

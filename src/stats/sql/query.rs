@@ -13,13 +13,15 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Arra
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
 use datafusion::catalog::empty::EmptyTable;
-use datafusion::common::{DFSchema, DataFusionError, Result, TableReference, exec_err};
+use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, TableReference, exec_err};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::logical_plan::{Aggregate, LogicalPlan};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Accumulator, Expr, ExprSchemable, Operator, Volatility, cast};
+use datafusion::logical_expr::{
+    Accumulator, EmitTo, Expr, ExprSchemable, GroupsAccumulator, Operator, Volatility, cast,
+};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use datafusion::prelude::SessionConfig;
@@ -132,12 +134,10 @@ impl SqlQuery {
 
     /// States put together into one.
     pub fn merge(&self, parts: &[Vec<u8>]) -> Result<Vec<u8>> {
-        let (seen, mut accumulators) = self.accumulate(parts)?;
+        let (seen, mergers) = self.accumulate(parts)?;
         let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![seen as i64]))];
-        for accumulator in &mut accumulators {
-            for state in accumulator.state()? {
-                columns.push(state.to_array()?);
-            }
+        for merger in mergers {
+            columns.extend(merger.state()?);
         }
         self.encode(&columns, 0)
     }
@@ -147,19 +147,19 @@ impl SqlQuery {
         if let Some(reason) = state.given_up {
             return (0, Err(reason));
         }
-        let Ok((seen, accumulators)) = self.accumulate(&state.parts) else { return (0, Err(NoValue::QueryFailed)) };
+        let Ok((seen, mergers)) = self.accumulate(&state.parts) else { return (0, Err(NoValue::QueryFailed)) };
         // Of a group without events SQL has no row.
         if seen == 0 && self.segment.is_some() {
             return (0, Err(NoValue::Undefined));
         }
-        match self.finish(accumulators) {
+        match self.finish(mergers) {
             Ok(Some(value)) if value.is_finite() => (seen, Ok(value)),
             Ok(_) => (seen, Err(NoValue::Undefined)),
             Err(_) => (seen, Err(NoValue::QueryFailed)),
         }
     }
 
-    fn accumulate(&self, parts: &[Vec<u8>]) -> Result<(u64, Vec<Box<dyn Accumulator>>)> {
+    fn accumulate(&self, parts: &[Vec<u8>]) -> Result<(u64, Vec<Merger>)> {
         let mut batches = Vec::with_capacity(parts.len());
         for part in parts {
             for batch in StreamReader::try_new(part.as_slice(), None)? {
@@ -172,31 +172,67 @@ impl SqlQuery {
         }
         let counts = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
         let seen = counts.map(i64::unsigned_abs).sum();
-        let mut accumulators = Vec::with_capacity(self.aggregates.len());
+        let mut mergers = Vec::with_capacity(self.aggregates.len());
         let mut next = 1;
         for aggregate in &self.aggregates {
-            let mut accumulator = aggregate.function.create_accumulator()?;
             let width = aggregate.function.state_fields()?.len();
-            if !batches.is_empty() {
-                let column = |at: usize| -> Result<ArrayRef> {
-                    let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(at).as_ref()).collect();
-                    Ok(concat(&parts)?)
-                };
-                accumulator.merge_batch(&(next..next + width).map(column).collect::<Result<Vec<_>>>()?)?;
-            }
+            let column = |at: usize| -> Result<ArrayRef> {
+                let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(at).as_ref()).collect();
+                Ok(concat(&parts)?)
+            };
+            mergers.push(match batches.is_empty() {
+                true => Merger::One(aggregate.function.create_accumulator()?),
+                false => {
+                    let states = (next..next + width).map(column).collect::<Result<Vec<_>>>()?;
+                    Merger::of(&aggregate.function, &states, batches.len())?
+                }
+            });
             next += width;
-            accumulators.push(accumulator);
         }
-        Ok((seen, accumulators))
+        Ok((seen, mergers))
     }
 
-    fn finish(&self, accumulators: Vec<Box<dyn Accumulator>>) -> Result<Option<f64>> {
-        let answer = |mut accumulator: Box<dyn Accumulator>| accumulator.evaluate()?.to_array();
-        let answers = accumulators.into_iter().map(answer).collect::<Result<Vec<_>>>()?;
+    fn finish(&self, mergers: Vec<Merger>) -> Result<Option<f64>> {
+        let answers = mergers.into_iter().map(Merger::evaluate).collect::<Result<Vec<_>>>()?;
         let batch = RecordBatch::try_new(self.answer_schema.clone(), answers)?;
         let value = self.value.evaluate(&batch)?.into_array(1)?;
         let value = value.as_primitive::<Float64Type>();
         Ok((!value.is_null(0)).then(|| value.value(0)))
+    }
+}
+
+/// Merges states of one aggregate. Of some functions the accumulators for groups write states that the others cannot
+/// read, so states are merged by the kind that wrote them.
+enum Merger {
+    One(Box<dyn Accumulator>),
+    Groups(Box<dyn GroupsAccumulator>),
+}
+
+impl Merger {
+    /// `states` have `rows` rows.
+    fn of(function: &AggregateFunctionExpr, states: &[ArrayRef], rows: usize) -> Result<Self> {
+        if !function.groups_accumulator_supported() {
+            let mut accumulator = function.create_accumulator()?;
+            accumulator.merge_batch(states)?;
+            return Ok(Self::One(accumulator));
+        }
+        let mut accumulator = function.create_groups_accumulator()?;
+        accumulator.merge_batch(states, &vec![0; rows], 1)?;
+        Ok(Self::Groups(accumulator))
+    }
+
+    fn state(self) -> Result<Vec<ArrayRef>> {
+        match self {
+            Self::One(mut accumulator) => accumulator.state()?.iter().map(ScalarValue::to_array).collect(),
+            Self::Groups(mut accumulator) => accumulator.state(EmitTo::All),
+        }
+    }
+
+    fn evaluate(self) -> Result<ArrayRef> {
+        match self {
+            Self::One(mut accumulator) => accumulator.evaluate()?.to_array(),
+            Self::Groups(mut accumulator) => accumulator.evaluate(EmitTo::All),
+        }
     }
 }
 
@@ -271,6 +307,9 @@ fn problem(sql: &str, error: &DataFusionError) -> SqlProblem {
     let first = first.split(" You might need to add explicit type casts").next().unwrap_or_default();
     let sentence = first.rsplit("Error during planning: ").next().unwrap_or_default();
     let sentence = sentence.trim_end_matches(['.', ' ']);
+    // A function that does not suit its arguments is named in quotes.
+    let named = || check::call_of(sql, sentence.split('\'').nth(1)?);
+    let at = at.or_else(named);
     let problem = SqlProblem::new("sql", at, format!("it cannot be planned: {}", check::lower_first(sentence)));
     problem.help("numbers are DOUBLE, categories VARCHAR: `CAST(... AS DOUBLE)` makes one of the other")
 }
@@ -323,7 +362,8 @@ impl Lowering<'_> {
         }
         let kind = value.get_type(&answers)?;
         if !kind.is_numeric() && kind != DataType::Boolean {
-            let message = format!("`value` is {kind}: a metric is a number, or true and false");
+            let what = if kind.is_string() { "text".to_string() } else { kind.to_string() };
+            let message = format!("`value` is {what}: a metric is a number, or true and false");
             return Err(Failed::Query(SqlProblem::new("sql", None, message)));
         }
         let warnings = self.integer_division(&value, &answers)?;
