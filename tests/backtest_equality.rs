@@ -294,21 +294,29 @@ fn backtest(world: &World, slab: usize) -> Trail {
 fn by_id(told: impl Iterator<Item = Value>) -> BTreeMap<String, Value> {
     told.map(|mut told| {
         told["at_ms"] = 0.into();
+        // One request for each window.
+        let window = if told.get("action").is_some() { told["window"]["start_ms"].clone() } else { Value::Null };
+        // A back-test reads one partition.
+        if told.get("facts").is_some() {
+            told["facts"]["positions_by_day"] = Value::Null;
+        }
         // How long a model was silent when somebody looked.
         if told["rule"] == "silent" {
             told["findings"] = Value::Null;
             told["window"] = Value::Null;
         }
         let id = told.get("id").or(told.get("action")).and_then(Value::as_str).unwrap().to_string();
-        (format!("{id} {}", told["episode_id"]), told)
+        (format!("{id} {} {window}", told["episode_id"]), told)
     })
     .collect()
 }
 
 fn assert_equal(world: &World) -> BTreeMap<String, Value> {
-    let produced = by_id(production(world).into_iter().filter(|told| told.get("id").is_some()));
+    let produced = by_id(production(world).into_iter());
     let trail = backtest(world, 700);
-    let tried = by_id(trail.notifications.iter().map(|told| serde_json::to_value(told).unwrap()));
+    let notifications = trail.notifications.iter().map(|told| serde_json::to_value(told).unwrap());
+    let requests = trail.action_requests.iter().map(|request| serde_json::to_value(request).unwrap());
+    let tried = by_id(notifications.chain(requests));
     for (id, told) in &produced {
         let summary = &told["summary"];
         let other = tried.get(id).unwrap_or_else(|| panic!("only production tells {id}: {summary}"));
@@ -330,6 +338,50 @@ fn a_backtest_tells_what_production_tells_under_the_same_ids() {
     assert_eq!(rules, all, "every rule tells something, else nothing is shown");
     let segments: BTreeSet<&str> = produced.values().filter_map(|told| told["segment"]["value"].as_str()).collect();
     assert!(segments.contains("IT"), "segments have episodes of their own: {segments:?}");
+}
+
+/// Rules that keep each other quiet, silences, actions and a query of one's own.
+const MORE: &str = "
+  - {name: low-scores, model: fraud@*, sql: SELECT avg(score) AS value FROM events, when: {warn: value < 0.4}}
+  - {name: retrains, model: fraud@*, when: {critical: psi > 0.25}, actions: [retrain]}
+";
+const SECTIONS: &str = "
+inhibit:
+  - {if: drift, mute: [by-feature], same: [model]}
+  - {if: silent, mute: [few, worse]}
+silences:
+  - {match: {rule: sudden}, from: '2026-01-01T00:05:00Z', until: '2026-01-01T00:07:00Z', reason: works}
+  - {match: {rule: by-country}, every: 'daily 00:03-00:05 UTC', reason: nightly}
+actions:
+  retrain: {kafka: {topic: retraining}, cooldown: 1h}
+";
+
+#[test]
+fn what_is_kept_quiet_and_what_is_asked_for_are_those_of_production() {
+    let world = world(MORE, SECTIONS);
+    let produced = assert_equal(&world);
+    let quiet: BTreeSet<(&str, &str)> = produced
+        .values()
+        .filter_map(|told| Some((told["suppressed"]["by"].as_str()?, told["rule"].as_str()?)))
+        .collect();
+    for wanted in [("inhibition", "by-feature"), ("silence", "sudden"), ("silence", "by-country")] {
+        assert!(quiet.contains(&wanted), "{wanted:?} is kept quiet: {quiet:?}");
+    }
+    let rules: BTreeSet<&str> = produced.values().filter_map(|told| told["rule"].as_str()).collect();
+    assert!(rules.contains("low-scores"), "the query tells something: {rules:?}");
+    let requests = produced.values().filter(|told| told.get("action").is_some()).count();
+    assert!(requests > 1, "{requests} requests");
+}
+
+#[test]
+fn a_run_goes_ahead_once_and_the_next_is_held_back_by_its_cooldown() {
+    let trail = backtest(&world(MORE, SECTIONS), 700);
+    let started: Vec<_> = trail.runs.iter().filter(|run| run.started_ms.is_some()).collect();
+    assert_eq!(started.len(), 1, "{:?}", trail.runs);
+    assert_eq!((started[0].action.as_str(), started[0].state.as_str()), ("retrain", "succeeded"));
+    for run in trail.runs.iter().filter(|run| run.started_ms.is_none()) {
+        assert!(run.reason.contains("cooldown"), "{run:?}");
+    }
 }
 
 #[test]

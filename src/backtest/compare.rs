@@ -95,6 +95,7 @@ mod tests {
             features: BTreeSet::new(),
             summary: String::new(),
             receivers: BTreeSet::new(),
+            quiet: None,
             notifications: Vec::new(),
         }
     }

@@ -8,8 +8,8 @@ use datafusion::arrow::datatypes::TimestampMillisecondType;
 
 use super::BacktestError;
 use super::lane::{Lane, Seen};
-use super::outgoing;
 use super::trail::Trail;
+use super::{outgoing, runs};
 use crate::config::model::Model;
 use crate::dispatch::schedule::Limits;
 use crate::event::{DecodedBatch, Decoder, schema};
@@ -151,6 +151,7 @@ impl Engine {
         self.lanes.into_iter().for_each(|lane| trail.take_lane(lane.into_outcome()));
         trail.order();
         trail.messages = outgoing::messages(&trail, &self.rules, self.options.limits);
+        trail.runs = runs::runs(&trail, &self.rules).map_err(BacktestError::Configuration)?;
         Ok(trail)
     }
 

@@ -98,6 +98,8 @@ pub struct Outcome {
 /// An episode belongs to an incident if it began to fire between the incident's beginning and end, stretched by
 /// `tolerance_ms` on both sides.
 pub fn score(file: &IncidentFile, episodes: &[Episode], tolerance_ms: i64) -> Score {
+    // What nobody would have heard of is no alert.
+    let episodes: Vec<&Episode> = episodes.iter().filter(|episode| episode.quiet.is_none()).collect();
     let belongs = |incident: &Incident, episode: &Episode| {
         incident.span_ms().is_some_and(|(from_ms, until_ms)| {
             let stretch = from_ms.saturating_sub(tolerance_ms)..=until_ms.saturating_add(tolerance_ms);
@@ -105,7 +107,7 @@ pub fn score(file: &IncidentFile, episodes: &[Episode], tolerance_ms: i64) -> Sc
         })
     };
     let outcome = |incident: &Incident| {
-        let mine: Vec<&Episode> = episodes.iter().filter(|episode| belongs(incident, episode)).collect();
+        let mine: Vec<&Episode> = episodes.iter().copied().filter(|episode| belongs(incident, episode)).collect();
         let first_ms = mine.iter().map(|episode| episode.fired_ms).min();
         Outcome {
             name: incident.name.clone(),
@@ -114,7 +116,7 @@ pub fn score(file: &IncidentFile, episodes: &[Episode], tolerance_ms: i64) -> Sc
         }
     };
     let outcomes: Vec<Outcome> = file.incidents.iter().map(outcome).collect();
-    let is_false = |episode: &&Episode| !file.incidents.iter().any(|incident| belongs(incident, episode));
+    let is_false = |episode: &&&Episode| !file.incidents.iter().any(|incident| belongs(incident, episode));
     let false_episodes: Vec<String> = episodes.iter().filter(is_false).map(|episode| episode.id.clone()).collect();
     let mut delays: Vec<i64> = outcomes.iter().filter_map(|outcome| outcome.delay_ms).collect();
     delays.sort_unstable();
@@ -156,6 +158,7 @@ mod tests {
             features: BTreeSet::new(),
             summary: String::new(),
             receivers: BTreeSet::new(),
+            quiet: None,
             notifications: Vec::new(),
         }
     }

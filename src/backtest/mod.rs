@@ -3,7 +3,8 @@
 //! between them. Panes, windows and groups are those of the service, so the ids of episodes and notifications are too.
 //!
 //! `engine` is what callers hold; `lane` runs the machines of one model; `labels_join` lets predictions meet labels that
-//! come apart; `trail` is what comes out; `outgoing` asks the schedule what would have been sent; `history` reads files. `compare`, `incidents` and
+//! come apart; `trail` is what comes out; `outgoing` asks the schedule what would have been sent, `runs` the machine of actions
+//! what would have run; `history` reads files. `compare`, `incidents` and
 //! `suggest` say what to make of a trail. All of it is pure: the
 //! time is that of the events. To try rules on another kind of history, turn it into record batches in the schema of
 //! `event::schema`, or into raw events, and `push` them in the order in which they would have been read.
@@ -15,6 +16,7 @@ pub mod incidents;
 mod labels_join;
 mod lane;
 mod outgoing;
+pub mod runs;
 pub mod suggest;
 pub mod trail;
 

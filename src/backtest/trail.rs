@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::runs::Run;
 use crate::config::rules::Severity;
 use crate::rules::RuleState;
 use crate::rules::action_request::ActionRequest;
@@ -25,6 +26,8 @@ pub struct Trail {
     pub states: Vec<StateChange>,
     /// What would have been sent: after grouping, silences, digests and reminders.
     pub messages: Vec<Message>,
+    /// What would have become of the actions that were asked for.
+    pub runs: Vec<Run>,
     /// Events taken in, by model.
     pub rows: BTreeMap<String, u64>,
     /// Events that came too late for their window, by model.
@@ -89,6 +92,9 @@ pub struct Episode {
     /// The line that was told when it reached its highest severity.
     pub summary: String,
     pub receivers: BTreeSet<String>,
+    /// Why nobody would have heard of it at any time: another rule, or a silence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<String>,
     /// Ids of what was told of it, in order.
     pub notifications: Vec<String>,
 }
@@ -175,6 +181,13 @@ fn episodes(notifications: &[Notification]) -> Vec<Episode> {
         episode.resolved_ms = (told.status == EpisodeStatus::Resolved).then_some(told.window.end_ms);
         episode.features.extend(told.findings.iter().filter_map(|finding| finding.feature.clone()));
         episode.receivers.extend(told.receivers.iter().cloned());
+        episode.quiet = match &told.suppressed {
+            Some(suppression) if episode.receivers.is_empty() => {
+                Some(format!("{} {}", suppression.by.word(), suppression.name))
+            }
+            _ if episode.receivers.is_empty() => episode.quiet.take(),
+            _ => None,
+        };
         episode.notifications.push(told.id.clone());
     }
     order
@@ -195,6 +208,7 @@ fn begun(told: &Notification) -> Episode {
         features: BTreeSet::new(),
         summary: told.summary.clone(),
         receivers: BTreeSet::new(),
+        quiet: None,
         notifications: Vec::new(),
     }
 }

@@ -32,7 +32,7 @@ pub fn of(report: &Report<'_>) -> Result<String, String> {
         "episodes": trail.episodes,
         "messages": trail.messages,
         "receivers": report.receivers,
-        "actions": report.actions,
+        "runs": trail.runs,
         "rules": report.rules,
         "problems": trail.problems,
     });

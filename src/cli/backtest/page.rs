@@ -107,7 +107,7 @@ fn strips(report: &Report<'_>) -> Markup {
         p.legend {
             @for (class, word) in [
                 ("breached", "breached"), ("insignificant", "large, but as chance makes it"), ("quiet", "quiet"),
-                ("unjudged", "not judged"),
+                ("suppressed", "kept quiet"), ("unjudged", "not judged"),
             ] {
                 span.key { svg width="12" height="12" aria-hidden="true" { rect class=(class) width="12" height="12" rx="2" {} } " " (word) }
             }
@@ -202,7 +202,10 @@ fn episodes(episodes: &[Episode]) -> Markup {
                     td { (chip(episode.severity)) }
                     td { (fired(episode)) }
                     td.what { (episode.summary) div.muted { code { (episode.id) } } }
-                    td { @for (index, receiver) in episode.receivers.iter().enumerate() { @if index > 0 { ", " } (receiver) } }
+                    td {
+                        @for (index, receiver) in episode.receivers.iter().enumerate() { @if index > 0 { ", " } (receiver) }
+                        @if let Some(quiet) = &episode.quiet { span.muted { "kept quiet by " (quiet) } }
+                    }
                 } } }
             } }
         }
@@ -220,11 +223,13 @@ fn messages(report: &Report<'_>) -> Markup {
                 }
             }
         }
-        @if !report.actions.is_empty() {
-            h3 { (counted(report.actions.len() as u64, "run")) " would have been asked for" }
-            ul { @for action in &report.actions { li {
-                strong { (action.action) } " of " (action.model) " at " (wording::minute(action.at_ms)) ", in "
-                (counted(action.requests, "window")) ", by " (action.rule)
+        @let runs = &report.tried.trail.runs;
+        @if !runs.is_empty() {
+            h3 { (counted(runs.len() as u64, "run")) " of actions" }
+            ul { @for run in runs { li {
+                strong { (run.action) } " of " (run.model) " at " (wording::minute(run.started_ms.unwrap_or(run.requested_ms)))
+                ", " (run.state.replace('_', " ")) @if !run.reason.is_empty() { ": " (run.reason) }
+                span.muted { ", asked for by " (run.rule) }
             } } }
         }
     }

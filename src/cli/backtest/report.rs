@@ -1,6 +1,6 @@
 //! What came of a try, put together for people and programs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,6 @@ pub struct Report<'a> {
     pub tried: &'a Tried,
     pub rules: Vec<RuleReport>,
     pub receivers: Vec<ReceiverReport>,
-    pub actions: Vec<ActionReport>,
     pub comparison: Option<Comparison>,
     pub score: Option<Score>,
     pub suggestions: Option<Vec<Suggestion>>,
@@ -71,19 +70,6 @@ pub struct ReceiverReport {
     pub news: u64,
     pub reminders: u64,
     pub digests: u64,
-}
-
-/// What an action would have been asked for.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ActionReport {
-    pub action: String,
-    pub model: String,
-    pub episode_id: String,
-    pub rule: String,
-    /// When it was first asked for, epoch milliseconds.
-    pub at_ms: i64,
-    /// Windows in which it was asked for.
-    pub requests: u64,
 }
 
 /// Writes the report and returns the exit code: 4 where no rule could judge any window.
@@ -118,7 +104,6 @@ fn put_together<'a>(tried: &'a Tried, args: &OutputArgs) -> Report<'a> {
     Report {
         rules: rule_reports(tried),
         receivers: receiver_reports(trail),
-        actions: action_reports(trail),
         comparison: tried.old.as_ref().map(|old| compare(&old.episodes, &trail.episodes)),
         score: tried.incidents.as_ref().map(|file| incidents::score(file, &trail.episodes, tolerance_ms)),
         suggestions: args.suggest.then(|| suggest(&tried.rule_files, &tried.models, trail, args.max_alerts)),
@@ -140,7 +125,7 @@ fn read_incidents(path: &Path) -> Result<IncidentFile, Failure> {
     outcome.into_result().map(|loaded| loaded.value).map_err(found)
 }
 
-const JUDGED: [&str; 3] = ["breached", "quiet", "insignificant"];
+const JUDGED: [&str; 4] = ["breached", "quiet", "insignificant", "suppressed"];
 
 fn rule_reports(tried: &Tried) -> Vec<RuleReport> {
     let applies = |rule: &&Rule| tried.models.iter().any(|model| rule.matches_model(&model.model));
@@ -208,27 +193,4 @@ fn receiver_reports(trail: &Trail) -> Vec<ReceiverReport> {
         }
     }
     receivers.into_values().collect()
-}
-
-fn action_reports(trail: &Trail) -> Vec<ActionReport> {
-    let mut seen: BTreeSet<(&str, &str)> = BTreeSet::new();
-    let mut reports: Vec<ActionReport> = Vec::new();
-    for request in &trail.action_requests {
-        if seen.insert((&request.action, &request.episode_id)) {
-            reports.push(ActionReport {
-                action: request.action.clone(),
-                model: request.model.clone(),
-                episode_id: request.episode_id.clone(),
-                rule: request.rule.clone(),
-                at_ms: request.at_ms,
-                requests: 0,
-            });
-        }
-        let known =
-            reports.iter_mut().find(|known| known.action == request.action && known.episode_id == request.episode_id);
-        if let Some(report) = known {
-            report.requests += 1;
-        }
-    }
-    reports
 }

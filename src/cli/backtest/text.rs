@@ -89,7 +89,11 @@ fn episodes(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
     for episode in episodes {
         line(out, episode)?;
         let to: Vec<&str> = episode.receivers.iter().map(String::as_str).collect();
-        let to = if to.is_empty() { "nobody: no route matches".to_string() } else { to.join(", ") };
+        let to = match (&episode.quiet, to.is_empty()) {
+            (Some(quiet), _) => format!("nobody: kept quiet by {quiet}"),
+            (None, true) => "nobody: no route matches".to_string(),
+            (None, false) => to.join(", "),
+        };
         writeln!(
             out,
             "            id {}, {} to {to}",
@@ -112,15 +116,20 @@ fn messages(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
             .collect();
         writeln!(out, "  {}: {}", receiver.receiver, parts.join(", "))?;
     }
-    if !report.actions.is_empty() {
-        writeln!(out, "\n{} would have been asked for", counted(report.actions.len() as u64, "run"))?;
-        for action in &report.actions {
-            let (at, times) = (wording::minute(action.at_ms), counted(action.requests, "window"));
-            writeln!(
-                out,
-                "  {} of {} at {at}, in {times}, by {} ({})",
-                action.action, action.model, action.rule, action.episode_id
-            )?;
+    let runs = &report.tried.trail.runs;
+    if !runs.is_empty() {
+        let started = runs.iter().filter(|run| run.started_ms.is_some()).count() as u64;
+        writeln!(
+            out,
+            "\n{} of actions, {} of which would have gone ahead",
+            counted(runs.len() as u64, "run"),
+            started
+        )?;
+        for run in runs {
+            let at = wording::minute(run.started_ms.unwrap_or(run.requested_ms));
+            let why = if run.reason.is_empty() { String::new() } else { format!(": {}", run.reason) };
+            writeln!(out, "  {} of {} at {at}, {}{why}", run.action, run.model, run.state.replace('_', " "))?;
+            writeln!(out, "    asked for by {}, episode {}", run.rule, run.episode_id)?;
         }
     }
     writeln!(out)
