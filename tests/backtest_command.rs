@@ -243,6 +243,18 @@ fn mistakes_say_what_to_type() {
 }
 
 #[test]
+fn the_examples_are_valid() {
+    for example in ["taxi", "elec2"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_driftline"))
+            .args(["check", "--deny-warnings", "--config", &format!("examples/{example}/driftline.yaml")])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
 fn too_little_history_is_no_verdict() {
     let place = Place::new();
     place.write("short.csv", &csv(&rows(2, false)[..40]));

@@ -123,7 +123,7 @@ fn world(more: &str, sections: &str) -> World {
     }
     let decoded = Decoder::new(std::slice::from_ref(&model)).unwrap().decode(&records, START_MS).unwrap();
     let batches: Vec<_> = decoded.batches.into_iter().map(|decoded| decoded.batch).collect();
-    let reference = Reference::build(&model, "training", &batches, &columns(), Source::default(), 0).unwrap();
+    let reference = Reference::build(&model, "training", &batches, &BTreeMap::new(), Source::default(), 0).unwrap();
     let mut events = Vec::new();
     let mut at_ms = START_MS;
     while at_ms < START_MS + END * MINUTE_MS {
@@ -138,10 +138,6 @@ fn world(more: &str, sections: &str) -> World {
         at_ms += if minute >= BACK + 2 { 500 } else { 120 };
     }
     World { model, rules: Arc::new(rules), reference: Arc::new(reference), events }
-}
-
-fn columns() -> BTreeMap<String, String> {
-    BTreeMap::new()
 }
 
 /// The event at `index` as production has it: partition and offset.
@@ -159,6 +155,7 @@ fn ingest(world: &World, clock: &Arc<AtomicI64>) -> IngestRole {
             model: world.model.clone(),
             reference: world.reference.clone(),
             pane_ms: pane_width_ms(&world.rules.window_specs(&world.model)),
+            sql: world.rules.sql_metrics(&world.model),
         }],
         start: StartOffset::Earliest,
         settings: Ingest { flush_interval: Span::from_ms(10), flush_rows: 300 },

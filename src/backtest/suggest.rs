@@ -89,6 +89,11 @@ pub fn suggest(files: &[RuleFile], models: &[Arc<Model>], trail: &Trail, budget:
         for index in 0..file.rules.len() {
             let mut alone = file.clone();
             alone.rules = vec![file.rules[index].clone()];
+            // Receivers and actions are shared by all files.
+            for other in files {
+                alone.receivers.extend(other.receivers.clone());
+                alone.actions.extend(other.actions.clone());
+            }
             let Some(set) = compiled(&alone, models) else { continue };
             let Some(rule) = set.rules().first() else { continue };
             for (severity, expression) in [(Severity::Warn, &rule.warn), (Severity::Critical, &rule.critical)] {
@@ -178,6 +183,7 @@ fn episodes(set: &RuleSet, windows: &[ClosedWindow], severity: Severity) -> u64 
             if let Effect::Notify(told) = effect
                 && told.status == EpisodeStatus::Firing
                 && told.severity >= severity
+                && told.suppressed.is_none()
             {
                 reached.insert(told.episode_id);
             }

@@ -138,6 +138,12 @@ impl Scale {
 }
 
 fn sentence(rule: &RuleReport) -> String {
+    if rule.asks_for_absence {
+        return format!(
+            "{}; it asks how long nothing has arrived, not about windows",
+            counted(rule.episodes, "episode")
+        );
+    }
     let mut text = format!(
         "{}; {} of {} judged, {} breached",
         counted(rule.episodes, "episode"),
@@ -146,7 +152,7 @@ fn sentence(rule: &RuleReport) -> String {
         wording::count(rule.breached)
     );
     if let Some(expected) = rule.chance_windows {
-        text += &format!("; at most {expected:.2} of them are expected by chance, before `for`");
+        text += &format!("; at most {expected:.2} of them are expected by chance, before it asks for several");
     }
     for (reason, count) in &rule.not_judged {
         text += &format!("; {count} not judged: {}", reason.replace('_', " "));

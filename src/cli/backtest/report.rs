@@ -50,6 +50,8 @@ pub struct Report<'a> {
 pub struct RuleReport {
     pub rule: String,
     pub episodes: u64,
+    /// It asks how long nothing has arrived, not about windows.
+    pub asks_for_absence: bool,
     /// Windows of a model version that it was asked about, the last revision of each counting.
     pub windows: u64,
     /// Those in which it could judge all events, a segment or a feature.
@@ -166,6 +168,7 @@ fn rule_report(tried: &Tried, rule: &Rule) -> RuleReport {
     RuleReport {
         rule: rule.name.clone(),
         episodes: tried.trail.episodes.iter().filter(|episode| episode.rule == rule.name).count() as u64,
+        asks_for_absence: rule.absent.is_some(),
         windows: windows.len() as u64,
         judged,
         breached: said(&["breached"]),

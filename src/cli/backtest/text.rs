@@ -143,6 +143,10 @@ fn rules(out: &mut String, rules: &[RuleReport]) -> std::fmt::Result {
         "rule"
     )?;
     for rule in rules {
+        if rule.asks_for_absence {
+            writeln!(out, "{:width$}  {:>8}  asks how long nothing has arrived", rule.rule, rule.episodes)?;
+            continue;
+        }
         let chance = rule.chance_windows.map_or_else(|| "no test".to_string(), |expected| format!("{expected:.2}"));
         writeln!(
             out,
