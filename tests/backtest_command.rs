@@ -229,7 +229,7 @@ fn mistakes_say_what_to_type() {
         (vec!["model.yaml"], 4, "name it .parquet, .csv or .jsonl"),
         (vec!["history.csv", "history.csv"], 2, "has two files"),
         (vec!["--suggest", "--max-alerts", "few", "history.csv"], 2, "write `3/week`"),
-        (vec!["--labels", "incidents.yaml", "history.csv"], 1, "incidents.yaml:2:22"),
+        (vec!["--labels", "incidents.yaml", "history.csv"], 1, "incidents.yaml:2:21"),
         (vec!["--labels-file", "history.csv", "history.csv"], 2, "a table holds its label as a column"),
         (vec!["--reference", "nothing.csv", "history.csv"], 4, "nothing.csv"),
         (vec!["--from-store", "history.csv"], 1, "no file matches `models/*.yaml`"),

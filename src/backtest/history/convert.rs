@@ -12,7 +12,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Float64Type};
 use crate::config::model::{Kind, Signal};
 use crate::event::Reason;
 use crate::reference::column::{self, ColumnProblem};
-use crate::reference::table::parse_epoch_ms;
+use crate::reference::table::{epoch_ms_of_number, parse_epoch_ms};
 
 /// Which rows of a batch cannot be used, and why; the first reason counts.
 pub(super) struct Rejections(Vec<Option<Reason>>);
@@ -55,7 +55,9 @@ pub(super) fn times(
             let texts = texts.as_string::<i32>();
             let mut times = Vec::with_capacity(texts.len());
             for (row, text) in texts.iter().enumerate() {
-                let time = text.and_then(parse_epoch_ms);
+                // One text among numbers makes texts of them all.
+                let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+                let time = text.and_then(|text| parse_epoch_ms(text).or_else(|| number(text).map(epoch_ms_of_number)));
                 if text.is_some() && time.is_none() {
                     rejections.note(row, Reason::BadTimestamp);
                 }
@@ -281,10 +283,11 @@ mod tests {
 
     #[test]
     fn times_are_read_in_any_form_and_bad_ones_are_counted() {
-        let cells: ArrayRef = Arc::new(StringArray::from(vec![Some("2026-01-01T00:00:00Z"), Some("soon"), None]));
-        let mut rejections = Rejections::new(3);
+        let cells: ArrayRef =
+            Arc::new(StringArray::from(vec![Some("2026-01-01T00:00:00Z"), Some("soon"), None, Some("1767225600")]));
+        let mut rejections = Rejections::new(4);
         let none = |_: &ArrayRef| Err("not asked".to_string());
-        assert_eq!(times(&cells, "at", none, &mut rejections).unwrap(), [1_767_225_600_000, 0, 0]);
+        assert_eq!(times(&cells, "at", none, &mut rejections).unwrap(), [1_767_225_600_000, 0, 0, 1_767_225_600_000]);
         assert_eq!(rejections.reasons().collect::<Vec<_>>(), [Reason::BadTimestamp, Reason::MissingField]);
     }
 }
