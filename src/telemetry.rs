@@ -64,6 +64,14 @@ pub struct Metrics {
     pub delivery_attempts: IntCounterVec,
     pub deliveries_pending: IntGaugeVec,
     pub deliveries_expired: IntCounterVec,
+    pub deliveries_held: IntGaugeVec,
+    pub deliveries_failed: IntCounterVec,
+    pub deliveries_superseded: IntCounterVec,
+    pub deliveries_fallback: IntCounterVec,
+    pub delivery_reminders: IntCounterVec,
+    pub delivery_digests: IntCounterVec,
+    pub receiver_circuit: IntGaugeVec,
+    pub heartbeat_time_seconds: GaugeVec,
     pub delivery_seconds: Histogram,
     /// Runs held, by action and state.
     pub action_runs: IntGaugeVec,
@@ -229,6 +237,30 @@ impl Metrics {
         let deliveries_pending = gauges("deliveries_pending", "Notifications not yet delivered.", &["receiver"])?;
         let deliveries_expired =
             counters("deliveries_expired_total", "Notifications given up after the expiry.", &["receiver"])?;
+        let deliveries_held = gauges("deliveries_held", "Notifications held back by a silence.", &["receiver"])?;
+        let deliveries_failed =
+            counters("deliveries_failed_total", "Notifications refused for good, or for nobody.", &["receiver"])?;
+        let deliveries_superseded = counters(
+            "deliveries_superseded_total",
+            "Notifications not sent by themselves: a later one says it too, or they ended while held back.",
+            &["receiver"],
+        )?;
+        let deliveries_fallback = counters(
+            "deliveries_fallback_total",
+            "Notifications told to somebody else, by the receiver that could not be told.",
+            &["receiver"],
+        )?;
+        let delivery_reminders = counters("delivery_reminders_total", "Reminders delivered.", &["receiver"])?;
+        let delivery_digests = counters("delivery_digests_total", "Attempts to send a digest.", &["receiver"])?;
+        let receiver_circuit = gauges(
+            "receiver_circuit_state",
+            "0: attempts go ahead; 1: one at a time, after failures in a row; 2: left alone for a while.",
+            &["receiver"],
+        )?;
+        let heartbeat_time_seconds = families.register("heartbeat_time_seconds", |name| {
+            let help = "When this process last delivered a heartbeat, epoch seconds.";
+            GaugeVec::new(Opts::new(name, help), &["receiver"])
+        })?;
         let delivery_seconds = histogram("delivery_seconds", "Time of one delivery attempt.")?;
         let action_runs =
             gauges("action_runs", "Runs of actions of the last 90 days, by state.", &["action", "state"])?;
@@ -293,6 +325,14 @@ impl Metrics {
             delivery_attempts,
             deliveries_pending,
             deliveries_expired,
+            deliveries_held,
+            deliveries_failed,
+            deliveries_superseded,
+            deliveries_fallback,
+            delivery_reminders,
+            delivery_digests,
+            receiver_circuit,
+            heartbeat_time_seconds,
             delivery_seconds,
             action_runs,
             action_transitions,
@@ -361,8 +401,19 @@ impl Metrics {
             for outcome in &known.delivery_outcomes {
                 touch(&self.delivery_attempts, &[receiver, outcome]);
             }
-            touch(&self.deliveries_expired, &[receiver]);
-            self.deliveries_pending.with_label_values(&[receiver]);
+            for metric in [
+                &self.deliveries_expired,
+                &self.deliveries_failed,
+                &self.deliveries_superseded,
+                &self.deliveries_fallback,
+                &self.delivery_reminders,
+                &self.delivery_digests,
+            ] {
+                touch(metric, &[receiver]);
+            }
+            for metric in [&self.deliveries_pending, &self.deliveries_held, &self.receiver_circuit] {
+                metric.with_label_values(&[receiver]);
+            }
         }
         for action in &known.actions {
             for state in &known.action_states {
@@ -454,7 +505,7 @@ mod tests {
             delivery_outcomes: vec!["delivered".into()],
             ..KnownLabels::default()
         });
-        assert_eq!(names(&metrics), before + 3, "attempts, pending and expired");
+        assert_eq!(names(&metrics), before + 10, "attempts, what became of deliveries, and the circuit");
         assert_eq!(metrics.deliveries_expired.with_label_values(&["oncall"]).get(), 0);
     }
 

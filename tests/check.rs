@@ -360,7 +360,7 @@ fn a_service_is_checked_across_its_files() {
     write("rules/one.test.yaml", "this is not a rules file");
     write(
         "rules/two.yaml",
-        "version: 1\nrules:\n  - {name: a, model: fraud, when: {warn: psi > 0.1}}\nroutes: [{to: [oncall]}]\nreceivers: {oncall: {email: {to: [ml@example.com]}}}\n",
+        "version: 1\nrules:\n  - {name: a, model: fraud, when: {warn: psi > 0.1}}\nroutes: [{to: [oncall, bus, own]}]\nreceivers:\n  oncall: {email: {to: [ml@example.com]}}\n  bus: {kafka: {topic: labels}}\n  own: {kafka: {topic: driftline.outbox}}\n",
     );
     let (found, code) = checked(&args(Some(folder.path().join("driftline.yaml")), Vec::new()));
     let found = found.replace(&format!("{}/", folder.path().display()), "");
@@ -371,7 +371,9 @@ fn a_service_is_checked_across_its_files() {
         "models/b.yaml:2:8: error[duplicate-model]: another model is named `fraud`",
         "models/c.yaml:7:55: error[contradiction]: `loans` has the predictions of `loans`, which takes every event of it",
         "rules/two.yaml:3:12: error[duplicate-rule]: another rule is named `a`",
-        "rules/two.yaml:5:22: error[no-smtp]: no mail server is configured",
+        "rules/two.yaml:6:12: error[no-smtp]: no mail server is configured",
+        "rules/two.yaml:7:24: error[source-topic]: model `late` reads `labels`: alerts would come in as its events",
+        "rules/two.yaml:8:24: error[source-topic]: `driftline.outbox` is Driftline's own topic",
         "rules/one.test.yaml:1:1: error[wrong-type]: the file must be a mapping of keys, not the text `this is not a rules file`",
     ];
     assert_eq!((headers.as_slice(), code), (expected.as_slice(), 1), "{found}");

@@ -19,6 +19,7 @@ use driftline::dispatch::hook_catcher::HookCatcher;
 use driftline::dispatch::receiver::{Means, Receivers, build};
 use driftline::dispatch::restore::read_deliveries;
 use driftline::dispatch::role::{DispatchConfig, run};
+use driftline::dispatch::schedule::Policy;
 use driftline::log::kafka::{KafkaLog, KafkaOptions};
 use driftline::log::topics::Topics;
 use driftline::log::{Log, OutRecord};
@@ -62,7 +63,8 @@ fn role_process() {
     let receivers: Arc<Receivers> = Arc::new(BTreeMap::from([("hook".to_string(), hook)]));
     let mut service = Service { app: app.into(), ..Service::default() };
     service.dispatch.first_retry = Span::from_ms(50);
-    let config = DispatchConfig::new(&service, runtime.handle().clone());
+    let policy = Arc::new(Policy::default().with_transports(&receivers));
+    let config = DispatchConfig::new(&service, policy, runtime.handle().clone());
     let never = CancellationToken::new();
     run(&connect(), &Topics::new(app), config, receivers, &Metrics::new().unwrap(), &never).unwrap();
 }

@@ -23,6 +23,8 @@ struct Notebook {
     accepted: Arc<Mutex<Vec<(String, u32)>>>,
     attempts: Arc<AtomicU32>,
     fails_every: u32,
+    /// Tells the end of an episode alone where its beginning could not be told.
+    takes_an_end_alone: bool,
 }
 
 #[async_trait]
@@ -36,6 +38,10 @@ impl Transport for Notebook {
         }
         self.accepted.lock().unwrap().push((notification.episode_id.clone(), notification.sequence));
         Outcome::Delivered { remark: None }
+    }
+
+    fn takes_an_end_alone(&self) -> bool {
+        self.takes_an_end_alone
     }
 }
 

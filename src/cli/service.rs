@@ -14,6 +14,7 @@ use crate::dispatch::actions::target::Targets;
 use crate::dispatch::delivery::{DeliveryRecord, DeliveryStatus};
 use crate::dispatch::receiver::Receivers;
 use crate::dispatch::role::DispatchConfig;
+use crate::dispatch::schedule::Policy;
 use crate::http::access::Access;
 use crate::http::follow::{self, Follow};
 use crate::http::metrics::Watched;
@@ -205,7 +206,11 @@ impl Assembly {
             )?;
         }
         if self.roles.dispatch {
-            let config = DispatchConfig::new(service, runtime.clone());
+            let policy = Arc::new(Policy::new(&self.rules).with_transports(&self.receivers));
+            let config = DispatchConfig {
+                status: status_of("dispatch", &readiness),
+                ..DispatchConfig::new(service, policy, runtime.clone())
+            };
             let (log, topics, stop, metrics) = (self.log.clone(), topics.clone(), stop.clone(), self.metrics.clone());
             let (receivers, outages) = (Arc::new(self.receivers), outages.clone());
             start_role(

@@ -82,6 +82,11 @@ impl Transport for AlertmanagerTransport {
         let posts = self.urls.iter().map(|url| self.sender.post(url, body.clone(), self.headers.clone()));
         combine(join_all(posts).await, context.attempt)
     }
+
+    /// Alertmanager tells nobody of an alert that was over when it first heard of it.
+    fn takes_an_end_alone(&self) -> bool {
+        false
+    }
 }
 
 /// What the answers of all members come to. Sending an alert again to a member that has it changes nothing there.

@@ -138,8 +138,8 @@ pub struct ControlState {
     taken: BTreeSet<String>,
     silences: BTreeMap<String, SilenceState>,
     acknowledgements: BTreeMap<String, Acknowledgement>,
-    /// Ids of commands by notification and receiver, in the order in which they came.
-    redeliveries: BTreeMap<(String, String), Vec<String>>,
+    /// Id and time of commands by notification and receiver, in the order in which they came.
+    redeliveries: BTreeMap<(String, String), Vec<(String, i64)>>,
 }
 
 impl ControlState {
@@ -180,7 +180,7 @@ impl ControlState {
             Command::Unacknowledge { episode_id } => drop(self.acknowledgements.remove(episode_id)),
             Command::Redeliver { notification_id, receiver } => {
                 let place = (notification_id.clone(), receiver.clone());
-                self.redeliveries.entry(place).or_default().push(record.id.clone());
+                self.redeliveries.entry(place).or_default().push((record.id.clone(), record.at_ms));
             }
             Command::Approve { .. } | Command::Deny { .. } | Command::Report { .. } | Command::Resume { .. } => {}
         }
@@ -208,8 +208,8 @@ impl ControlState {
         self.acknowledgements.iter().map(|(episode_id, acknowledgement)| (episode_id.as_str(), acknowledgement))
     }
 
-    /// Ids of the commands to send this notification to this receiver again, oldest first.
-    pub fn redeliveries(&self, notification_id: &str, receiver: &str) -> &[String] {
+    /// Id and time of the commands to send this notification to this receiver again, oldest first.
+    pub fn redeliveries(&self, notification_id: &str, receiver: &str) -> &[(String, i64)] {
         self.redeliveries.get(&(notification_id.to_string(), receiver.to_string())).map_or(&[], Vec::as_slice)
     }
 }

@@ -84,6 +84,11 @@ impl Transport for KafkaTransport {
             Err(error) => Outcome::retry(format!("the append did not end: {error}")),
         }
     }
+
+    /// Whoever reads the topic wants every change.
+    fn takes_an_end_alone(&self) -> bool {
+        false
+    }
 }
 
 fn append(log: &dyn Log, record: OutRecord) -> Outcome {

@@ -1,7 +1,7 @@
 //! The role that tells people: `outbox` in, messages to receivers out, `deliveries` as the record of it.
 //!
-//! `schedule` decides (pure), `role` moves offsets and records in transactions, `receiver` is the seam to the
-//! outside world. To add a kind of receiver: one file that implements `receiver::Transport`, a key in
+//! `schedule` decides (pure), `role` moves offsets and records in transactions, `attempts` has the sends made, `receiver`
+//! is the seam to the outside world, `control` what people command. To add a kind of receiver: one file that implements `receiver::Transport`, a key in
 //! `config::receivers::Receiver`, an arm in `receiver::build`, its messages as golden files in
 //! `tests/dispatch_payloads.rs`. Its `deliver` sends the notification's id (or, where the other side keeps alerts of
 //! its own, the episode's) as idempotency key and answers with an `Outcome`; retries, order and expiry are not its
@@ -14,10 +14,12 @@
 pub mod actions;
 pub mod address_guard;
 pub mod alertmanager;
+mod attempts;
 pub mod body_template;
 pub mod catcher;
 pub mod commands;
 pub mod control;
+pub mod control_follower;
 pub mod delivery;
 pub mod digest;
 pub mod email;
@@ -28,6 +30,7 @@ pub mod message;
 pub mod pagerduty;
 pub mod receiver;
 pub mod render;
+mod reporting;
 pub mod restore;
 pub mod role;
 pub mod schedule;

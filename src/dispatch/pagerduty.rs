@@ -87,6 +87,11 @@ impl Transport for PagerDutyTransport {
         let url = context.episode_url(notification);
         self.sender.post_json(&self.url, &event(notification, &url, &self.routing_key, self.severities)).await
     }
+
+    /// PagerDuty drops the end of an incident that it never opened.
+    fn takes_an_end_alone(&self) -> bool {
+        false
+    }
 }
 
 /// `url`: the alert's own page.

@@ -5,28 +5,28 @@
 //! transaction names offsets of the group, records of outcomes too: a predecessor that has lost its partitions
 //! without noticing is fenced, and cannot write over what its successor has recorded.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::panic::AssertUnwindSafe;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures::FutureExt;
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::{DeliveryKey, DeliveryRecord, DeliveryStatus};
-use super::receiver::{DeliveryContext, Outcome, Receivers, Telling};
+use super::attempts::{Attempts, Ended};
+use super::control::ControlRecord;
+use super::control_follower::ControlFollower;
+use super::delivery::DeliveryKey;
+use super::receiver::{DeliveryContext, Receivers};
+use super::reporting;
 use super::restore::read_deliveries;
-use super::schedule::{Effect, Input, Limits, Schedule};
+use super::schedule::{Effect, Input, Limits, Parcel, Policy, Schedule};
 use crate::config::service::Service;
+use crate::ingest::role::StatusSink;
 use crate::log::topics::Topics;
 use crate::log::{
     Consumer, ConsumerEvent, ConsumerOptions, Log, LogError, OutRecord, Producer, Records, Result, StartOffset,
     TopicPartition,
 };
 use crate::rules::action_request::OutboxRecord;
-use crate::rules::episode::Notification;
 use crate::telemetry::Metrics;
 
 const ROLE: &str = "dispatch";
@@ -39,40 +39,53 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Tries of one call to the log before the transaction is given up (30 s).
 const MAX_CALLS: u32 = 300;
 const LAG_EVERY: Duration = Duration::from_secs(10);
+/// How often gauges are set, though no record was written.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DispatchConfig {
     pub app: String,
     pub instance: String,
     /// What links in notifications start with.
     pub public_url: String,
     pub limits: Limits,
+    /// What the rules files say of receivers and routes.
+    pub policy: Arc<Policy>,
     /// An attempt that takes longer than this is stopped and counts as a timeout.
     pub attempt_timeout: Duration,
     /// How long a stop waits for attempts in flight, so that what was sent is recorded.
     pub stop_grace: Duration,
     /// Where attempts run.
     pub runtime: tokio::runtime::Handle,
+    /// Hears once all commands have been read and deliveries go on.
+    pub status: StatusSink,
 }
 
 impl DispatchConfig {
-    pub fn new(service: &Service, runtime: tokio::runtime::Handle) -> Self {
-        let public_url = service.http.public_url.clone().unwrap_or_else(|| format!("http://{}", service.http.bind));
+    pub fn new(service: &Service, policy: Arc<Policy>, runtime: tokio::runtime::Handle) -> Self {
         Self {
             app: service.app.clone(),
             instance: service.instance.clone(),
-            public_url: public_url.trim_end_matches('/').to_string(),
+            public_url: public_url(service),
             limits: Limits {
                 first_retry_ms: service.dispatch.first_retry.ms,
                 max_retry_ms: service.dispatch.max_retry.ms,
                 expire_after_ms: service.dispatch.expire_after.ms,
                 ..Limits::default()
             },
+            policy,
             attempt_timeout: Duration::from_secs(60),
             stop_grace: Duration::from_secs(5),
             runtime,
+            status: Arc::new(|_| {}),
         }
     }
+}
+
+/// What links in notifications start with, without a slash at the end.
+pub fn public_url(service: &Service) -> String {
+    let url = service.http.public_url.clone().unwrap_or_else(|| format!("http://{}", service.http.bind));
+    url.trim_end_matches('/').to_string()
 }
 
 /// Runs until `stop` is cancelled, on the calling thread, which must not be one of the runtime's. What heals by
@@ -111,11 +124,19 @@ fn try_run(
             read_committed: true,
         })
     })?;
-    let (ended_sender, ended) = mpsc::channel();
+    let (control, commands) = insist(stop, || ControlFollower::start(log, &topics.control, stop))?;
+    let mut schedule = Schedule::new(config.limits, config.policy.clone());
+    for record in commands {
+        schedule.step(Input::Control { record: Box::new(record) }, now_ms());
+    }
+    (config.status)(&Ok(()));
+    let seconds = metrics.delivery_seconds.clone();
     let mut role = Role {
         log,
         topics,
-        schedule: Schedule::new(config.limits),
+        schedule,
+        control,
+        attempts: Attempts::new(receivers.clone(), config.runtime.clone(), config.attempt_timeout, seconds),
         config,
         receivers,
         metrics,
@@ -124,22 +145,12 @@ fn try_run(
         producer,
         positions: BTreeMap::new(),
         must_resume: false,
-        running: HashMap::new(),
-        attempts_started: 0,
-        ended_sender,
-        ended,
         lag_reported: Instant::now(),
+        gauges_set: Instant::now(),
     };
     let result = role.run();
-    role.stop_attempts(|_| true);
+    role.attempts.stop(|_| true);
     result
-}
-
-/// How an attempt ended, on its way from the runtime to the role's thread.
-struct Ended {
-    key: DeliveryKey,
-    attempt_id: u64,
-    outcome: Outcome,
 }
 
 struct Role<'a> {
@@ -151,16 +162,22 @@ struct Role<'a> {
     stop: &'a CancellationToken,
     consumer: Box<dyn Consumer>,
     producer: Box<dyn Producer>,
+    control: ControlFollower,
     schedule: Schedule,
+    attempts: Attempts,
     /// Next outbox offset of every partition owned.
     positions: BTreeMap<i32, i64>,
     /// Everything was dropped; it is taken up again after the next poll has told who owns what.
     must_resume: bool,
-    running: HashMap<DeliveryKey, (u64, AbortHandle)>,
-    attempts_started: u64,
-    ended_sender: mpsc::Sender<Ended>,
-    ended: mpsc::Receiver<Ended>,
     lag_reported: Instant,
+    gauges_set: Instant,
+}
+
+/// What one turn writes: records, what they say in effect, and partitions that were read further.
+#[derive(Default)]
+struct Turn {
+    effects: Vec<Effect>,
+    moved: BTreeSet<i32>,
 }
 
 impl Role<'_> {
@@ -187,27 +204,70 @@ impl Role<'_> {
         for event in polled.events {
             self.handle(event)?;
         }
-        let mut records = Vec::new();
-        let mut moved = BTreeSet::new();
+        let mut turn = Turn::default();
         if self.must_resume {
             self.resume()?; // seeks back: what was polled will come again
         } else if self.schedule.is_full() {
             self.put_back(&polled.records)?;
         } else {
-            self.read_outbox(&polled.records, &mut records, &mut moved);
+            self.read_outbox(&polled.records, &mut turn);
         }
-        self.take_outcomes(&mut records);
-        let has_changed = !records.is_empty();
-        self.write(records, moved)?;
+        self.follow_control(&mut turn)?;
+        while let Some(ended) = self.attempts.try_next() {
+            self.settle(ended, &mut turn);
+        }
+        turn.effects.extend(self.schedule.step(Input::Plan, now_ms()));
+        let has_changed = !turn.effects.is_empty();
+        self.write(turn)?;
         for effect in self.schedule.step(Input::Tick, now_ms()) {
-            if let Effect::Attempt { key, notification, attempt } = effect {
-                self.start(key, notification, attempt);
+            if let Effect::Attempt { key, parcel, telling, attempt } = effect {
+                let context = DeliveryContext { public_url: self.config.public_url.clone(), attempt, telling };
+                self.start(key, parcel, context);
             }
         }
-        if has_changed {
-            self.report_pending();
+        if has_changed || self.gauges_set.elapsed() >= GAUGES_EVERY {
+            self.gauges_set = Instant::now();
+            self.set_gauges();
         }
         self.report_lag();
+        Ok(())
+    }
+
+    fn start(&mut self, key: DeliveryKey, parcel: Parcel, context: DeliveryContext) {
+        if matches!(parcel, Parcel::Digest(_)) {
+            self.metrics.delivery_digests.with_label_values(&[key.receiver.as_str()]).inc();
+        }
+        self.attempts.start(key, parcel, context);
+    }
+
+    /// Commands, and what they ask to have sent again.
+    fn follow_control(&mut self, turn: &mut Turn) -> Result<()> {
+        let commands: Vec<ControlRecord> = match self.control.poll() {
+            Ok(commands) => commands,
+            Err(LogError::Fatal(reason)) => return Err(LogError::Fatal(reason)),
+            Err(error) => {
+                tracing::warn!(role = ROLE, %error, "commands cannot be read; trying again");
+                return Ok(());
+            }
+        };
+        let mut wanted: BTreeMap<i32, BTreeSet<DeliveryKey>> = BTreeMap::new();
+        for record in commands {
+            tracing::info!(role = ROLE, id = record.id, by = record.by, command = ?record.command, "commanded");
+            for effect in self.schedule.step(Input::Control { record: Box::new(record) }, now_ms()) {
+                match effect {
+                    Effect::Find { key, partition } => drop(wanted.entry(partition).or_default().insert(key)),
+                    effect => turn.effects.push(effect),
+                }
+            }
+        }
+        for (partition, keys) in wanted {
+            let read = || read_deliveries(self.log, &self.topics.deliveries, &[partition], self.stop);
+            for found in insist(self.stop, read)? {
+                if keys.contains(&found.record.key()) {
+                    self.schedule.restore(found.record, found.partition);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -232,8 +292,8 @@ impl Role<'_> {
                 self.metrics.rebalances.with_label_values(&[ROLE]).inc();
                 self.positions.retain(|partition, _| !lost.contains(partition));
                 let abandoned = self.schedule.drop_partitions(|partition| lost.contains(&partition));
-                self.stop_attempts(|key| abandoned.contains(key));
-                self.report_pending();
+                self.attempts.stop(|key| abandoned.contains(key));
+                self.set_gauges();
                 Ok(())
             }
             ConsumerEvent::EndOfPartition { .. } => Ok(()),
@@ -251,17 +311,18 @@ impl Role<'_> {
             };
             self.positions.insert(partition, position);
         }
+        self.schedule.own(partitions);
         for delivery in restored {
             self.schedule.restore(delivery.record, delivery.partition);
         }
-        self.report_pending();
+        self.set_gauges();
         Ok(())
     }
 
     /// Drops everything that is not committed; `resume` takes up the rest.
     fn start_over(&mut self) {
-        self.stop_attempts(|_| true);
-        self.schedule = Schedule::new(self.config.limits);
+        self.attempts.stop(|_| true);
+        self.schedule.clear();
         self.positions.clear();
         self.must_resume = true;
     }
@@ -291,16 +352,16 @@ impl Role<'_> {
         Ok(())
     }
 
-    fn read_outbox(&mut self, polled: &Records, records: &mut Vec<OutRecord>, moved: &mut BTreeSet<i32>) {
+    fn read_outbox(&mut self, polled: &Records, turn: &mut Turn) {
         for record in polled.iter() {
             let Some(position) = self.positions.get_mut(&record.partition) else { continue };
             if record.offset < *position {
                 continue;
             }
             *position = record.offset + 1;
-            moved.insert(record.partition);
+            turn.moved.insert(record.partition);
             let Some(value) = record.value else { continue };
-            let notification: Notification = match OutboxRecord::decode(value) {
+            let notification = match OutboxRecord::decode(value) {
                 Ok(OutboxRecord::Notification(notification)) => *notification,
                 Ok(OutboxRecord::ActionRequest(_)) => continue,
                 Err(error) => {
@@ -315,70 +376,43 @@ impl Role<'_> {
                 }
             };
             let input = Input::Notification { notification: Arc::new(notification), partition: record.partition };
-            let effects = self.schedule.step(input, now_ms());
-            self.record(effects, records);
+            turn.effects.extend(self.schedule.step(input, now_ms()));
         }
     }
 
-    fn take_outcomes(&mut self, records: &mut Vec<OutRecord>) {
-        while let Ok(ended) = self.ended.try_recv() {
-            self.settle(ended, records);
-        }
+    fn settle(&mut self, ended: Ended, turn: &mut Turn) {
+        let Ended { key, outcome, .. } = ended;
+        self.metrics.delivery_attempts.with_label_values(&[key.receiver.as_str(), outcome.label()]).inc();
+        let input = Input::Attempted { key, outcome, jitter: rand::random() };
+        turn.effects.extend(self.schedule.step(input, now_ms()));
     }
 
-    fn settle(&mut self, ended: Ended, records: &mut Vec<OutRecord>) {
-        if self.running.get(&ended.key).is_none_or(|(attempt_id, _)| *attempt_id != ended.attempt_id) {
-            return; // stopped when its partition was revoked
-        }
-        self.running.remove(&ended.key);
-        self.metrics.delivery_attempts.with_label_values(&[ended.key.receiver.as_str(), ended.outcome.label()]).inc();
-        let input = Input::Attempted { key: ended.key, outcome: ended.outcome, jitter: rand::random() };
-        let effects = self.schedule.step(input, now_ms());
-        for effect in &effects {
-            if let Effect::Record { record, .. } = effect {
-                self.tell(record);
+    /// The record of an effect, for the `deliveries` topic.
+    fn record(&self, effect: &Effect) -> Option<OutRecord> {
+        let (key, value, partition) = match effect {
+            Effect::Record { record, partition } => {
+                let value = serde_json::to_vec(record);
+                let value = value.inspect_err(|error| {
+                    tracing::error!(key = %record.key(), %error, "a delivery cannot be written as json");
+                });
+                (record.key(), Some(value.ok()?), *partition)
             }
-        }
-        self.record(effects, records);
-    }
-
-    fn tell(&self, record: &DeliveryRecord) {
-        let (notification, receiver, attempts) = (&record.notification.id, &record.receiver, record.attempts);
-        let error = record.last_error.as_deref().unwrap_or_default();
-        match record.status {
-            DeliveryStatus::Delivered if error.is_empty() => {
-                tracing::info!(notification, receiver, attempts, "delivered");
-            }
-            DeliveryStatus::Delivered => tracing::warn!(notification, receiver, attempts, error, "delivered in part"),
-            DeliveryStatus::Pending => tracing::warn!(notification, receiver, attempts, error, "will be tried again"),
-            DeliveryStatus::Failed => tracing::error!(notification, receiver, attempts, error, "refused for good"),
-            DeliveryStatus::Expired => {
-                self.metrics.deliveries_expired.with_label_values(&[receiver.as_str()]).inc();
-                tracing::error!(notification, receiver, attempts, error, "given up: not delivered in time");
-            }
-            DeliveryStatus::Superseded => {}
-        }
-    }
-
-    fn record(&self, effects: Vec<Effect>, records: &mut Vec<OutRecord>) {
-        for effect in effects {
-            let Effect::Record { record, partition } = effect else { continue };
-            match serde_json::to_vec(&record) {
-                Ok(value) => records.push(OutRecord {
-                    topic: self.topics.deliveries.as_str().into(),
-                    partition: Some(partition),
-                    key: Some(record.key().to_string().into_bytes()),
-                    value: Some(value),
-                    headers: Vec::new(),
-                }),
-                Err(error) => tracing::error!(key = %record.key(), %error, "a delivery cannot be written as json"),
-            }
-        }
+            Effect::Forget { key, partition } => (key.clone(), None, *partition),
+            Effect::Find { .. } | Effect::Attempt { .. } => return None,
+        };
+        Some(OutRecord {
+            topic: self.topics.deliveries.as_str().into(),
+            partition: Some(partition),
+            key: Some(key.to_string().into_bytes()),
+            value,
+            headers: Vec::new(),
+        })
     }
 
     /// One transaction: records, and where the group stands in every partition they or the reading touched.
-    fn write(&mut self, records: Vec<OutRecord>, moved: BTreeSet<i32>) -> Result<()> {
-        let mut touched = moved;
+    fn write(&mut self, turn: Turn) -> Result<()> {
+        let records: Vec<OutRecord> = turn.effects.iter().filter_map(|effect| self.record(effect)).collect();
+        let mut touched = turn.moved;
         touched.extend(records.iter().filter_map(|record| record.partition));
         if touched.is_empty() {
             return Ok(());
@@ -389,7 +423,14 @@ impl Role<'_> {
             .map(|(partition, position)| (TopicPartition::new(&self.topics.outbox, partition), position))
             .collect();
         match self.transact(&records, &offsets) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                for effect in &turn.effects {
+                    if let Effect::Record { record, .. } = effect {
+                        reporting::tell(record, self.metrics);
+                    }
+                }
+                Ok(())
+            }
             Err(LogError::Fatal(reason)) => Err(LogError::Fatal(reason)),
             Err(error) => {
                 self.metrics.transactions_aborted.with_label_values(&[ROLE]).inc();
@@ -410,54 +451,15 @@ impl Role<'_> {
         insist(stop, || producer.commit())
     }
 
-    fn start(&mut self, key: DeliveryKey, notification: Arc<Notification>, attempt: u32) {
-        self.attempts_started += 1;
-        let attempt_id = self.attempts_started;
-        let context = DeliveryContext { public_url: self.config.public_url.clone(), attempt, telling: Telling::News };
-        let receivers = self.receivers.clone();
-        let sender = self.ended_sender.clone();
-        let limit = self.config.attempt_timeout;
-        let seconds = self.metrics.delivery_seconds.clone();
-        let running_key = key.clone();
-        let task = self.config.runtime.spawn(async move {
-            let started = Instant::now();
-            let outcome = match receivers.get(&key.receiver) {
-                Some(receiver) => {
-                    let delivery = AssertUnwindSafe(receiver.deliver(&notification, &context)).catch_unwind();
-                    match tokio::time::timeout(limit, delivery).await {
-                        Ok(Ok(outcome)) => outcome,
-                        Ok(Err(_)) => Outcome::retry("the receiver's code panicked"),
-                        Err(_) => Outcome::retry(format!("no answer within {} s", limit.as_secs_f32())),
-                    }
-                }
-                None => Outcome::permanent(format!("receiver `{}` is not configured", key.receiver)),
-            };
-            seconds.observe(started.elapsed().as_secs_f64());
-            // Nobody listens any more only when the role has ended.
-            let _ = sender.send(Ended { key, attempt_id, outcome });
-        });
-        self.running.insert(running_key, (attempt_id, task.abort_handle()));
-    }
-
-    fn stop_attempts(&mut self, is_meant: impl Fn(&DeliveryKey) -> bool) {
-        self.running.retain(|key, (_, task)| {
-            let is_stopped = is_meant(key);
-            if is_stopped {
-                task.abort();
-            }
-            !is_stopped
-        });
-    }
-
     /// On a stop: waits a little for attempts in flight, so that what arrives is recorded and not sent again.
     fn finish_attempts(&mut self) -> Result<()> {
         let deadline = Instant::now() + self.config.stop_grace;
-        while !self.running.is_empty() {
+        while !self.attempts.is_idle() {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(ended) = self.ended.recv_timeout(left) else { break };
-            let mut records = Vec::new();
-            self.settle(ended, &mut records);
-            match self.write(records, BTreeSet::new()) {
+            let Some(ended) = self.attempts.next_within(left) else { break };
+            let mut turn = Turn::default();
+            self.settle(ended, &mut turn);
+            match self.write(turn) {
                 Err(LogError::Fatal(reason)) => return Err(LogError::Fatal(reason)),
                 Err(_) => break, // the next owner sends it again, with the same id
                 Ok(()) => {}
@@ -466,12 +468,8 @@ impl Role<'_> {
         Ok(())
     }
 
-    fn report_pending(&self) {
-        let pending = self.schedule.pending_by_receiver();
-        for receiver in self.receivers.keys() {
-            let count = pending.get(receiver.as_str()).copied().unwrap_or(0);
-            self.metrics.deliveries_pending.with_label_values(&[receiver.as_str()]).set(count as i64);
-        }
+    fn set_gauges(&self) {
+        reporting::gauges(&self.schedule, self.receivers.keys(), self.metrics, now_ms());
     }
 
     fn report_lag(&mut self) {

@@ -171,6 +171,11 @@ impl Transport for WebhookTransport {
             Err(_) => Outcome::permanent("the notification's id does not fit into a header"),
         }
     }
+
+    /// A body of one's own is for a service that keeps alerts, where nothing can be closed that was not opened.
+    fn takes_an_end_alone(&self) -> bool {
+        self.firing.body.is_none() && self.resolved.body.is_none()
+    }
 }
 
 /// All but the unreserved characters of RFC 3986 as `%XX`, so that a value stays within its part of the path or query.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::chance;
 use super::change_detectors;
 use super::compile::{DEFAULT_REFERENCE, FileProblem, Rule};
+use super::delivery_checks;
 use super::metrics::{self, METRICS, Subject};
 use super::performance_checks;
 use super::sql;
@@ -397,7 +398,7 @@ fn model_part(pattern: &str) -> &str {
 pub fn routing(files: &[&RuleFile], placed: &[Placed], receivers: &BTreeMap<String, Receiver>) -> Vec<FileProblem> {
     let mut problems = Vec::new();
     let mut report = |file: usize, problem: Problem| problems.push(FileProblem { file, problem });
-    let mut used: BTreeSet<&str> = BTreeSet::new();
+    let mut used: BTreeSet<&str> = delivery_checks::used_otherwise(files);
     let any_severity = |rule: &Rule, route: &Route| {
         let model = &rule.model_glob;
         let by_name = |severity| route_matches(route, &rule.name, model, severity);

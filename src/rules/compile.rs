@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::action_checks;
 use super::checks;
+use super::delivery_checks;
 use super::episode::Notification;
 use super::expression::{Expression, Figure};
 use super::metrics::{Metric, Subject};
@@ -20,8 +21,8 @@ use crate::config::model::{ALL_METRICS, JOINT_SIGNAL, MetricNames, Model, PREDIC
 use crate::config::performance::{PERFORMANCE_SIGNAL, Task};
 use crate::config::receivers::Receiver;
 use crate::config::rules::{
-    Absent, FeatureSelector, GroupKey, Include, Inhibition, LabelNeeds, ReferenceChoice, Route, RuleFile, Severity,
-    Significance,
+    Absent, FeatureSelector, GroupKey, Heartbeat, Include, Inhibition, LabelNeeds, ReferenceChoice, Route, RuleFile,
+    Severity, Significance,
 };
 use crate::config::segment::SegmentColumns;
 use crate::config::units::{Share, Span};
@@ -174,6 +175,7 @@ pub struct RuleSet {
     pub(super) actions: BTreeMap<String, Action>,
     pub(super) inhibitions: Vec<Inhibition>,
     pub(super) silences: Vec<TimedSilence>,
+    pub(super) heartbeat: Option<Heartbeat>,
     pub(super) models: BTreeMap<String, ModelWindows>,
     /// By model.
     pub(super) sql: Queries,
@@ -202,6 +204,7 @@ impl RuleSet {
             sql: Queries::new(),
             inhibitions: files.iter().flat_map(|file| file.inhibit.clone()).collect(),
             silences: files.iter().flat_map(|file| &file.silences).filter_map(TimedSilence::of).collect(),
+            heartbeat: files.iter().find_map(|file| file.heartbeat.clone()),
             models: models
                 .iter()
                 .map(|model| {
@@ -236,6 +239,7 @@ impl RuleSet {
         set.sql = queries;
         problems.extend(checks::rules(&placed, models));
         problems.extend(checks::routing(files, &placed, &set.receivers));
+        problems.extend(delivery_checks::problems(files, &set.receivers));
         let (actions, found) = action_checks::actions(files, models);
         set.actions = actions;
         problems.extend(found);

@@ -17,6 +17,7 @@ use crate::config::rule_tests::TEST_FILE_ENDING;
 use crate::config::rules::RuleFile;
 use crate::config::service::Service;
 use crate::config::yaml::child;
+use crate::log::topics::Topics;
 
 /// Everything a process runs with. Valid: no error was found; what was doubtful stands in `warnings`.
 #[derive(Debug, Clone)]
@@ -103,6 +104,7 @@ impl Loader {
             }
         }
         self.mail(&rule_files);
+        self.topics_of_receivers(&rule_files, &models);
         self.found.sort();
         let dir = |path: &PathBuf| path.parent().unwrap_or(Path::new(".")).to_path_buf();
         let model_dirs = models.iter().map(|(path, _)| dir(path)).collect();
@@ -201,6 +203,30 @@ impl Loader {
                 let pointer = format!("/performance/labels/topics/{index}");
                 let problem = Problem::error("contradiction", pointer, message);
                 self.found.push(model.locate(problem.help("put labels on a topic of their own")));
+            }
+        }
+    }
+
+    /// A receiver that writes to a topic which Driftline reads would feed itself, or mix its words with those of others.
+    fn topics_of_receivers(&mut self, files: &[Loaded<RuleFile>], models: &[(PathBuf, Loaded<Model>)]) {
+        let own: Vec<String> =
+            Topics::new(&self.layers.service.app).specs(1, 1).into_iter().map(|spec| spec.name).collect();
+        for file in files {
+            for (name, receiver) in &file.value.receivers {
+                let Some(kafka) = &receiver.kafka else { continue };
+                let pointer = format!("{}/kafka/topic", child("/receivers", name));
+                let reads = |model: &&Model| {
+                    model.topics.contains(&kafka.topic) || model.label_topics().any(|topic| *topic == kafka.topic)
+                };
+                let message = if own.contains(&kafka.topic) {
+                    format!("`{}` is Driftline's own topic", kafka.topic)
+                } else if let Some(model) = models.iter().map(|(_, model)| &model.value).find(reads) {
+                    format!("model `{}` reads `{}`: alerts would come in as its events", model.model, kafka.topic)
+                } else {
+                    continue;
+                };
+                let problem = Problem::error("source-topic", pointer, message);
+                self.found.push(file.locate(problem.help("name a topic that only alerts go to")));
             }
         }
     }

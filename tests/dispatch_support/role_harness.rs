@@ -9,7 +9,7 @@ use driftline::dispatch::delivery::{DeliveryRecord, DeliveryStatus};
 use driftline::dispatch::receiver::Receivers;
 use driftline::dispatch::restore::read_deliveries;
 use driftline::dispatch::role::{DispatchConfig, run};
-use driftline::dispatch::schedule::Limits;
+use driftline::dispatch::schedule::{Limits, Policy};
 use driftline::log::embedded::EmbeddedLog;
 use driftline::log::topics::Topics;
 use driftline::log::{Log, LogError, OutRecord};
@@ -28,6 +28,7 @@ pub const LIMITS: Limits = Limits {
     max_in_flight_per_receiver: 8,
     max_pending: 1_000,
     max_recent: 1_000,
+    ..Limits::DEFAULT
 };
 
 pub struct Harness {
@@ -35,6 +36,8 @@ pub struct Harness {
     pub topics: Topics,
     pub metrics: Metrics,
     pub limits: Limits,
+    /// `None`: whatever receivers there are, each told once, at once.
+    pub policy: Option<Arc<Policy>>,
     pub runtime: tokio::runtime::Runtime,
 }
 
@@ -67,7 +70,7 @@ impl Harness {
         let topics = Topics::new("driftline");
         log.create_topics(&topics.specs(PARTITIONS, -1)).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        Self { log, topics, metrics: Metrics::new().unwrap(), limits: LIMITS, runtime }
+        Self { log, topics, metrics: Metrics::new().unwrap(), limits: LIMITS, policy: None, runtime }
     }
 
     /// Writes notifications to the outbox as the windows role does: one transaction, keyed by episode.
@@ -99,9 +102,11 @@ impl Harness {
             instance: instance.into(),
             public_url: "http://drift.test".into(),
             limits: self.limits,
+            policy: self.policy.clone().unwrap_or_else(|| Arc::new(Policy::default().with_transports(receivers))),
             attempt_timeout: Duration::from_secs(10),
             stop_grace: Duration::from_secs(2),
             runtime: self.runtime.handle().clone(),
+            status: Arc::new(|_| {}),
         };
         let (topics, metrics) = (self.topics.clone(), self.metrics.clone());
         let (receivers, role_stop, role_log) = (receivers.clone(), stop.clone(), process.clone());

@@ -12,7 +12,7 @@ use crate::cli::service::now_ms;
 use crate::config::nearest::suggest;
 use crate::config::rules::Severity;
 use crate::dispatch::receiver::{DeliveryContext, Means, Outcome, Telling, Transport, build};
-use crate::dispatch::role::DispatchConfig;
+use crate::dispatch::role::public_url;
 use crate::rules::Workspace;
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::rules::explanation::Explanation;
@@ -50,7 +50,7 @@ fn test(args: &TestArgs, common: &Common) -> Done {
         .enable_all()
         .build()
         .map_err(|error| Failure::undecided(format!("cannot start: {error}")))?;
-    let public_url = DispatchConfig::new(service, runtime.handle().clone()).public_url;
+    let public_url = public_url(service);
     let context = DeliveryContext { public_url, attempt: 1, telling: Telling::News };
     let mut answers = Vec::new();
     let sample = sample(now_ms());

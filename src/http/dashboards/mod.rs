@@ -6,6 +6,7 @@
 //! instances and only `sum` what each process counts for itself. A metric that no panel shows stands in `EXEMPT` with its reason.
 
 mod actions;
+mod delivery;
 mod feature;
 mod overview;
 mod performance;
@@ -13,12 +14,16 @@ mod performance;
 use serde_json::{Value, json};
 
 /// Exported metrics that no panel shows, and why.
-pub const EXEMPT: [(&str, &str); 1] = [("driftline_build_info", "shown by `driftline --version` and on joins only")];
+pub const EXEMPT: [(&str, &str); 2] = [
+    ("driftline_build_info", "shown by `driftline --version` and on joins only"),
+    ("driftline_heartbeat_time_seconds", "there only with a `heartbeat`, and meant for an alert of somebody else"),
+];
 
 /// Paths and contents of everything Grafana is provisioned with.
 pub fn files() -> Vec<(String, String)> {
     vec![
         ("dashboards/driftline-overview.json".into(), pretty(&overview::dashboard())),
+        ("dashboards/driftline-delivery.json".into(), pretty(&delivery::dashboard())),
         ("dashboards/driftline-feature.json".into(), pretty(&feature::dashboard())),
         ("dashboards/driftline-performance.json".into(), pretty(&performance::dashboard())),
         ("provisioning/datasources/prometheus.yaml".into(), DATASOURCE.into()),
