@@ -109,7 +109,7 @@ fn a_query_gives_the_value_of_the_events_whatever_is_killed() {
     let mut service = workspace.start();
     service.wait_ready(Duration::from_secs(60));
     let is_done = || newest(workspace.results(&*log)).contains_key(&(MINUTES - 1, String::new()));
-    wait_until(Duration::from_secs(90), "the last window to close", is_done);
+    wait_until("the last window to close", Duration::from_secs(90), is_done);
     std::thread::sleep(Duration::from_secs(2));
     let results = newest(workspace.results(&*log));
     for minute in 0..MINUTES {

@@ -25,6 +25,7 @@ use driftline::reference::{Reference, Source};
 use driftline::rules::RuleSet;
 use driftline::rules::episode::{EpisodeStatus, Notification};
 use driftline::rules::judge::RulesJudge;
+use driftline::stats::sql::SqlQuery;
 use driftline::stats::sql::state::NoValue;
 use driftline::telemetry::Metrics;
 use driftline::windows::judge::{Judge, NoJudge, Verdict};
@@ -661,5 +662,99 @@ fn the_queries_of_the_page_are_planned_and_give_what_datafusion_gives() {
     }
     for name in driftline::stats::sql::functions::allowed() {
         assert!(page.contains(&format!("`{name}`")), "{name} is not on the page");
+    }
+}
+
+/// Ordinary SQL is not refused: whatever the page names, written as people write it.
+#[test]
+fn what_the_page_allows_is_planned() {
+    let model = "
+version: 1
+model: loans
+topics: [loans]
+fields: {version: version, prediction_id: id}
+features:
+  amount: numeric
+  decision: categorical
+  country: categorical
+  device: categorical
+  'debt-to-income': numeric
+  Region: categorical
+  text: {type: vector, dimension: 3}
+prediction: {path: prediction, type: categorical}
+score: {path: score, type: numeric}
+segments: [country, [device, country]]
+references: {training: {path: training.jsonl}}
+";
+    let model = parse_model_str("model.yaml", model).unwrap().value;
+    for expression in [
+        "COUNT(1)",
+        "count(DISTINCT prediction_id)",
+        "avg(abs(amount - 100))",
+        "sqrt(avg(amount * amount)) + ln(max(amount)) - exp(min(amount)) + ceil(avg(amount)) - floor(1.5)",
+        "avg(coalesce(amount, 0)) + max(nullif(amount, 1)) + max(greatest(amount, 1)) + max(least(amount, 1))",
+        "avg(CASE decision WHEN 'approve' THEN 1.0 WHEN 'reject' THEN 0 ELSE NULL END)",
+        "avg(CASE WHEN prediction IN ('a', 'b') OR decision LIKE 'app%' THEN 1 ELSE 0 END)",
+        "max(EXTRACT(hour FROM event_time))",
+        "count(*) FILTER (WHERE date_trunc('day', event_time) = event_time)",
+        "count(*) FILTER (WHERE event_time >= TIMESTAMP '2026-01-01T00:00:00Z')",
+        "max(array_length(text)) + max(text[1]) + max(array_max(text))",
+        "avg(\"debt-to-income\") + count(events.\"Region\")",
+        "sum(amount) FILTER (WHERE amount BETWEEN 1 AND 1e3) / nullif(count(*), 0)",
+        "percentile_cont(0.5) WITHIN GROUP (ORDER BY amount) + percentile_cont(amount, 0.5)",
+        "approx_percentile_cont(amount, 1) - approx_median(amount)",
+        "bool_and(amount > 0) AND NOT bool_or(score < 0)",
+        "bit_or(CAST(amount AS BIGINT)) + bit_xor(1) + bit_and(3)",
+        "var(amount) + var_samp(amount) + var_pop(amount) + stddev_samp(amount) + stddev_pop(amount) + mean(amount)",
+        "corr(amount, score) + covar(amount, score) + covar_pop(amount, score)",
+        "avg(TRY_CAST(country AS DOUBLE))",
+        "median(CAST(amount AS REAL))",
+        "CAST(sum(CAST(amount AS DECIMAL(18, 2))) AS DOUBLE) * -1",
+        "sum(amount) IS NULL",
+        "1.0 * count(decision) / count(*)",
+    ] {
+        for rest in
+            ["", " WHERE amount > 0 AND version <> 'shadow' AND country IS NOT NULL", " GROUP BY country, device"]
+        {
+            let query = format!("SELECT {expression} AS value FROM events{rest}");
+            let planned = SqlQuery::plan(&query, &model).unwrap_or_else(|found| panic!("{query}: {found:#?}"));
+            assert_eq!(planned.warnings, [], "{query}");
+        }
+    }
+}
+
+/// How much a query costs ingest, against the profiles of the same events. `--nocapture` shows it.
+#[test]
+#[ignore = "a measurement"]
+fn a_query_costs_a_part_of_the_profiles() {
+    let world = world();
+    let rule = |index: usize, sql: &str| {
+        format!("  - {{name: q{index}, model: loans, sql: \"{sql}\", when: {{warn: value > 1e300}}}}\n")
+    };
+    let tail = "routes: [{match: {}, to: [hook]}]\n\
+                receivers: {hook: {webhook: {url: 'http://127.0.0.1:1/', allow_private: true}}}\n";
+    let rows: Vec<Row> = (0..30).flat_map(|_| training()).map(|row| Row { second: row.second % 60, ..row }).collect();
+    let batches: Vec<RecordBatch> = rows.chunks(8_192).map(|rows| batch(&world.model, rows)).collect();
+    for (what, sql) in [
+        ("approval rate", QUERIES[0].0),
+        ("by country", QUERIES[15].0),
+        ("count distinct", QUERIES[4].0),
+        ("percentile", QUERIES[11].0),
+    ] {
+        let rules = rules(&world, &format!("version: 1\nrules:\n{}{tail}", rule(0, sql)));
+        let stream = Stream::new(&world, &rules, false);
+        let fastest = |work: &dyn Fn()| {
+            let time = |_| {
+                let begun = std::time::Instant::now();
+                work();
+                begun.elapsed().as_secs_f64()
+            };
+            (0..5).map(time).fold(f64::MAX, f64::min)
+        };
+        let totals = stream.runtime.block_on(stream.plan.run(&batches)).unwrap();
+        let profiles = fastest(&|| drop(stream.runtime.block_on(stream.plan.run(&batches)).unwrap()));
+        let query = fastest(&|| drop(stream.runtime.block_on(stream.queries.run(&batches, &totals))));
+        let nanos = 1e9 * query / rows.len() as f64;
+        println!("{what}: {nanos:.0} ns an event, {:.1}% of the profiles of 6 signals", 100.0 * query / profiles);
     }
 }
