@@ -20,6 +20,8 @@ pub mod windows;
 
 pub mod rules;
 
+pub mod chart;
+
 pub mod dispatch;
 
 pub mod backtest;

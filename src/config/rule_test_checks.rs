@@ -89,13 +89,19 @@ fn given(problems: &mut Vec<Problem>, pointer: &str, given: &Given) {
         let message = format!("{} windows; at most {MAX_WINDOWS} in one test", given.window_count());
         problems.push(Problem::error("out-of-range", windows.clone(), message));
     }
-    for (index, window) in given.windows.iter().enumerate() {
-        let pointer = format!("{windows}/{index}");
+    for (place, window) in given.entries() {
+        let pointer = format!("{windows}{place}");
         if window.repeat == Some(0) {
             let problem = Problem::error("out-of-range", child(&pointer, "repeat"), "0 windows are none");
             problems.push(problem.help("leave the entry out, or write `rows: 0` for a window without events"));
         }
-        rows(problems, &pointer, &window.rows);
+        if window.windows.is_empty() {
+            rows(problems, &pointer, &window.rows);
+        } else if window.rows != GivenRows::default() || !window.also.is_empty() {
+            let message = "this entry is several windows in turn, and has events of its own";
+            let problem = Problem::error("contradiction", child(&pointer, "windows"), message).key();
+            problems.push(problem.help("give each of the windows its `rows`"));
+        }
         for (index, also) in window.also.iter().enumerate() {
             rows(problems, &format!("{pointer}/also/{index}"), also);
         }
@@ -286,8 +292,8 @@ pub fn against(file: &RuleTestFile, models: &[&Model], rules: &[&RuleFile]) -> V
 /// Every list of rows of a test, with its place.
 fn drawn<'t>(pointer: &str, test: &'t RuleTest) -> Vec<(String, &'t GivenRows)> {
     let mut found = Vec::new();
-    for (index, window) in test.given.windows.iter().enumerate() {
-        let place = format!("{pointer}/given/windows/{index}");
+    for (place, window) in test.given.entries() {
+        let place = format!("{pointer}/given/windows{place}");
         let also = window.also.iter().enumerate().map(|(also, rows)| (format!("{place}/also/{also}"), rows));
         let also: Vec<_> = also.collect();
         found.push((place, &window.rows));

@@ -109,6 +109,9 @@ pub struct GivenWindow {
     /// How many windows in a row are like this; default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<u32>,
+    /// Several windows in turn, in place of one: a day and a night, to be repeated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<GivenWindow>,
     /// Further events of the same window, with distributions of their own: one segment, another version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<GivenRows>,
@@ -270,7 +273,52 @@ impl Expectation {
 impl Given {
     /// Windows with their repetitions.
     pub fn window_count(&self) -> usize {
-        self.windows.iter().map(|window| window.repeat.unwrap_or(1) as usize).sum()
+        self.windows.iter().map(GivenWindow::count).fold(0, usize::saturating_add)
+    }
+
+    /// Every window in order, with its repetitions. To be asked once their count is known to be bearable.
+    pub fn expanded(&self) -> Vec<&GivenWindow> {
+        let mut expanded = Vec::new();
+        self.windows.iter().for_each(|window| window.expand(&mut expanded));
+        expanded
+    }
+
+    /// Every entry that says what events there are, with its place below `windows`.
+    pub fn entries(&self) -> Vec<(String, &GivenWindow)> {
+        let mut entries = Vec::new();
+        entries_of(&self.windows, "", &mut entries);
+        entries
+    }
+}
+
+fn entries_of<'g>(windows: &'g [GivenWindow], place: &str, entries: &mut Vec<(String, &'g GivenWindow)>) {
+    for (index, window) in windows.iter().enumerate() {
+        let place = format!("{place}/{index}");
+        entries_of(&window.windows, &format!("{place}/windows"), entries);
+        entries.push((place, window));
+    }
+}
+
+impl GivenWindow {
+    fn repetitions(&self) -> usize {
+        self.repeat.unwrap_or(1) as usize
+    }
+
+    fn count(&self) -> usize {
+        let once = match self.windows.is_empty() {
+            true => 1,
+            false => self.windows.iter().map(Self::count).fold(0, usize::saturating_add),
+        };
+        once.saturating_mul(self.repetitions())
+    }
+
+    fn expand<'g>(&'g self, expanded: &mut Vec<&'g GivenWindow>) {
+        for _ in 0..self.repetitions() {
+            match self.windows.is_empty() {
+                true => expanded.push(self),
+                false => self.windows.iter().for_each(|window| window.expand(expanded)),
+            }
+        }
     }
 }
 

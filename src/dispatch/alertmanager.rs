@@ -74,8 +74,7 @@ impl AlertmanagerTransport {
 #[async_trait]
 impl Transport for AlertmanagerTransport {
     async fn deliver(&self, notification: &Notification, context: &DeliveryContext) -> Outcome {
-        let url = context.episode_url(notification);
-        let body = match serde_json::to_vec(&alerts(notification, &url, &self.labels, self.ends_after_ms)) {
+        let body = match serde_json::to_vec(&alerts(notification, context, &self.labels, self.ends_after_ms)) {
             Ok(body) => body,
             Err(error) => return Outcome::permanent(format!("cannot write the alerts as json: {error}")),
         };
@@ -122,10 +121,10 @@ fn combine(outcomes: Vec<Outcome>, attempt: u32) -> Outcome {
 }
 
 /// The notification's alert and, once its severity has risen, the end of the same one at `warn`: the severity is a label,
-/// and so part of what an alert is. `url`: the alert's own page; `labels`: those of the configuration.
+/// and so part of what an alert is. `labels`: those of the configuration.
 pub fn alerts(
     notification: &Notification,
-    url: &str,
+    context: &DeliveryContext,
     labels: &BTreeMap<String, String>,
     ends_after_ms: i64,
 ) -> Vec<Alert> {
@@ -134,11 +133,11 @@ pub fn alerts(
         let ends_at_ms = if is_over { notification.at_ms } else { notification.at_ms.saturating_add(ends_after_ms) };
         Alert {
             labels: labels_of(notification, severity, labels),
-            annotations: annotations_of(notification),
+            annotations: annotations_of(notification, context),
             starts_at: time(starts_at_ms),
             // An end at or before the start is refused; events may run ahead of the clock a little.
             ends_at: time(ends_at_ms.max(starts_at_ms.saturating_add(1))),
-            generator_url: url.to_string(),
+            generator_url: context.episode_url(notification),
         }
     };
     let mut alerts = vec![alert(notification.severity, notification.status == EpisodeStatus::Resolved)];
@@ -179,15 +178,20 @@ fn labels_of(
     labels
 }
 
-fn annotations_of(notification: &Notification) -> BTreeMap<&'static str, String> {
-    let message = Message::of(notification);
-    let description: Vec<&str> = message.findings.iter().map(String::as_str).chain(message.more.as_deref()).collect();
+fn annotations_of(notification: &Notification, context: &DeliveryContext) -> BTreeMap<&'static str, String> {
+    let message = Message::of(notification, &context.telling);
+    let notes = message.notes.iter().map(String::as_str);
+    let findings = message.findings.iter().map(String::as_str);
+    let description: Vec<&str> = notes.chain(findings).chain(message.more.as_deref()).collect();
     let mut annotations = BTreeMap::from([
         ("summary", message.summary.clone()),
         ("title", message.headline.clone()),
         ("version", render::clean(&notification.version)),
         ("notification", render::clean(&notification.id)),
     ]);
+    if let Some(runbook) = message.runbook {
+        annotations.insert("runbook_url", runbook);
+    }
     if !description.is_empty() {
         annotations.insert("description", description.join("\n\n"));
     }

@@ -4,6 +4,7 @@
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 
+use super::receiver::DeliveryContext;
 use super::render;
 use crate::config::rules::Severity;
 use crate::config::template::{Placeholder, Template, TemplateError};
@@ -31,15 +32,14 @@ impl BodyTemplate {
         }
     }
 
-    /// `url`: the alert's own page.
-    pub fn fill(&self, notification: &Notification, url: &str) -> Value {
+    pub fn fill(&self, notification: &Notification, context: &DeliveryContext) -> Value {
         match self {
             BodyTemplate::Text(template) => {
-                Value::String(template.fill(|placeholder| value_of(placeholder, notification, url)))
+                Value::String(template.fill(|placeholder| value_of(placeholder, notification, context)))
             }
-            BodyTemplate::List(items) => items.iter().map(|item| item.fill(notification, url)).collect(),
+            BodyTemplate::List(items) => items.iter().map(|item| item.fill(notification, context)).collect(),
             BodyTemplate::Object(keys) => {
-                let filled = keys.iter().map(|(key, value)| (key.clone(), value.fill(notification, url)));
+                let filled = keys.iter().map(|(key, value)| (key.clone(), value.fill(notification, context)));
                 Value::Object(filled.collect::<Map<_, _>>())
             }
             BodyTemplate::Plain(value) => value.clone(),
@@ -48,7 +48,7 @@ impl BodyTemplate {
 }
 
 /// What a placeholder stands for; times are RFC 3339, UTC. Empty where the notification has none.
-pub fn value_of(placeholder: Placeholder, notification: &Notification, url: &str) -> String {
+pub fn value_of(placeholder: Placeholder, notification: &Notification, context: &DeliveryContext) -> String {
     let time = |at_ms: i64| {
         DateTime::from_timestamp_millis(at_ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
     };
@@ -78,8 +78,8 @@ pub fn value_of(placeholder: Placeholder, notification: &Notification, url: &str
         Placeholder::Rows => notification.rows.to_string(),
         Placeholder::Subject => render::subject(notification),
         Placeholder::Summary => render::clean(&notification.summary),
-        Placeholder::Text => render::text(notification, url),
-        Placeholder::Url => url.to_string(),
+        Placeholder::Text => render::text(notification, &context.episode_url(notification), &context.telling),
+        Placeholder::Url => context.episode_url(notification),
         Placeholder::Since => time(notification.first_window.start_ms),
         Placeholder::WindowStart => time(notification.window.start_ms),
         Placeholder::WindowEnd => time(notification.window.end_ms),

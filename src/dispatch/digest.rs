@@ -1,10 +1,11 @@
 //! What was collected for one receiver by routes with `digest`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::episode::Notification;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Digest {
     /// The same however often it is sent.
     pub id: String,

@@ -1,4 +1,4 @@
-//! E-mail by SMTP: text and HTML, one message per notification, threaded by episode.
+//! E-mail by SMTP: text and HTML with a chart of what moved, one message per notification, threaded by episode.
 //!
 //! Every address of a receiver gets its own SMTP transaction: one dead mailbox must not keep the alert from the
 //! others. The message is the same for all and names them all.
@@ -9,18 +9,25 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use lettre::address::Envelope;
-use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MessageBuilder, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
+use super::receiver::{DeliveryContext, Outcome, ReceiverError, Telling, Transport};
+use super::digest::Digest;
+use super::digest_message::DigestMessage;
+use super::render::Shown;
 use super::{render, secret};
-use crate::config::receivers::EmailReceiver;
+use crate::chart;
+use crate::chart::picture::{self, Picture};
+use crate::config::receivers::{Attachment, EmailReceiver};
 use crate::config::service::Smtp;
-use crate::rules::episode::Notification;
+use crate::rules::episode::{EpisodeStatus, Notification};
+use crate::rules::explanation::Moved;
+use crate::stats::metric::BinShare;
 
 /// Longest wait for one SMTP reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +49,7 @@ enum Refusal {
 pub struct EmailTransport {
     from: Mailbox,
     to: Vec<Mailbox>,
+    attach: Attachment,
     server: lettre::transport::smtp::AsyncSmtpTransportBuilder,
     /// Made at the first delivery, with the runtime it was made on: the pool spawns tasks when it is made, and
     /// again when it is dropped.
@@ -83,6 +91,7 @@ impl EmailTransport {
         Ok(Self {
             from,
             to,
+            attach: config.attach,
             server: server.timeout(Some(REPLY_TIMEOUT)),
             connection: OnceCell::new(),
             partly_delivered: Mutex::new(PartlyDelivered::default()),
@@ -96,26 +105,90 @@ impl EmailTransport {
         context: &DeliveryContext,
         date: SystemTime,
     ) -> Result<Message, lettre::error::Error> {
-        let url = context.episode_url(notification);
-        let id = |notification_id: &str| format!("<{notification_id}@driftline.{}>", self.from.email.domain());
+        let (url, telling) = (context.episode_url(notification), &context.telling);
+        let subject = render::thread_subject(notification, telling);
+        let first = self.message_id(&format!("{}-0", notification.episode_id));
+        let is_answer = self.message_id(&notification.id) != first && !matches!(telling, Telling::Heartbeat { .. });
+        let message = match is_answer {
+            false => self.builder(&notification.id, &subject, date),
+            true => {
+                let answer = self.builder(&notification.id, &format!("Re: {subject}"), date);
+                answer.in_reply_to(first.clone()).references(first)
+            }
+        };
+        let text = SinglePart::plain(render::text(notification, &url, telling));
+        let chart = if self.attach == Attachment::Chart { chart_of(notification) } else { None };
+        let content_id = format!("chart.{}", self.message_id(&notification.id).trim_matches(['<', '>']));
+        let chart = chart.and_then(|chart| Some((inline_png(content_id.clone(), chart.picture.png.clone())?, chart)));
+        let Some((png, Chart { picture, caption })) = chart else {
+            let html = SinglePart::html(render::html(notification, &url, telling, None));
+            return message.multipart(MultiPart::alternative().singlepart(text).singlepart(html));
+        };
+        let source = format!("cid:{content_id}");
+        let shown = Shown { source: &source, width: picture.width, height: picture.height, caption: &caption };
+        let html = SinglePart::html(render::html(notification, &url, telling, Some(&shown)));
+        let with_picture = MultiPart::related().singlepart(html).singlepart(png);
+        message.multipart(MultiPart::alternative().singlepart(text).multipart(with_picture))
+    }
+
+    /// What was collected, as one message.
+    pub fn digest_message(
+        &self,
+        digest: &Digest,
+        context: &DeliveryContext,
+        date: SystemTime,
+    ) -> Result<Message, lettre::error::Error> {
+        let content = DigestMessage::of(digest, context);
+        let message = self.builder(&digest.id, &content.subject(), date);
+        message.multipart(MultiPart::alternative_plain_html(content.text(), content.html()))
+    }
+
+    fn message_id(&self, id: &str) -> String {
+        format!("<{id}@driftline.{}>", self.from.email.domain())
+    }
+
+    fn builder(&self, id: &str, subject: &str, date: SystemTime) -> MessageBuilder {
         let mut message = Message::builder()
             .from(self.from.clone())
-            .subject(render::subject(notification))
-            .message_id(Some(id(&notification.id)))
+            .subject(subject)
+            .message_id(Some(self.message_id(id)))
             .date(date)
             .raw_header(header("Auto-Submitted", "auto-generated"))
             .raw_header(header("X-Auto-Response-Suppress", "All"));
         for mailbox in &self.to {
             message = message.to(mailbox.clone());
         }
-        if notification.sequence > 0 {
-            let first = id(&format!("{}-0", notification.episode_id));
-            message = message.in_reply_to(first.clone()).references(first);
+        message
+    }
+
+    /// To every address that has not accepted it before. `id`: what they know it by.
+    async fn send(&self, id: &str, message: Result<Message, lettre::error::Error>) -> Outcome {
+        let message = match message {
+            Ok(message) => message.formatted(),
+            Err(error) => return Outcome::permanent(format!("cannot write the message: {error}")),
+        };
+        let mut refused = Vec::new();
+        let mut retry = None;
+        for mailbox in &self.to {
+            let address = &mailbox.email;
+            if self.partly_delivered().holds(id, address.as_ref()) {
+                continue;
+            }
+            match self.send_to(address, &message).await {
+                Ok(()) => self.partly_delivered().insert(id, address.as_ref()),
+                Err(Refusal::ForGood(reason)) => refused.push(reason),
+                Err(Refusal::ForNow(reason)) => retry = Some(reason),
+                Err(Refusal::NoServer(reason)) => return Outcome::retry(reason),
+            }
         }
-        message.multipart(MultiPart::alternative_plain_html(
-            render::text(notification, &url),
-            render::html(notification, &url),
-        ))
+        if let Some(reason) = retry {
+            return Outcome::retry(reason);
+        }
+        self.partly_delivered().forget(id);
+        if refused.len() == self.to.len() {
+            return Outcome::permanent(refused.join("; "));
+        }
+        Outcome::Delivered { remark: (!refused.is_empty()).then(|| format!("refused by {}", refused.join("; "))) }
     }
 
     async fn send_to(&self, address: &Address, message: &[u8]) -> Result<(), Refusal> {
@@ -148,33 +221,39 @@ impl Drop for EmailTransport {
 #[async_trait]
 impl Transport for EmailTransport {
     async fn deliver(&self, notification: &Notification, context: &DeliveryContext) -> Outcome {
-        let message = match self.message(notification, context, SystemTime::now()) {
-            Ok(message) => message.formatted(),
-            Err(error) => return Outcome::permanent(format!("cannot write the message: {error}")),
-        };
-        let mut refused = Vec::new();
-        let mut retry = None;
-        for mailbox in &self.to {
-            let address = &mailbox.email;
-            if self.partly_delivered().holds(&notification.id, address.as_ref()) {
-                continue;
-            }
-            match self.send_to(address, &message).await {
-                Ok(()) => self.partly_delivered().insert(&notification.id, address.as_ref()),
-                Err(Refusal::ForGood(reason)) => refused.push(reason),
-                Err(Refusal::ForNow(reason)) => retry = Some(reason),
-                Err(Refusal::NoServer(reason)) => return Outcome::retry(reason),
-            }
-        }
-        if let Some(reason) = retry {
-            return Outcome::retry(reason);
-        }
-        self.partly_delivered().forget(&notification.id);
-        if refused.len() == self.to.len() {
-            return Outcome::permanent(refused.join("; "));
-        }
-        Outcome::Delivered { remark: (!refused.is_empty()).then(|| format!("refused by {}", refused.join("; "))) }
+        self.send(&notification.id, self.message(notification, context, SystemTime::now())).await
     }
+
+    async fn deliver_digest(&self, digest: &Digest, context: &DeliveryContext) -> Outcome {
+        self.send(&digest.id, self.digest_message(digest, context, SystemTime::now())).await
+    }
+}
+
+struct Chart {
+    picture: Picture,
+    caption: String,
+}
+
+/// The bins or categories of the worst finding that moved most. Mail clients show neither SVG nor data URIs.
+fn chart_of(notification: &Notification) -> Option<Chart> {
+    if notification.status == EpisodeStatus::Resolved {
+        return None;
+    }
+    let worst = render::worst_first(notification);
+    let finding = worst.into_iter().find(|finding| !finding.moved.is_empty())?;
+    let caption = format!("What moved most in {}: reference and window", render::subject_of(finding));
+    let bins: Vec<BinShare> = finding.moved.iter().map(Moved::bin).collect();
+    let bins: Vec<BinShare> = bins.into_iter().map(|bin| BinShare { label: render::clean(&bin.label), ..bin }).collect();
+    let svg = chart::shares(&bins, &caption).into_string();
+    // Without the picture the message says the same.
+    let picture = picture::draw(&svg).inspect_err(|error| tracing::warn!(%error, "the chart of a mail cannot be drawn"));
+    Some(Chart { picture: picture.ok()?, caption })
+}
+
+/// The part of a mail that its HTML shows.
+fn inline_png(content_id: String, png: Vec<u8>) -> Option<SinglePart> {
+    let kind = ContentType::parse("image/png").ok()?;
+    Some(lettre::message::Attachment::new_inline(content_id).body(png, kind))
 }
 
 fn header(name: &'static str, value: &str) -> HeaderValue {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
-use super::receiver::{DeliveryContext, Outcome, Transport};
+use super::receiver::{DeliveryContext, Outcome, Telling, Transport};
 use crate::log::{Log, LogError, OutRecord};
 use crate::rules::episode::{EpisodeStatus, Notification};
 
@@ -43,9 +43,16 @@ pub struct EventData {
     pub notification: Notification,
     /// The alert's own page.
     pub url: String,
+    /// How it comes to be sent; absent: it is news.
+    #[serde(skip_serializing_if = "is_news")]
+    pub telling: Telling,
     /// Findings that did not fit; absent: none.
     #[serde(skip_serializing_if = "is_zero")]
     pub findings_omitted: usize,
+}
+
+fn is_news(telling: &Telling) -> bool {
+    *telling == Telling::News
 }
 
 fn is_zero(count: &usize) -> bool {
@@ -67,7 +74,7 @@ impl KafkaTransport {
 #[async_trait]
 impl Transport for KafkaTransport {
     async fn deliver(&self, notification: &Notification, context: &DeliveryContext) -> Outcome {
-        let value = match event(notification, &context.episode_url(notification), &self.source) {
+        let value = match event(notification, context, &self.source) {
             Ok(value) => value,
             Err(error) => return Outcome::permanent(format!("cannot write the notification as json: {error}")),
         };
@@ -105,9 +112,10 @@ fn append(log: &dyn Log, record: OutRecord) -> Outcome {
     }
 }
 
-/// The event as JSON, with as many findings as fit, in their order. `url`: the alert's own page.
-pub fn event(notification: &Notification, url: &str, source: &str) -> serde_json::Result<Vec<u8>> {
+/// The event as JSON, with as many findings as fit, in their order.
+pub fn event(notification: &Notification, context: &DeliveryContext, source: &str) -> serde_json::Result<Vec<u8>> {
     let kind = match notification.status {
+        _ if matches!(context.telling, Telling::Heartbeat { .. }) => "driftline.heartbeat",
         EpisodeStatus::Firing => "driftline.alert.firing",
         EpisodeStatus::Resolved => "driftline.alert.resolved",
     };
@@ -121,7 +129,12 @@ pub fn event(notification: &Notification, url: &str, source: &str) -> serde_json
         time: time.to_rfc3339_opts(SecondsFormat::Millis, true),
         datacontenttype: "application/json",
         partitionkey: notification.episode_id.clone(),
-        data: EventData { notification: notification.clone(), url: url.to_string(), findings_omitted: 0 },
+        data: EventData {
+            notification: notification.clone(),
+            url: context.episode_url(notification),
+            telling: context.telling.clone(),
+            findings_omitted: 0,
+        },
     };
     loop {
         let json = serde_json::to_vec(&event)?;

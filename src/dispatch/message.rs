@@ -1,7 +1,8 @@
 //! What people are told, before it takes the form of a receiver: the mail's words, without its layout. Pure; every
 //! name from events is fit for one line, but not yet escaped for the form it goes into.
 
-use super::render;
+use super::receiver::Telling;
+use super::{render, telling};
 use crate::config::rules::Severity;
 use crate::rules::episode::{EpisodeStatus, Notification};
 
@@ -20,6 +21,12 @@ pub struct Message {
     /// `fraud@3: amount drifted`.
     pub headline: String,
     pub summary: String,
+    /// Why this comes, where it is not news; what the rule says of itself.
+    pub notes: Vec<String>,
+    /// The page that says what to do.
+    pub runbook: Option<String>,
+    /// What the link to the page is called.
+    pub open_words: &'static str,
     /// What, since when, how sure: names and values.
     pub facts: Vec<(&'static str, String)>,
     pub findings_title: &'static str,
@@ -40,7 +47,7 @@ pub enum Tone {
 }
 
 impl Message {
-    pub fn of(notification: &Notification) -> Self {
+    pub fn of(notification: &Notification, telling: &Telling) -> Self {
         let findings = render::worst_first(notification);
         let text = |finding: &&_| {
             let finding: &crate::rules::episode::Finding = finding;
@@ -52,23 +59,29 @@ impl Message {
             lines.extend(render::explained(finding));
             cut(&lines.join("\n"), MAX_FINDING_CHARS)
         };
+        let notes = telling::note(telling, notification).into_iter();
+        let notes = notes.chain(notification.description.as_deref().map(render::clean));
+        let notes = notes.map(|note| cut(&note, MAX_SUMMARY_CHARS));
         Self {
-            tone: match (notification.status, notification.severity) {
-                (EpisodeStatus::Resolved, _) => Tone::Good,
-                (EpisodeStatus::Firing, Severity::Warn) => Tone::Warning,
-                (EpisodeStatus::Firing, Severity::Critical) => Tone::Critical,
+            tone: match (telling, notification.status, notification.severity) {
+                (Telling::Heartbeat { .. }, ..) | (_, EpisodeStatus::Resolved, _) => Tone::Good,
+                (_, EpisodeStatus::Firing, Severity::Warn) => Tone::Warning,
+                (_, EpisodeStatus::Firing, Severity::Critical) => Tone::Critical,
             },
-            state: render::state_word(notification).to_uppercase(),
-            headline: cut(&render::headline(notification), MAX_SUMMARY_CHARS),
+            state: render::state(notification, telling),
+            headline: cut(&render::title(notification, telling), MAX_SUMMARY_CHARS),
             summary: cut(&render::clean(&notification.summary), MAX_SUMMARY_CHARS),
-            facts: render::facts(notification)
+            notes: notes.collect(),
+            runbook: notification.runbook.clone().filter(|runbook| render::is_link(runbook)),
+            open_words: render::open_words(telling),
+            facts: render::facts(notification, telling)
                 .into_iter()
                 .map(|(name, value)| (name, cut(&value, MAX_FACT_CHARS)))
                 .collect(),
             findings_title: render::findings_title(notification),
             findings: findings.iter().take(render::MAX_FINDINGS).map(text).collect(),
             more: render::more(&findings).map(|more| cut(&more, MAX_NAMES_CHARS)),
-            next_steps: render::next_steps(notification),
+            next_steps: render::next_steps(notification, telling),
             footer: cut(&render::footer(notification), MAX_FACT_CHARS),
         }
     }

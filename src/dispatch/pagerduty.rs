@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::http_sender::{ConnectionConfig, HttpSender};
 use super::message::{Message, cut};
-use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
-use super::{render, secret};
+use super::receiver::{DeliveryContext, Outcome, ReceiverError, Telling, Transport};
+use super::{render, secret, telling};
 use crate::config::receivers::{PagerDutyReceiver, PagerDutySeverities, PagerDutySeverity, TextOrSecret};
 use crate::config::rules::Severity;
 use crate::rules::episode::{EpisodeStatus, Notification};
@@ -84,8 +84,7 @@ impl PagerDutyTransport {
 #[async_trait]
 impl Transport for PagerDutyTransport {
     async fn deliver(&self, notification: &Notification, context: &DeliveryContext) -> Outcome {
-        let url = context.episode_url(notification);
-        self.sender.post_json(&self.url, &event(notification, &url, &self.routing_key, self.severities)).await
+        self.sender.post_json(&self.url, &event(notification, context, &self.routing_key, self.severities)).await
     }
 
     /// PagerDuty drops the end of an incident that it never opened.
@@ -94,10 +93,11 @@ impl Transport for PagerDutyTransport {
     }
 }
 
-/// `url`: the alert's own page.
+/// With links to the alert's own page and to the runbook. A heartbeat triggers nothing that anybody should be woken for:
+/// it has a low severity.
 pub fn event<'a>(
     notification: &Notification,
-    url: &str,
+    context: &DeliveryContext,
     routing_key: &'a str,
     severities: PagerDutySeverities,
 ) -> Event<'a> {
@@ -113,21 +113,33 @@ pub fn event<'a>(
             links: Vec::new(),
         };
     }
+    let url = context.episode_url(notification);
+    let message = Message::of(notification, &context.telling);
+    let mut links = vec![Link { href: url.clone(), text: message.open_words }];
+    links.extend(message.runbook.clone().map(|href| Link { href, text: "Open the runbook" }));
     Event {
         routing_key,
         event_action: "trigger",
         dedup_key,
-        payload: Some(payload(notification, severities)),
+        payload: Some(payload(notification, &message, severities, &context.telling)),
         client: Some("Driftline"),
-        client_url: Some(url.to_string()),
-        links: vec![Link { href: url.to_string(), text: "Open the alert" }],
+        client_url: Some(url),
+        links,
     }
 }
 
-fn payload(notification: &Notification, severities: PagerDutySeverities) -> Payload {
-    let message = Message::of(notification);
+fn payload(
+    notification: &Notification,
+    message: &Message,
+    severities: PagerDutySeverities,
+    telling: &Telling,
+) -> Payload {
+    let is_of_an_alert = telling::is_of_an_alert(telling);
     let mut custom_details: BTreeMap<&'static str, String> = message.facts.iter().cloned().collect();
     custom_details.insert("Summary", message.summary.clone());
+    if !message.notes.is_empty() {
+        custom_details.insert("Notes", message.notes.join("\n"));
+    }
     if !message.findings.is_empty() {
         let findings: Vec<&str> = message.findings.iter().map(String::as_str).chain(message.more.as_deref()).collect();
         custom_details.insert("Findings", findings.join("\n\n"));
@@ -135,9 +147,16 @@ fn payload(notification: &Notification, severities: PagerDutySeverities) -> Payl
     custom_details.insert("Next", message.next_steps.join("\n"));
     custom_details.insert("Notification", render::clean(&notification.id));
     Payload {
-        summary: cut(&render::subject(notification), MAX_SUMMARY_CHARS),
-        source: format!("{}@{}", render::clean(&notification.model), render::clean(&notification.version)),
+        summary: match is_of_an_alert {
+            true => cut(&render::subject(notification), MAX_SUMMARY_CHARS),
+            false => cut(&message.headline, MAX_SUMMARY_CHARS),
+        },
+        source: match is_of_an_alert {
+            true => render::who_only(notification),
+            false => "Driftline".into(),
+        },
         severity: match notification.severity {
+            _ if matches!(telling, Telling::Heartbeat { .. }) => PagerDutySeverity::Info,
             Severity::Warn => severities.warn,
             Severity::Critical => severities.critical,
         },

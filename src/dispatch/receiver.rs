@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alertmanager::AlertmanagerTransport;
@@ -15,6 +16,7 @@ use super::pagerduty::PagerDutyTransport;
 use super::secret::SecretError;
 use super::slack::SlackTransport;
 use super::teams::TeamsTransport;
+use super::telling::is_of_an_alert;
 use super::webhook::WebhookTransport;
 use crate::config::receivers::{Receiver, ReceiverKind};
 use crate::config::service::Smtp;
@@ -65,7 +67,7 @@ pub struct DeliveryContext {
 }
 
 /// How a notification comes to be sent, for those who read it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "as")]
 pub enum Telling {
     #[default]
@@ -86,9 +88,13 @@ pub enum Telling {
 }
 
 impl DeliveryContext {
-    /// The alert's own page.
+    /// The alert's own page; what is about Driftline itself has none, and gets the first one.
     pub fn episode_url(&self, notification: &Notification) -> String {
-        format!("{}/alerts/{}", self.public_url.trim_end_matches('/'), notification.episode_id)
+        let base = self.public_url.trim_end_matches('/');
+        match is_of_an_alert(&self.telling) {
+            true => format!("{base}/alerts/{}", notification.episode_id),
+            false => format!("{base}/"),
+        }
     }
 }
 

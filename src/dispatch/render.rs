@@ -4,6 +4,9 @@
 use chrono::DateTime;
 use maud::{DOCTYPE, Markup, html};
 
+use super::receiver::Telling;
+use super::telling;
+
 use crate::config::rules::Severity;
 use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::rules::explanation::Moved;
@@ -25,20 +28,62 @@ pub fn subject(notification: &Notification) -> String {
     subject.chars().take(MAX_SUBJECT_CHARS).collect()
 }
 
+/// The same for every message of an episode, since mail clients put messages of one subject into one thread: `fraud@3:
+/// feature-drift`. What happened stands first in the text, which they show beside it.
+pub fn thread_subject(notification: &Notification, telling: &Telling) -> String {
+    if !telling::is_of_an_alert(telling) {
+        let subject = match telling {
+            Telling::Heartbeat { .. } => "Driftline works".to_string(),
+            _ => format!("Driftline: {}", clean(&notification.summary)),
+        };
+        return subject.chars().take(MAX_SUBJECT_CHARS).collect();
+    }
+    let subject = format!("{}: {}", who(notification), clean(&notification.rule));
+    subject.chars().take(MAX_SUBJECT_CHARS).collect()
+}
+
+/// `CRITICAL`, `CRITICAL, reminder 2`.
+pub(super) fn state(notification: &Notification, telling: &Telling) -> String {
+    let word = match telling {
+        Telling::Heartbeat { .. } => "HEARTBEAT".to_string(),
+        _ => state_word(notification).to_uppercase(),
+    };
+    telling::tag(telling).map_or(word.clone(), |tag| format!("{word}, {tag}"))
+}
+
+/// What it is about, in a few words; where it is not about a model, its summary.
+pub(super) fn title(notification: &Notification, telling: &Telling) -> String {
+    match telling::is_of_an_alert(telling) {
+        true => headline(notification),
+        false => clean(&notification.summary),
+    }
+}
+
+/// The sentences below the title: the summary, why this comes, and what the rule says of itself.
+pub(super) fn sentences(notification: &Notification, telling: &Telling) -> Vec<String> {
+    let summary = telling::is_of_an_alert(telling).then(|| clean(&notification.summary));
+    let note = telling::note(telling, notification);
+    let description = notification.description.as_deref().map(clean);
+    summary.into_iter().chain(note).chain(description).collect()
+}
+
 /// Plain text, for the first part of a mail. `url`: the alert's own page.
-pub fn text(notification: &Notification, url: &str) -> String {
+pub fn text(notification: &Notification, url: &str, telling: &Telling) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         out.push_str(&text);
         out.push('\n');
     };
-    line(format!("{}  {}", state_word(notification).to_uppercase(), headline(notification)));
-    line(clean(&notification.summary));
+    line(format!("{}  {}", state(notification, telling), title(notification, telling)));
+    sentences(notification, telling).into_iter().for_each(&mut line);
     line(String::new());
-    for (name, value) in facts(notification) {
+    for (name, value) in facts(notification, telling) {
         line(format!("{name:<11}{value}"));
     }
     line(format!("{:<11}{url}", "Page"));
+    if let Some(runbook) = &notification.runbook {
+        line(format!("{:<11}{}", "Runbook", clean(runbook)));
+    }
 
     let findings = worst_first(notification);
     if !findings.is_empty() {
@@ -60,7 +105,7 @@ pub fn text(notification: &Notification, url: &str) -> String {
 
     line(String::new());
     line("What to do next".into());
-    for (place, step) in next_steps(notification).iter().enumerate() {
+    for (place, step) in next_steps(notification, telling).iter().enumerate() {
         line(format!("{:>3}. {step}", place + 1));
     }
     line(String::new());
@@ -68,21 +113,36 @@ pub fn text(notification: &Notification, url: &str) -> String {
     out
 }
 
+/// A picture that goes with a mail, as its HTML names it.
+pub struct Shown<'a> {
+    /// `cid:...`.
+    pub source: &'a str,
+    /// In CSS pixels.
+    pub width: u32,
+    pub height: u32,
+    /// What it shows, for those who do not see it.
+    pub caption: &'a str,
+}
+
+pub(super) fn colour(notification: &Notification, telling: &Telling) -> &'static str {
+    match (telling, notification.status, notification.severity) {
+        (Telling::Heartbeat { .. }, ..) | (_, EpisodeStatus::Resolved, _) => "#1a7f37",
+        (_, EpisodeStatus::Firing, Severity::Warn) => "#9a6700",
+        (_, EpisodeStatus::Firing, Severity::Critical) => "#b3261e",
+    }
+}
+
 /// HTML for the second part of a mail: tables and inline styles only, which is what mail clients show alike.
-pub fn html(notification: &Notification, url: &str) -> String {
+pub fn html(notification: &Notification, url: &str, telling: &Telling, picture: Option<&Shown<'_>>) -> String {
     let findings = worst_first(notification);
-    let colour = match (notification.status, notification.severity) {
-        (EpisodeStatus::Resolved, _) => "#1a7f37",
-        (EpisodeStatus::Firing, Severity::Warn) => "#9a6700",
-        (EpisodeStatus::Firing, Severity::Critical) => "#b3261e",
-    };
+    let colour = colour(notification, telling);
     let page: Markup = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width";
-                title { (subject(notification)) }
+                title { (thread_subject(notification, telling)) }
             }
             body style="margin:0;padding:0;background:#f4f5f7;" {
                 table role="presentation" width="100%" cellpadding="0" cellspacing="0" style="background:#f4f5f7;" {
@@ -92,20 +152,33 @@ pub fn html(notification: &Notification, url: &str) -> String {
                              font-size:14px;line-height:20px;color:#1f2328;") {
                             tr { td style=(format!("background:{colour};color:#ffffff;padding:12px 20px;")) {
                                 span style="font-size:12px;font-weight:bold;" {
-                                    (state_word(notification).to_uppercase())
+                                    (state(notification, telling))
                                 }
                                 br;
                                 span style="font-size:18px;line-height:24px;font-weight:bold;" {
-                                    (headline(notification))
+                                    (title(notification, telling))
                                 }
                             } }
-                            tr { td style="padding:16px 20px 4px 20px;" { (clean(&notification.summary)) } }
-                            tr { td style="padding:4px 20px;" { (facts_table(notification)) } }
+                            @for (place, sentence) in sentences(notification, telling).iter().enumerate() {
+                                tr { td style=(if place == 0 { "padding:16px 20px 4px 20px;" } else { "padding:4px 20px;" }) {
+                                    (sentence)
+                                } }
+                            }
+                            tr { td style="padding:4px 20px;" { (facts_table(notification, telling)) } }
                             tr { td style="padding:12px 20px;" {
-                                a href=(url) style=(
-                                    "display:inline-block;background:#1f4e8c;color:#ffffff;padding:8px 16px;\
-                                     text-decoration:none;font-weight:bold;") { "Open the alert" }
+                                a href=(url) style=(BUTTON) { (open_words(telling)) }
+                                @if let Some(runbook) = notification.runbook.as_deref().filter(|runbook| is_link(runbook)) {
+                                    " "
+                                    a href=(runbook) style=(BUTTON) { "Open the runbook" }
+                                }
                             } }
+                            @if let Some(picture) = picture {
+                                tr { td style="padding:4px 20px 8px 20px;" {
+                                    (section_title(picture.caption))
+                                    img src=(picture.source) width=(picture.width) height=(picture.height)
+                                        alt=(picture.caption) style="display:block;border:0;max-width:100%;height:auto;";
+                                } }
+                            }
                             @if !findings.is_empty() {
                                 tr { td style="padding:8px 20px;" {
                                     (section_title(findings_title(notification)))
@@ -115,7 +188,7 @@ pub fn html(notification: &Notification, url: &str) -> String {
                             tr { td style="padding:8px 20px 16px 20px;" {
                                 (section_title("What to do next"))
                                 ol style="margin:0;padding-left:20px;" {
-                                    @for step in next_steps(notification) { li { (step) } }
+                                    @for step in next_steps(notification, telling) { li { (step) } }
                                 }
                             } }
                             tr { td style="padding:10px 20px;border-top:1px solid #d8dbe0;font-size:12px;color:#59636e;" {
@@ -134,10 +207,24 @@ fn section_title(title: &str) -> Markup {
     html! { p style="margin:0 0 6px 0;font-weight:bold;" { (title) } }
 }
 
-fn facts_table(notification: &Notification) -> Markup {
+const BUTTON: &str = "display:inline-block;background:#1f4e8c;color:#ffffff;padding:8px 16px;text-decoration:none;\
+                      font-weight:bold;";
+
+/// What the link to the page is called.
+pub(super) fn open_words(telling: &Telling) -> &'static str {
+    if telling::is_of_an_alert(telling) { "Open the alert" } else { "Open Driftline" }
+}
+
+/// Whether a text may be a link: a rule's runbook is a template, and what fills it came from events.
+pub(super) fn is_link(text: &str) -> bool {
+    let address = reqwest::Url::parse(text);
+    address.is_ok_and(|address| matches!(address.scheme(), "http" | "https") && address.has_host())
+}
+
+fn facts_table(notification: &Notification, telling: &Telling) -> Markup {
     html! {
         table role="presentation" cellpadding="0" cellspacing="0" style="font-size:14px;line-height:20px;" {
-            @for (name, value) in facts(notification) {
+            @for (name, value) in facts(notification, telling) {
                 tr {
                     td style="padding:2px 16px 2px 0;color:#59636e;vertical-align:top;white-space:nowrap;" { (name) }
                     td style="padding:2px 0;" { (value) }
@@ -199,12 +286,6 @@ fn severity_word(severity: Severity) -> &'static str {
 
 /// `fraud@3: amount drifted`, `fraud@3 country=DE: amount and 2 more drifted`, `fraud@3: back to normal`.
 pub(super) fn headline(notification: &Notification) -> String {
-    let model = format!("{}@{}", clean(&notification.model), clean(&notification.version));
-    let segment = if notification.segment.is_all() {
-        String::new()
-    } else {
-        format!(" {}", clean(&notification.segment.to_string()))
-    };
     let findings = worst_first(notification);
     let mut features: Vec<String> = Vec::new();
     for feature in
@@ -226,7 +307,24 @@ pub(super) fn headline(notification: &Notification) -> String {
         }
         (EpisodeStatus::Firing, [feature, ..], _) => format!("{feature} out of bounds"),
     };
-    format!("{model}{segment}: {what}")
+    format!("{}: {what}", who(notification))
+}
+
+/// `fraud@3`; `fraud` where no version is meant.
+pub(super) fn who_only(notification: &Notification) -> String {
+    match notification.version.as_str() {
+        "" => clean(&notification.model),
+        version => format!("{}@{}", clean(&notification.model), clean(version)),
+    }
+}
+
+/// The same with the segment: `fraud@3 country=DE`.
+fn who(notification: &Notification) -> String {
+    let mut who = who_only(notification);
+    if !notification.segment.is_all() {
+        who.push_str(&format!(" {}", clean(&notification.segment.to_string())));
+    }
+    who
 }
 
 fn verb(metric: &str) -> &'static str {
@@ -254,11 +352,11 @@ fn whole_window(finding: &Finding) -> String {
 }
 
 /// What, since when, how sure, in rows.
-pub(super) fn facts(notification: &Notification) -> Vec<(&'static str, String)> {
-    let mut facts = vec![
-        ("Model", format!("{}@{}", clean(&notification.model), clean(&notification.version))),
-        ("Rule", clean(&notification.rule)),
-    ];
+pub(super) fn facts(notification: &Notification, telling: &Telling) -> Vec<(&'static str, String)> {
+    if !telling::is_of_an_alert(telling) {
+        return vec![("At", time(notification.at_ms))];
+    }
+    let mut facts = vec![("Model", who_only(notification)), ("Rule", clean(&notification.rule))];
     if !notification.segment.is_all() {
         facts.push(("Segment", clean(&notification.segment.to_string())));
     }
@@ -272,6 +370,10 @@ pub(super) fn facts(notification: &Notification) -> Vec<(&'static str, String)> 
         facts.push(("Reference", clean(&notification.reference)));
     }
     facts.push(("Closed", format!("{}, notification {}", time(notification.at_ms), notification.sequence + 1)));
+    if !notification.actions.is_empty() {
+        let actions: Vec<String> = notification.actions.iter().map(|action| clean(action)).collect();
+        facts.push(("Actions", actions.join(", ")));
+    }
     facts
 }
 
@@ -333,7 +435,10 @@ pub(super) fn more(findings: &[&Finding]) -> Option<String> {
 }
 
 /// Nothing here is new to a person on call at noon; it is written for the night.
-pub(super) fn next_steps(notification: &Notification) -> Vec<&'static str> {
+pub(super) fn next_steps(notification: &Notification, telling: &Telling) -> Vec<&'static str> {
+    if !telling::is_of_an_alert(telling) {
+        return telling::next_steps(telling, notification.status);
+    }
     if notification.status == EpisodeStatus::Resolved {
         return vec![
             "Nothing at once: the rule no longer holds.",
@@ -409,7 +514,7 @@ fn metric_title(metric: &str) -> String {
     }
 }
 
-fn window(window: Window) -> String {
+pub(super) fn window(window: Window) -> String {
     let (start, end) = (time(window.start_ms), time(window.end_ms));
     match (start.split_once(' '), end.split_once(' ')) {
         (Some((start_day, start_clock)), Some((end_day, end_clock))) if start_day == end_day => {
@@ -420,7 +525,7 @@ fn window(window: Window) -> String {
 }
 
 /// `2026-03-01 14:00 UTC`; seconds only where they are not zero.
-fn time(at_ms: i64) -> String {
+pub(super) fn time(at_ms: i64) -> String {
     match DateTime::from_timestamp_millis(at_ms) {
         Some(at) if at_ms % 60_000 == 0 => at.format("%Y-%m-%d %H:%M UTC").to_string(),
         Some(at) => at.format("%Y-%m-%d %H:%M:%S UTC").to_string(),

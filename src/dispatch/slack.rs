@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::http_sender::{ConnectionConfig, HttpSender};
+use super::digest::Digest;
+use super::digest_message::DigestMessage;
 use super::message::{Message, cut};
 use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
 use super::{render, secret};
@@ -42,14 +44,51 @@ impl SlackTransport {
 #[async_trait]
 impl Transport for SlackTransport {
     async fn deliver(&self, notification: &Notification, context: &DeliveryContext) -> Outcome {
-        self.sender.post_json(&self.url, &payload(notification, &context.episode_url(notification))).await
+        self.sender.post_json(&self.url, &payload(notification, context)).await
+    }
+
+    async fn deliver_digest(&self, digest: &Digest, context: &DeliveryContext) -> Outcome {
+        self.sender.post_json(&self.url, &digest_payload(digest, context)).await
     }
 }
 
-/// The message. `url`: the alert's own page.
-pub fn payload(notification: &Notification, url: &str) -> Value {
-    let message = Message::of(notification);
-    let link = format!("<{}|Open the alert>", escape(url, MAX_SECTION_CHARS / 2));
+/// What was collected: a line for each alert, worst first, with as many as fit.
+pub fn digest_payload(digest: &Digest, context: &DeliveryContext) -> Value {
+    let message = DigestMessage::of(digest, context);
+    let header = json!({
+        "type": "header",
+        "text": {"type": "plain_text", "text": cut(&message.title, MAX_HEADER_CHARS), "emoji": false},
+    });
+    let footer = self::context(&escape(&message.footer, MAX_SECTION_CHARS));
+    let mut blocks = vec![header, self::context(&escape(&message.period, MAX_SECTION_CHARS))];
+    let mut left = MAX_MESSAGE_CHARS.saturating_sub(blocks.iter().chain([&footer]).map(text_chars).sum());
+    let mut shown = 0;
+    for line in &message.lines {
+        let link = format!("<{}|{}>", escape(&line.url, MAX_SECTION_CHARS / 4), escape(&line.headline, MAX_FIELD_CHARS));
+        let summary = escape(&line.summary, MAX_FIELD_CHARS);
+        let block = section(&format!("*{}*  {link}{}\n{summary}", line.state, line.times()));
+        let Some(rest) = left.checked_sub(text_chars(&block)) else { break };
+        left = rest;
+        blocks.push(block);
+        shown += 1;
+    }
+    if shown < message.lines.len() || message.more.is_some() {
+        let link = format!("<{}|The others are on the page>", escape(&message.url, MAX_SECTION_CHARS / 2));
+        blocks.push(section(&link));
+    }
+    blocks.push(footer);
+    json!({"text": escape(&message.subject(), MAX_SECTION_CHARS), "blocks": blocks})
+}
+
+/// The message, with a link to the alert's own page.
+pub fn payload(notification: &Notification, sent: &DeliveryContext) -> Value {
+    let message = Message::of(notification, &sent.telling);
+    let url = sent.episode_url(notification);
+    let mut links = vec![format!("<{}|{}>", escape(&url, MAX_SECTION_CHARS / 4), message.open_words)];
+    let runbook = message.runbook.as_ref();
+    links.extend(runbook.map(|runbook| format!("<{}|Open the runbook>", escape(runbook, MAX_SECTION_CHARS / 4))));
+    let mut sentences = vec![escape(&message.summary, MAX_SECTION_CHARS / 4)];
+    sentences.extend(message.notes.iter().map(|note| escape(note, MAX_SECTION_CHARS / 4)));
     let fields: Vec<Value> = message
         .facts
         .iter()
@@ -62,7 +101,7 @@ pub fn payload(notification: &Notification, url: &str) -> Value {
         "type": "header",
         "text": {"type": "plain_text", "text": cut(&message.title(), MAX_HEADER_CHARS), "emoji": false},
     });
-    let summary = section(&format!("{}\n{link}", escape(&message.summary, MAX_SECTION_CHARS / 2)));
+    let summary = section(&cut(&format!("{}\n{}", sentences.join("\n"), links.join("  ")), MAX_SECTION_CHARS));
     let mut before = vec![header, summary, json!({"type": "section", "fields": fields})];
     if !message.findings.is_empty() {
         before.push(section(&format!("*{}*", message.findings_title)));

@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::http_sender::{ConnectionConfig, HttpSender};
+use super::digest::Digest;
+use super::digest_message::DigestMessage;
 use super::message::{Message, Tone};
 use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
 use super::{render, secret};
@@ -39,17 +41,21 @@ impl TeamsTransport {
 #[async_trait]
 impl Transport for TeamsTransport {
     async fn deliver(&self, notification: &Notification, context: &DeliveryContext) -> Outcome {
-        self.sender.post_json(&self.url, &payload(notification, &context.episode_url(notification))).await
+        self.sender.post_json(&self.url, &payload(notification, context)).await
+    }
+
+    async fn deliver_digest(&self, digest: &Digest, context: &DeliveryContext) -> Outcome {
+        self.sender.post_json(&self.url, &digest_payload(digest, context)).await
     }
 }
 
-/// The message with as many findings as fit. `url`: the alert's own page.
-pub fn payload(notification: &Notification, url: &str) -> Value {
-    let message = Message::of(notification);
-    let subject = render::subject(notification);
-    let mut shown = message.findings.len();
+/// What was collected: a line for each alert, worst first, with as many as fit.
+pub fn digest_payload(digest: &Digest, context: &DeliveryContext) -> Value {
+    let message = DigestMessage::of(digest, context);
+    let open = json!([{"type": "Action.OpenUrl", "title": "Open Driftline", "url": message.url}]);
+    let mut shown = message.lines.len();
     loop {
-        let payload = envelope(&subject, body(&message, shown), url);
+        let payload = envelope(&message.subject(), digest_body(&message, shown), open.clone());
         if shown == 0 || payload.to_string().len() <= MAX_BODY_BYTES {
             return payload;
         }
@@ -57,7 +63,53 @@ pub fn payload(notification: &Notification, url: &str) -> Value {
     }
 }
 
-fn envelope(subject: &str, body: Vec<Value>, url: &str) -> Value {
+fn digest_body(message: &DigestMessage, shown: usize) -> Vec<Value> {
+    let (style, _) = look(message.tone);
+    let heading = json!({"type": "TextRun", "text": message.title, "weight": "Bolder", "size": "Large"});
+    let items = json!([text(vec![heading]), tight(vec![run(&message.period)])]);
+    let mut body = vec![json!({"type": "Container", "style": style, "bleed": true, "items": items})];
+    for line in message.lines.iter().take(shown) {
+        let (_, colour) = look(line.tone);
+        let state = json!({"type": "TextRun", "text": format!("{}  ", line.state), "weight": "Bolder", "color": colour});
+        let open = json!({"type": "Action.OpenUrl", "url": line.url});
+        let headline = json!({"type": "TextRun", "text": line.headline, "weight": "Bolder", "selectAction": open});
+        body.push(text(vec![state, headline, run(&line.times())]));
+        body.push(tight(vec![json!({"type": "TextRun", "text": line.summary, "isSubtle": true})]));
+    }
+    if shown < message.lines.len() || message.more.is_some() {
+        body.push(text(vec![run("The others are on the page.")]));
+    }
+    body.push(text(vec![json!({"type": "TextRun", "text": message.footer, "isSubtle": true, "size": "Small"})]));
+    body
+}
+
+/// Style of a container and colour of a text.
+fn look(tone: Tone) -> (&'static str, &'static str) {
+    match tone {
+        Tone::Good => ("good", "Good"),
+        Tone::Warning => ("warning", "Warning"),
+        Tone::Critical => ("attention", "Attention"),
+    }
+}
+
+/// The message with as many findings as fit, and a link to the alert's own page.
+pub fn payload(notification: &Notification, context: &DeliveryContext) -> Value {
+    let message = Message::of(notification, &context.telling);
+    let subject = render::subject(notification);
+    let open = |title: &str, url: &str| json!({"type": "Action.OpenUrl", "title": title, "url": url});
+    let mut actions = vec![open(message.open_words, &context.episode_url(notification))];
+    actions.extend(message.runbook.as_ref().map(|runbook| open("Open the runbook", runbook)));
+    let mut shown = message.findings.len();
+    loop {
+        let payload = envelope(&subject, body(&message, shown), json!(actions));
+        if shown == 0 || payload.to_string().len() <= MAX_BODY_BYTES {
+            return payload;
+        }
+        shown -= 1;
+    }
+}
+
+fn envelope(subject: &str, body: Vec<Value>, actions: Value) -> Value {
     json!({
         "type": "message",
         "attachments": [{
@@ -70,18 +122,14 @@ fn envelope(subject: &str, body: Vec<Value>, url: &str) -> Value {
                 "msteams": {"width": "Full"},
                 "fallbackText": subject,
                 "body": body,
-                "actions": [{"type": "Action.OpenUrl", "title": "Open the alert", "url": url}],
+                "actions": actions,
             },
         }],
     })
 }
 
 fn body(message: &Message, shown: usize) -> Vec<Value> {
-    let (style, colour) = match message.tone {
-        Tone::Good => ("good", "Good"),
-        Tone::Warning => ("warning", "Warning"),
-        Tone::Critical => ("attention", "Attention"),
-    };
+    let (style, colour) = look(message.tone);
     let mut body = vec![
         json!({
             "type": "Container",
@@ -94,6 +142,7 @@ fn body(message: &Message, shown: usize) -> Vec<Value> {
         }),
         text(vec![run(&message.summary)]),
     ];
+    body.extend(message.notes.iter().map(|note| text(vec![run(note)])));
     for (name, value) in &message.facts {
         body.push(tight(vec![bold(&format!("{name}: ")), run(value)]));
     }

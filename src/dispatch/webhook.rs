@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::body_template::{BodyTemplate, value_of};
 use super::http_sender::{ConnectionConfig, HttpSender, now_ms};
-use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
+use super::digest::Digest;
+use super::receiver::{DeliveryContext, Outcome, ReceiverError, Telling, Transport};
 use super::secret;
 use super::signature::{SigningKey, signature_header};
 use crate::config::receivers::{TextOrSecret, WebhookReceiver};
@@ -44,18 +45,56 @@ pub struct WebhookData<'a> {
     pub notification: &'a Notification,
     /// The alert's own page.
     pub url: String,
+    /// How it comes to be sent; absent: it is news.
+    #[serde(skip_serializing_if = "is_news")]
+    pub telling: &'a Telling,
+}
+
+fn is_news(telling: &&Telling) -> bool {
+    **telling == Telling::News
+}
+
+/// The body of the POST with what a route with `digest` collected. `schemas/webhook-digest.schema.json` is generated from
+/// it.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(title = "Driftline webhook digest")]
+pub struct DigestPayload<'a> {
+    #[serde(rename = "type")]
+    pub kind: DigestType,
+    /// The end of the time that it covers: RFC 3339, UTC.
+    pub timestamp: String,
+    pub data: &'a Digest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum DigestType {
+    #[serde(rename = "alert.digest")]
+    Digest,
+}
+
+impl<'a> DigestPayload<'a> {
+    pub fn new(digest: &'a Digest) -> Self {
+        Self { kind: DigestType::Digest, timestamp: instant(digest.until_ms), data: digest }
+    }
+}
+
+/// The JSON Schema of a digest's body, as it stands in `schemas/`.
+pub fn digest_schema() -> schemars::Schema {
+    schemars::schema_for!(DigestPayload<'static>)
+}
+
+fn instant(at_ms: i64) -> String {
+    DateTime::from_timestamp_millis(at_ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 impl<'a> WebhookPayload<'a> {
-    pub fn new(notification: &'a Notification, url: String) -> Self {
+    pub fn new(notification: &'a Notification, context: &'a DeliveryContext) -> Self {
         let kind = match notification.status {
             EpisodeStatus::Firing => WebhookType::Firing,
             EpisodeStatus::Resolved => WebhookType::Resolved,
         };
-        let timestamp = DateTime::from_timestamp_millis(notification.at_ms)
-            .unwrap_or_default()
-            .to_rfc3339_opts(SecondsFormat::Millis, true);
-        Self { kind, timestamp, data: WebhookData { notification, url } }
+        let (url, telling) = (context.episode_url(notification), &context.telling);
+        Self { kind, timestamp: instant(notification.at_ms), data: WebhookData { notification, url, telling } }
     }
 }
 
@@ -69,6 +108,8 @@ struct Target {
     url: Template,
     /// Parts of the URL's path, whatever the placeholders in it stand for.
     path_segments: usize,
+    /// It holds no placeholders.
+    is_fixed: bool,
     /// `None`: Driftline's own document.
     body: Option<BodyTemplate>,
 }
@@ -96,7 +137,8 @@ impl WebhookTransport {
             let text = secret::resolve_text(url).map_err(secret_error)?;
             let (url, path_segments) = url_template(receiver, &sender, &text)?;
             let body = body.map(BodyTemplate::parse).transpose();
-            Ok(Target { url, path_segments, body: body.map_err(|error| invalid(format!("`body`: {error}")))? })
+            let is_fixed = url.fill(|_| "1".into()) == url.fill(|_| "2".into());
+            Ok(Target { url, path_segments, is_fixed, body: body.map_err(|error| invalid(format!("`body`: {error}")))? })
         };
         let firing = target(&config.url, config.body.as_ref())?;
         let ends = config.resolved.clone().unwrap_or_default();
@@ -110,6 +152,17 @@ impl WebhookTransport {
             headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit())?, value);
         }
         Ok(Self { firing, resolved, keys, headers, sender })
+    }
+
+    async fn send(&self, url: &reqwest::Url, id: &str, body: serde_json::Result<Vec<u8>>) -> Outcome {
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => return Outcome::permanent(format!("cannot write the notification as json: {error}")),
+        };
+        match self.headers(id, &body) {
+            Ok(headers) => self.sender.post(url, body, headers).await,
+            Err(_) => Outcome::permanent("the notification's id does not fit into a header"),
+        }
     }
 
     /// The headers of Standard Webhooks, made anew for each attempt, beside those of the configuration.
@@ -150,8 +203,7 @@ impl Transport for WebhookTransport {
             EpisodeStatus::Firing => &self.firing,
             EpisodeStatus::Resolved => &self.resolved,
         };
-        let page = context.episode_url(notification);
-        let value = |placeholder| value_of(placeholder, notification, &page);
+        let value = |placeholder| value_of(placeholder, notification, context);
         let filled = target.url.fill_encoded(value, |value| percent_encode(&value));
         // A value of `..` would step up in the path.
         let url = reqwest::Url::parse(&filled).ok().filter(|url| path_segments(url) == target.path_segments);
@@ -159,17 +211,25 @@ impl Transport for WebhookTransport {
             return Outcome::permanent("`url` is no longer the same once its placeholders are filled in");
         };
         let body = match &target.body {
-            Some(template) => serde_json::to_vec(&template.fill(notification, &page)),
-            None => serde_json::to_vec(&WebhookPayload::new(notification, page)),
+            Some(template) => serde_json::to_vec(&template.fill(notification, context)),
+            None => serde_json::to_vec(&WebhookPayload::new(notification, context)),
         };
-        let body = match body {
-            Ok(body) => body,
-            Err(error) => return Outcome::permanent(format!("cannot write the notification as json: {error}")),
+        self.send(&url, &notification.id, body).await
+    }
+
+    async fn deliver_digest(&self, digest: &Digest, context: &DeliveryContext) -> Outcome {
+        // A body or an address of its own is that of one alert.
+        let plain = reqwest::Url::parse(&self.firing.url.fill(|_| String::new()));
+        let Some(url) = plain.ok().filter(|_| self.firing.body.is_none() && self.firing.is_fixed) else {
+            for notification in &digest.notifications {
+                match self.deliver(notification, context).await {
+                    Outcome::Delivered { .. } => {}
+                    failed => return failed,
+                }
+            }
+            return Outcome::Delivered { remark: None };
         };
-        match self.headers(&notification.id, &body) {
-            Ok(headers) => self.sender.post(&url, body, headers).await,
-            Err(_) => Outcome::permanent("the notification's id does not fit into a header"),
-        }
+        self.send(&url, &digest.id, serde_json::to_vec(&DigestPayload::new(digest))).await
     }
 
     /// A body of one's own is for a service that keeps alerts, where nothing can be closed that was not opened.
@@ -201,14 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn the_published_schema_is_the_codes() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/webhook-notification.schema.json");
-        let generated = format!("{}\n", serde_json::to_string_pretty(&payload_schema()).unwrap());
-        if std::env::var_os("DRIFTLINE_WRITE_SCHEMAS").is_some() {
-            std::fs::create_dir_all(std::path::Path::new(path).parent().unwrap()).unwrap();
-            std::fs::write(path, &generated).unwrap();
+    fn the_published_schemas_are_the_codes() {
+        for (name, schema) in [("notification", payload_schema()), ("digest", digest_schema())] {
+            let path = format!("{}/schemas/webhook-{name}.schema.json", env!("CARGO_MANIFEST_DIR"));
+            let generated = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+            if std::env::var_os("DRIFTLINE_WRITE_SCHEMAS").is_some() {
+                std::fs::write(&path, &generated).unwrap();
+            }
+            let published = std::fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(published, generated, "run this test with DRIFTLINE_WRITE_SCHEMAS=1");
         }
-        let published = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(published, generated, "run this test with DRIFTLINE_WRITE_SCHEMAS=1");
     }
 }

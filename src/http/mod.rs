@@ -2,14 +2,13 @@
 //!
 //! `view` is the read model, pure and bounded; `follow` feeds it from the log; `server` routes requests to
 //! `pages`, `api` and `metrics`, which are functions of the view. `access` says who may do what, `write` takes commands, `openapi`
-//! describes the API. `chart` draws SVG, `dashboards` writes what
+//! describes the API. `dashboards` writes what
 //! Grafana is provisioned with. To add a page: a file in `pages`, a route in `server`. To add a gauge: a
 //! family in `metrics`, and a panel in `dashboards`.
 
 pub mod access;
 pub mod api;
 pub mod api_actions;
-pub mod chart;
 pub mod dashboards;
 pub mod follow;
 pub mod metrics;
@@ -21,5 +20,7 @@ pub mod readiness;
 pub mod runs;
 pub mod server;
 pub mod view;
-pub mod wording;
 pub mod write;
+
+pub use crate::chart;
+pub use crate::chart::wording;

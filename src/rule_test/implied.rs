@@ -14,7 +14,7 @@ use crate::config::units::Span;
 /// `reference` is that of the test, or the file's default.
 pub fn model(name: &str, given: &Given, reference: Option<&GivenReference>, rules: &[RuleFile]) -> Model {
     let mut kinds: BTreeMap<&str, Kind> = BTreeMap::new();
-    let named = given.windows.iter().flat_map(|window| std::iter::once(&window.rows).chain(&window.also));
+    let named = given.entries().into_iter().flat_map(|(_, window)| std::iter::once(&window.rows).chain(&window.also));
     let named = named.map(|rows| &rows.features).chain(reference.map(|reference| &reference.features));
     for (key, drawn) in named.flatten() {
         kinds.insert(key, kind(drawn));

@@ -96,7 +96,7 @@ fn alert(trail: &Trail, rule: &Rule, state: &RuleState, at_ms: i64) -> Option<Al
         of_it.filter(|told| told.episode_id == episode_id).collect()
     };
     let news = told.map_or_else(Vec::new, |told| of_episode(&told.episode_id));
-    let heard: Vec<&&Notification> = news.iter().collect();
+    let heard: Vec<&&Notification> = news.iter().filter(|told| told.suppressed.is_none()).collect();
     let open = told.filter(|told| told.firing);
     let status = match (open, standing.phase) {
         (Some(_), _) if heard.is_empty() => ExpectedStatus::Suppressed,
@@ -127,7 +127,7 @@ fn alert(trail: &Trail, rule: &Rule, state: &RuleState, at_ms: i64) -> Option<Al
         receivers: heard.iter().filter(|_| is_open).flat_map(|told| told.receivers.iter().cloned()).collect(),
         actions: requests.map(|request| request.action.clone()).collect(),
         notifications: if is_open { heard.len() as u32 } else { 0 },
-        suppressed_by: None,
+        suppressed_by: state.suppressed.as_ref().filter(|_| is_open).map(|suppression| suppression.name.clone()),
     })
 }
 

@@ -102,12 +102,7 @@ impl<'t> World<'t> {
 
     /// Windows with their repetitions, in order.
     fn windows(&self) -> impl Iterator<Item = (&'t crate::config::rule_tests::GivenWindow, Asked)> + '_ {
-        let repeated = self
-            .given
-            .windows
-            .iter()
-            .flat_map(|window| std::iter::repeat_n(window, window.repeat.unwrap_or(1) as usize));
-        repeated.enumerate().map(|(index, given)| {
+        self.given.expanded().into_iter().enumerate().map(|(index, given)| {
             let start_ms = self.start_ms + index as i64 * self.size_ms;
             let window = Window { start_ms, end_ms: start_ms + self.size_ms };
             (given, Asked { window, at_ms: window.end_ms + self.model.windows.watermark_delay.ms })

@@ -1,15 +1,17 @@
-//! Charts: pure functions from numbers to SVG.
+//! Charts: pure functions from numbers to SVG, shared by pages, reports and e-mail; `picture` makes a PNG of one, `wording`
+//! writes times and figures as people read them.
 //!
 //! Each is a complete document (namespace, fill attributes) that stands alone in an e-mail or a file; a page's
 //! style sheet recolours it by class. Widths are those of a phone, so that text stays readable when scaled.
 
 mod performance;
+pub mod picture;
+pub mod wording;
 
 use maud::{Markup, html};
 
 pub use performance::{PerformancePoint, performance};
 
-use super::wording;
 use crate::stats::metric::BinShare;
 
 const WIDTH: f64 = 420.0;

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::{LINE_COLOUR, REFERENCE_COLOUR, TEXT_COLOUR, WIDTH, WINDOW_COLOUR, frame, nice_ceiling, round, tick};
-use crate::http::wording;
+use super::wording;
 
 /// One window. What is not known is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
