@@ -9,9 +9,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dispatch_support::notification;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use dispatch_support::role_harness::Harness;
-use driftline::config::receivers::{EmailReceiver, Receiver, Secret};
+use dispatch_support::{notification, samples};
+use driftline::config::receivers::{Attachment, EmailReceiver, Receiver, Secret};
 use driftline::config::service::Smtp;
 use driftline::dispatch::catcher::{CaughtMail, MailCatcher};
 use driftline::dispatch::delivery::DeliveryStatus;
@@ -74,14 +75,72 @@ async fn a_mail_is_text_and_html_with_a_stable_id_and_threads_by_episode() {
     assert_eq!(of(resolved, "References"), "<e-0@driftline.example.com>");
     assert_eq!(first.header("In-Reply-To"), None);
     assert_eq!(of(first, "Auto-Submitted"), "auto-generated");
-    assert_eq!(of(first, "Subject"), "[critical] fraud@3: amount drifted (feature-drift)");
-    assert_eq!(of(resolved, "Subject"), "[resolved] fraud@3: amount back to normal (feature-drift)");
+    assert_eq!(of(first, "Subject"), "fraud@3: feature-drift");
+    assert_eq!(of(resolved, "Subject"), "Re: fraud@3: feature-drift");
     assert!(of(first, "Content-Type").starts_with("multipart/alternative"), "{}", first.raw);
     for part in ["text/plain", "text/html", "http://drift.test/alerts/e", "What to do next"] {
         assert!(first.raw.contains(part), "{part} is missing in {}", first.raw);
     }
     let stored = std::fs::read_to_string(first.path.as_ref().unwrap()).unwrap();
     assert_eq!(stored, first.raw);
+}
+
+/// The bytes of the picture in a mail.
+fn picture(raw: &str) -> Vec<u8> {
+    let (_, part) = raw.split_once("Content-Type: image/png").unwrap_or_else(|| panic!("no picture in {raw}"));
+    let (_, body) = part.split_once("\r\n\r\n").unwrap();
+    let base64: String = body.split("--").next().unwrap().chars().filter(|c| !c.is_whitespace()).collect();
+    BASE64_STANDARD.decode(base64).unwrap()
+}
+
+#[tokio::test]
+async fn a_mail_shows_what_moved_as_a_picture_that_its_html_names() {
+    let catcher = MailCatcher::start(0, None).await.unwrap();
+    let mail = transport(&["ml@example.com"], &smtp(&catcher.url()));
+    assert_eq!(mail.deliver(&samples::firing(), &context()).await.label(), "delivered");
+    let raw = catcher.wait_for(1, Duration::from_secs(5)).await.remove(0).raw;
+    let unfolded = raw.replace("\r\n ", " ");
+    let id = unfolded.split("Content-ID: <").nth(1).unwrap().split('>').next().unwrap();
+    assert_eq!(id, "chart.9f2c41-0@driftline.example.com");
+    assert!(unfolded.contains("multipart/related") && unfolded.contains("Content-Disposition: inline"), "{raw}");
+    // Quoted-printable writes `=` as `=3D` and folds lines with `=`.
+    let html = raw.replace("=\r\n", "").replace("=3D", "=");
+    assert!(html.contains(&format!("src=\"cid:{id}\"")), "{html}");
+    let png = picture(&raw);
+    assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");
+    if let Some(directory) = std::env::var_os("DRIFTLINE_KEEP_MAIL") {
+        std::fs::write(Path::new(&directory).join("chart.png"), &png).unwrap();
+        std::fs::write(Path::new(&directory).join("mail.eml"), &raw).unwrap();
+    }
+    // Nothing is drawn of an alert that is over, nor where nobody wants it.
+    assert_eq!(mail.deliver(&samples::resolved(), &context()).await.label(), "delivered");
+    let plain = EmailReceiver { to: vec!["ml@example.com".into()], attach: Attachment::None };
+    let receiver = Receiver { email: Some(plain), ..Receiver::default() };
+    let server = smtp(&catcher.url());
+    let plain = build("mail", &receiver, Means { smtp: Some(&server), log: None }).unwrap();
+    assert_eq!(plain.deliver(&samples::firing(), &context()).await.label(), "delivered");
+    let mails = catcher.wait_for(3, Duration::from_secs(5)).await;
+    assert!(mails[1..].iter().all(|mail| !mail.raw.contains("image/png")), "{}", mails[2].raw);
+}
+
+#[tokio::test]
+async fn a_digest_is_one_mail_and_a_reminder_answers_the_first() {
+    let catcher = MailCatcher::start(0, None).await.unwrap();
+    let mail = transport(&["ml@example.com"], &smtp(&catcher.url()));
+    assert_eq!(mail.deliver_digest(&samples::digest(), &context()).await, Outcome::Delivered { remark: None });
+    let mut reminder = samples::firing();
+    reminder.id = "9f2c41-r1-mail".into();
+    let told = DeliveryContext { telling: Telling::Reminder { number: 1 }, ..context() };
+    assert_eq!(mail.deliver(&reminder, &told).await.label(), "delivered");
+    let beat = DeliveryContext { telling: Telling::Heartbeat { every_ms: 60_000 }, ..context() };
+    assert_eq!(mail.deliver(&samples::heartbeat(), &beat).await.label(), "delivered");
+    let mails = catcher.wait_for(3, Duration::from_secs(5)).await;
+    let of = |place: usize, name: &str| mails[place].header(name);
+    assert_eq!(of(0, "Subject").unwrap(), "Driftline: 3 alerts fire, 1 is over");
+    assert_eq!(of(0, "Message-ID").unwrap(), "<digest-slack-1767312000000@driftline.example.com>");
+    assert_eq!(of(1, "Message-ID").unwrap(), "<9f2c41-r1-mail@driftline.example.com>");
+    assert_eq!(of(1, "References").unwrap(), "<9f2c41-0@driftline.example.com>");
+    assert_eq!((of(2, "Subject").unwrap().as_str(), of(2, "In-Reply-To")), ("Driftline works", None));
 }
 
 #[tokio::test]

@@ -8,14 +8,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use dispatch_support::finding;
-use dispatch_support::samples::{firing, hostile, resolved, silent};
+use dispatch_support::samples::{
+    context, digest, documented, fallback, firing, health, heartbeat, hostile, late, resolved, silent, unreachable,
+};
 use driftline::config::receivers::PagerDutySeverities;
 use driftline::dispatch::body_template::BodyTemplate;
+use driftline::dispatch::receiver::{DeliveryContext, Telling};
+use driftline::dispatch::webhook::{DigestPayload, WebhookPayload};
 use driftline::dispatch::{alertmanager, kafka, pagerduty, slack, teams};
 use driftline::rules::episode::Notification;
 use serde_json::Value;
 
 const URL: &str = "https://drift.example.com/alerts/9f2c41";
+
+fn news() -> DeliveryContext {
+    context(Telling::News)
+}
 
 fn compare(receiver: &str, name: &str, payload: &Value) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{receiver}_{name}.json"));
@@ -69,12 +77,12 @@ fn texts<'a>(value: &'a Value, key: &'a str, found: &mut Vec<(&'a str, &'a str)>
 
 #[test]
 fn slack_is_sent_block_kit() {
-    compare_all("slack", |notification| slack::payload(notification, URL));
+    compare_all("slack", |notification| slack::payload(notification, &news()));
 }
 
 #[test]
 fn slack_texts_keep_to_block_kits_limits() {
-    let payload = slack::payload(&huge(), URL);
+    let payload = slack::payload(&huge(), &news());
     let blocks = payload["blocks"].as_array().unwrap();
     assert!(blocks.len() <= 50, "{} blocks", blocks.len());
     let length = |value: &Value| value.as_str().unwrap().chars().count();
@@ -101,7 +109,7 @@ fn slack_texts_keep_to_block_kits_limits() {
 #[test]
 fn slack_reads_no_markup_in_names_from_events() {
     for notification in [hostile(), huge()] {
-        let payload = slack::payload(&notification, URL);
+        let payload = slack::payload(&notification, &news());
         let mut found = Vec::new();
         for block in payload["blocks"].as_array().unwrap().iter().filter(|block| block["type"] != "header") {
             texts(block, "", &mut found);
@@ -119,20 +127,20 @@ fn slack_reads_no_markup_in_names_from_events() {
 
 #[test]
 fn teams_is_sent_an_adaptive_card() {
-    compare_all("teams", |notification| teams::payload(notification, URL));
+    compare_all("teams", |notification| teams::payload(notification, &news()));
 }
 
 #[test]
 fn a_teams_message_is_below_the_documented_size() {
-    let size = teams::payload(&huge(), URL).to_string().len();
+    let size = teams::payload(&huge(), &news()).to_string().len();
     assert!(size <= 28_000, "{size} bytes");
-    let plain = teams::payload(&firing(), URL).to_string();
+    let plain = teams::payload(&firing(), &news()).to_string();
     assert!(plain.len() <= 20_000 && plain.contains("median"), "{plain}");
 }
 
 #[test]
 fn teams_shows_names_from_events_where_markdown_is_not_read() {
-    let payload = teams::payload(&hostile(), URL);
+    let payload = teams::payload(&hostile(), &news());
     let mut kinds = Vec::new();
     texts(&payload["attachments"][0]["content"]["body"], "", &mut kinds);
     let kinds: Vec<&str> = kinds.into_iter().filter(|(key, _)| *key == "type").map(|(_, kind)| kind).collect();
@@ -141,7 +149,12 @@ fn teams_shows_names_from_events_where_markdown_is_not_read() {
 }
 
 fn pagerduty_event(notification: &Notification) -> Value {
-    let event = pagerduty::event(notification, URL, "0123456789abcdef0123456789abcdef", PagerDutySeverities::default());
+    pagerduty_told(notification, Telling::News)
+}
+
+fn pagerduty_told(notification: &Notification, telling: Telling) -> Value {
+    let key = "0123456789abcdef0123456789abcdef";
+    let event = pagerduty::event(notification, &context(telling), key, PagerDutySeverities::default());
     serde_json::to_value(event).unwrap()
 }
 
@@ -163,7 +176,7 @@ const MONTH_MS: i64 = 30 * 86_400_000;
 
 fn alertmanager_alerts(notification: &Notification) -> Value {
     let labels = BTreeMap::from([("team".to_string(), "risk".to_string())]);
-    serde_json::to_value(alertmanager::alerts(notification, URL, &labels, MONTH_MS)).unwrap()
+    serde_json::to_value(alertmanager::alerts(notification, &news(), &labels, MONTH_MS)).unwrap()
 }
 
 #[test]
@@ -198,11 +211,11 @@ fn opsgenie(at: &str) -> BodyTemplate {
 #[test]
 fn opsgenie_is_sent_the_body_of_the_example() {
     let firing_body = opsgenie("firing");
-    compare("opsgenie", "resolved", &opsgenie("resolved").fill(&resolved(), URL));
+    compare("opsgenie", "resolved", &opsgenie("resolved").fill(&resolved(), &news()));
     for (name, notification) in [("firing", firing()), ("no_data", silent()), ("hostile", hostile())] {
-        compare("opsgenie", name, &firing_body.fill(&notification, URL));
+        compare("opsgenie", name, &firing_body.fill(&notification, &news()));
     }
-    let filled = firing_body.fill(&huge(), URL);
+    let filled = firing_body.fill(&huge(), &news());
     let length = |key: &str| filled[key].as_str().unwrap().chars().count();
     for (key, most) in [("message", 130), ("alias", 512), ("description", 15_000), ("entity", 512)] {
         assert!(length(key) <= most, "{key} has {} characters", length(key));
@@ -213,7 +226,7 @@ fn opsgenie_is_sent_the_body_of_the_example() {
 #[test]
 fn a_topic_is_sent_cloud_events() {
     let event = |notification: &Notification| -> Value {
-        serde_json::from_slice(&kafka::event(notification, URL, "/driftline/prod").unwrap()).unwrap()
+        serde_json::from_slice(&kafka::event(notification, &news(), "/driftline/prod").unwrap()).unwrap()
     };
     compare_all("kafka", event);
     for attribute in ["specversion", "id", "source", "type"] {
@@ -225,9 +238,64 @@ fn a_topic_is_sent_cloud_events() {
 fn a_cloud_event_fits_into_a_record_of_kafkas_default_size() {
     let mut many = firing();
     many.findings = (0..10_000).map(|place| finding(&format!("f{place}"), "psi", f64::from(place))).collect();
-    let json = kafka::event(&many, URL, "/driftline/prod").unwrap();
+    let json = kafka::event(&many, &news(), "/driftline/prod").unwrap();
     let event: Value = serde_json::from_slice(&json).unwrap();
     let kept = event["data"]["notification"]["findings"].as_array().unwrap().len();
     assert!(json.len() <= 1_000_000 && kept > 0, "{} bytes, {kept} findings", json.len());
     assert_eq!(event["data"]["findings_omitted"], 10_000 - kept);
+}
+
+/// A reminder with everything that a rule can say of itself, and the end of an alert whose beginning never arrived.
+#[test]
+fn every_receiver_says_why_it_tells_and_what_the_rule_says_of_itself() {
+    let reminder = || context(Telling::Reminder { number: 2 });
+    let key = "0123456789abcdef0123456789abcdef";
+    compare("slack", "reminder", &slack::payload(&documented(), &reminder()));
+    compare("teams", "reminder", &teams::payload(&documented(), &reminder()));
+    let event = pagerduty::event(&documented(), &reminder(), key, PagerDutySeverities::default());
+    compare("pagerduty", "reminder", &serde_json::to_value(event).unwrap());
+    let labels = BTreeMap::new();
+    let alerts = alertmanager::alerts(&documented(), &reminder(), &labels, MONTH_MS);
+    compare("alertmanager", "reminder", &serde_json::to_value(alerts).unwrap());
+    let in_place = context(late());
+    compare("slack", "late", &slack::payload(&resolved(), &in_place));
+    compare("teams", "late", &teams::payload(&resolved(), &in_place));
+    compare("webhook", "late", &serde_json::to_value(WebhookPayload::new(&resolved(), &in_place)).unwrap());
+    let event = kafka::event(&resolved(), &in_place, "/driftline/prod").unwrap();
+    compare("kafka", "late", &serde_json::from_slice(&event).unwrap());
+    compare("slack", "fallback", &slack::payload(&firing(), &context(fallback())));
+    compare("slack", "receiver_health", &slack::payload(&unreachable(), &context(health())));
+    let beat = || Telling::Heartbeat { every_ms: 3_600_000 };
+    compare("teams", "heartbeat", &teams::payload(&heartbeat(), &context(beat())));
+    compare("pagerduty", "heartbeat", &pagerduty_told(&heartbeat(), beat()));
+}
+
+#[test]
+fn a_runbook_that_is_no_address_is_no_link() {
+    let mut tricked = documented();
+    tricked.runbook = Some("javascript:alert(1)".into());
+    for payload in [slack::payload(&tricked, &news()), teams::payload(&tricked, &news())] {
+        assert!(!payload.to_string().contains("javascript"), "{payload:#}");
+    }
+}
+
+#[test]
+fn a_digest_is_one_message_in_the_form_of_its_receiver() {
+    compare("slack", "digest", &slack::digest_payload(&digest(), &news()));
+    compare("teams", "digest", &teams::digest_payload(&digest(), &news()));
+    compare("webhook", "digest", &serde_json::to_value(DigestPayload::new(&digest())).unwrap());
+    let mut many = digest();
+    many.notifications = (0..500)
+        .map(|place| {
+            let mut notification = huge();
+            notification.episode_id = format!("e{place}");
+            notification
+        })
+        .collect();
+    let slack = slack::digest_payload(&many, &news());
+    assert!(
+        slack["blocks"].as_array().unwrap().len() <= 50 && slack.to_string().contains("The others are on the page")
+    );
+    let teams = teams::digest_payload(&many, &news()).to_string();
+    assert!(teams.len() <= 28_000, "{} bytes", teams.len());
 }

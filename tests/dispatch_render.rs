@@ -6,9 +6,14 @@ mod dispatch_support;
 
 use std::path::PathBuf;
 
-use dispatch_support::samples::{confirmed, estimated, firing, hostile, resolved, silent};
+use dispatch_support::samples::{
+    confirmed, context, digest, documented, estimated, fallback, firing, health, heartbeat, hostile, late, resolved,
+    silent, unreachable,
+};
 use dispatch_support::{finding, notification};
-use driftline::dispatch::render;
+use driftline::dispatch::digest_message::DigestMessage;
+use driftline::dispatch::receiver::Telling;
+use driftline::dispatch::render::{self, Shown};
 use driftline::rules::episode::{EpisodeStatus, Notification};
 
 const URL: &str = "https://drift.example.com/alerts/9f2c41";
@@ -23,9 +28,45 @@ fn compare(name: &str, actual: &str) {
 }
 
 fn compare_both(name: &str, notification: &Notification) {
-    let text = format!("Subject: {}\n\n{}", render::subject(notification), render::text(notification, URL));
+    compare_told(name, notification, &Telling::News);
+}
+
+fn compare_told(name: &str, notification: &Notification, telling: &Telling) {
+    let subject = render::thread_subject(notification, telling);
+    let text = format!("Subject: {subject}\n\n{}", render::text(notification, URL, telling));
     compare(&format!("mail_{name}.txt"), &text);
-    compare(&format!("mail_{name}.html"), &render::html(notification, URL));
+    let chart = Shown { source: "cid:chart", width: 420, height: 84, caption: "What moved most" };
+    let chart = (name == "firing").then_some(&chart);
+    compare(&format!("mail_{name}.html"), &render::html(notification, URL, telling, chart));
+}
+
+#[test]
+fn what_is_no_news_says_why_it_comes() {
+    compare_told("reminder", &documented(), &Telling::Reminder { number: 2 });
+    compare_told("redelivery", &firing(), &Telling::Redelivery);
+    compare_told("late", &resolved(), &late());
+    compare_told("fallback", &firing(), &fallback());
+    compare_told("receiver_health", &unreachable(), &health());
+    compare_told("heartbeat", &heartbeat(), &Telling::Heartbeat { every_ms: 3_600_000 });
+}
+
+#[test]
+fn a_digest_is_one_line_an_alert_worst_first() {
+    let message = DigestMessage::of(&digest(), &context(Telling::News));
+    compare("mail_digest.txt", &format!("Subject: {}\n\n{}", message.subject(), message.text()));
+    compare("mail_digest.html", &message.html());
+    let states: Vec<&str> = message.lines.iter().map(|line| line.state.as_str()).collect();
+    assert_eq!(states, ["CRITICAL", "CRITICAL", "WARN", "RESOLVED"]);
+    assert!(!message.html().contains("<script"), "{}", message.html());
+}
+
+#[test]
+fn every_message_of_an_episode_has_the_same_subject() {
+    let subjects: Vec<String> =
+        [firing(), resolved()].iter().map(|n| render::thread_subject(n, &Telling::News)).collect();
+    assert_eq!(subjects, ["fraud@3: feature-drift", "fraud@3: feature-drift"]);
+    let hostile = render::thread_subject(&hostile(), &Telling::News);
+    assert!(!hostile.contains(['\r', '\n', '\u{202e}']), "{hostile:?}");
 }
 
 #[test]
@@ -52,7 +93,7 @@ fn an_estimate_and_what_the_labels_made_of_it_are_both_told() {
 #[test]
 fn names_from_events_stay_text() {
     compare_both("hostile", &hostile());
-    let html = render::html(&hostile(), URL);
+    let html = render::html(&hostile(), URL, &Telling::News, None);
     assert!(!html.contains("<script"), "{html}");
     let subject = render::subject(&hostile());
     assert!(!subject.contains(['\r', '\n', '\u{202e}']), "{subject:?}");
@@ -71,9 +112,9 @@ fn the_subject_names_model_feature_and_rule() {
 fn hundreds_of_findings_are_cut_and_counted() {
     let mut many = firing();
     many.findings = (0..200).map(|place| finding(&format!("f{place}"), "psi", f64::from(place))).collect();
-    let text = render::text(&many, URL);
+    let text = render::text(&many, URL, &Telling::News);
     assert!(text.contains("and 195 more on the page: f194, f193, f192, "), "{text}");
     assert!(text.contains("`f199`") && !text.contains("`f194`") && !text.contains("f184"), "{text}");
-    let html = render::html(&many, URL);
+    let html = render::html(&many, URL, &Telling::News, None);
     assert!(html.len() < 102_400, "some clients cut a mail at 102 kB; this has {}", html.len());
 }

@@ -5,15 +5,18 @@
 mod dispatch_support;
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dispatch_support::notification;
 use dispatch_support::role_harness::Harness;
+use dispatch_support::{notification, samples};
 use driftline::config::receivers::{KafkaFormat, KafkaReceiver, Receiver};
 use driftline::dispatch::delivery::DeliveryStatus;
-use driftline::dispatch::receiver::{Means, ReceiverError, Receivers, Transport, build};
+use driftline::dispatch::receiver::{Means, ReceiverError, Receivers, Telling, Transport, build};
+use driftline::log::kafka::{KafkaLog, KafkaOptions};
 use driftline::log::{ConsumerOptions, Log, StartOffset, TopicPartition, TopicSpec};
+use driftline::rules::episode::EpisodeStatus;
 use serde_json::Value;
 
 const TOPIC: &str = "ml.alerts";
@@ -99,4 +102,51 @@ fn driftlines_own_topics_are_no_receivers() {
     let error = transport(&log, &harness.topics.outbox).err().expect("it is refused").to_string();
     assert!(error.contains("Driftline's own"), "{error}");
     assert!(build("bus", &receiver(TOPIC), Means::default()).is_err());
+}
+
+/// On a real broker, by clients that know nothing of Driftline: the CNCF's CloudEvents SDK and librdkafka's for Python.
+#[test]
+#[ignore = "needs a broker and Python with the CloudEvents SDK: scripts/cloudevents-reference.sh"]
+fn a_stock_client_reads_every_event() {
+    let required = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+    let (python, servers) = (required("DRIFTLINE_PYTHON"), required("DRIFTLINE_TEST_KAFKA"));
+    let options = KafkaOptions {
+        bootstrap_servers: servers.clone(),
+        client_id: "cloudevents-test".into(),
+        instance: None,
+        properties: BTreeMap::new(),
+    };
+    let log: Arc<dyn Log> = Arc::new(KafkaLog::new(options).unwrap());
+    let topic = format!("ml.alerts.{}", std::process::id());
+    create(&*log, &topic);
+    let bus = transport(&log, &topic).map_err(|error| error.to_string()).unwrap();
+    let sent = [
+        (samples::firing(), Telling::News),
+        (samples::documented(), Telling::Reminder { number: 1 }),
+        (samples::resolved(), samples::late()),
+        (samples::hostile(), Telling::News),
+    ];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (notification, telling) in &sent {
+        let outcome = runtime.block_on(bus.deliver(notification, &samples::context(telling.clone())));
+        assert_eq!(outcome.label(), "delivered", "{outcome:?}");
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/cloudevents_reference.py");
+    let output = Command::new(python).args([script, &servers, &topic, &sent.len().to_string()]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let read: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(read.len(), sent.len(), "{text}");
+    for (event, (notification, telling)) in read.iter().zip(&sent) {
+        let attributes = &event["attributes"];
+        let kind = if notification.status == EpisodeStatus::Firing { "firing" } else { "resolved" };
+        assert_eq!(event["key"], notification.episode_id, "{event:#}");
+        assert_eq!(attributes["id"], notification.id, "{event:#}");
+        assert_eq!(attributes["type"], format!("driftline.alert.{kind}"), "{event:#}");
+        assert_eq!(attributes["source"], "/driftline/driftline", "{event:#}");
+        assert_eq!(event["data"]["notification"], serde_json::to_value(notification).unwrap());
+        let telling = if *telling == Telling::News { Value::Null } else { serde_json::to_value(telling).unwrap() };
+        assert_eq!(event["data"]["telling"], telling);
+    }
 }

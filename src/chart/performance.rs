@@ -3,8 +3,8 @@
 
 use maud::{Markup, html};
 
-use super::{LINE_COLOUR, REFERENCE_COLOUR, TEXT_COLOUR, WIDTH, WINDOW_COLOUR, frame, nice_ceiling, round, tick};
 use super::wording;
+use super::{LINE_COLOUR, REFERENCE_COLOUR, TEXT_COLOUR, WIDTH, WINDOW_COLOUR, frame, nice_ceiling, round, tick};
 
 /// One window. What is not known is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

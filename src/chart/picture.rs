@@ -62,7 +62,9 @@ mod tests {
     #[test]
     fn text_is_drawn_without_any_font_of_the_machine() {
         assert_eq!((drawn("").width(), dark(&drawn(""))), (200, 0));
-        for text in ["amount", "\u{e9}t\u{e9}", "\u{43c}\u{43e}\u{434}\u{435}\u{43b}\u{44c}", "41.3% \u{2192}", "\u{2026}"] {
+        for text in
+            ["amount", "\u{e9}t\u{e9}", "\u{43c}\u{43e}\u{434}\u{435}\u{43b}\u{44c}", "41.3% \u{2192}", "\u{2026}"]
+        {
             assert!(dark(&drawn(text)) > 20, "{text}: {}", dark(&drawn(text)));
         }
     }

@@ -281,7 +281,7 @@ pub fn against(file: &RuleTestFile, models: &[&Model], rules: &[&RuleFile]) -> V
             }
         }
         let in_reference = reference.map(|(_, reference)| reference);
-        missing_in_reference(&mut problems, &pointer, test, in_reference);
+        missing_in_reference(&mut problems, &pointer, test, in_reference, model);
         for (index, expectation) in test.expect.iter().enumerate() {
             expected(&mut problems, &format!("{pointer}/expect/{index}"), expectation, model, rules);
         }
@@ -400,13 +400,19 @@ fn missing_in_reference(
     pointer: &str,
     test: &RuleTest,
     reference: Option<&GivenReference>,
+    model: Option<&Model>,
 ) {
+    // What the model does not have is told already.
+    let is_feature = |name: &str| {
+        let known = |model: &Model| model.signals().iter().any(|signal| signal.name == signal_of(model, name));
+        model.is_none_or(known)
+    };
     if reference.is_some_and(|reference| reference.file.is_some()) {
         return;
     }
     let mut told: BTreeSet<&str> = BTreeSet::new();
     for (place, rows) in drawn(pointer, test) {
-        for name in rows.features.keys().filter(|name| *name != LABEL_KEY) {
+        for name in rows.features.keys().filter(|name| *name != LABEL_KEY && is_feature(name)) {
             let is_known = reference.is_some_and(|reference| reference.features.contains_key(name));
             if is_known || !told.insert(name) {
                 continue;

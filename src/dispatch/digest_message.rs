@@ -223,7 +223,13 @@ mod tests {
         let titles = [(1, 0), (2, 1), (0, 1), (0, 3), (1, 2)].map(|(firing, over)| title(firing, over));
         assert_eq!(
             titles,
-            ["1 alert fires", "2 alerts fire, 1 is over", "1 alert is over", "3 alerts are over", "1 alert fires, 2 are over"]
+            [
+                "1 alert fires",
+                "2 alerts fire, 1 is over",
+                "1 alert is over",
+                "3 alerts are over",
+                "1 alert fires, 2 are over"
+            ]
         );
     }
 }

@@ -16,9 +16,9 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executo
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use super::receiver::{DeliveryContext, Outcome, ReceiverError, Telling, Transport};
 use super::digest::Digest;
 use super::digest_message::DigestMessage;
+use super::receiver::{DeliveryContext, Outcome, ReceiverError, Telling, Transport};
 use super::render::Shown;
 use super::{render, secret};
 use crate::chart;
@@ -243,10 +243,12 @@ fn chart_of(notification: &Notification) -> Option<Chart> {
     let finding = worst.into_iter().find(|finding| !finding.moved.is_empty())?;
     let caption = format!("What moved most in {}: reference and window", render::subject_of(finding));
     let bins: Vec<BinShare> = finding.moved.iter().map(Moved::bin).collect();
-    let bins: Vec<BinShare> = bins.into_iter().map(|bin| BinShare { label: render::clean(&bin.label), ..bin }).collect();
+    let bins: Vec<BinShare> =
+        bins.into_iter().map(|bin| BinShare { label: render::clean(&bin.label), ..bin }).collect();
     let svg = chart::shares(&bins, &caption).into_string();
     // Without the picture the message says the same.
-    let picture = picture::draw(&svg).inspect_err(|error| tracing::warn!(%error, "the chart of a mail cannot be drawn"));
+    let picture =
+        picture::draw(&svg).inspect_err(|error| tracing::warn!(%error, "the chart of a mail cannot be drawn"));
     Some(Chart { picture: picture.ok()?, caption })
 }
 

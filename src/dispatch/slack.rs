@@ -7,9 +7,9 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::http_sender::{ConnectionConfig, HttpSender};
 use super::digest::Digest;
 use super::digest_message::DigestMessage;
+use super::http_sender::{ConnectionConfig, HttpSender};
 use super::message::{Message, cut};
 use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
 use super::{render, secret};
@@ -64,7 +64,8 @@ pub fn digest_payload(digest: &Digest, context: &DeliveryContext) -> Value {
     let mut left = MAX_MESSAGE_CHARS.saturating_sub(blocks.iter().chain([&footer]).map(text_chars).sum());
     let mut shown = 0;
     for line in &message.lines {
-        let link = format!("<{}|{}>", escape(&line.url, MAX_SECTION_CHARS / 4), escape(&line.headline, MAX_FIELD_CHARS));
+        let link =
+            format!("<{}|{}>", escape(&line.url, MAX_SECTION_CHARS / 4), escape(&line.headline, MAX_FIELD_CHARS));
         let summary = escape(&line.summary, MAX_FIELD_CHARS);
         let block = section(&format!("*{}*  {link}{}\n{summary}", line.state, line.times()));
         let Some(rest) = left.checked_sub(text_chars(&block)) else { break };

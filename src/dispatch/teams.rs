@@ -7,9 +7,9 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::http_sender::{ConnectionConfig, HttpSender};
 use super::digest::Digest;
 use super::digest_message::DigestMessage;
+use super::http_sender::{ConnectionConfig, HttpSender};
 use super::message::{Message, Tone};
 use super::receiver::{DeliveryContext, Outcome, ReceiverError, Transport};
 use super::{render, secret};
@@ -70,7 +70,8 @@ fn digest_body(message: &DigestMessage, shown: usize) -> Vec<Value> {
     let mut body = vec![json!({"type": "Container", "style": style, "bleed": true, "items": items})];
     for line in message.lines.iter().take(shown) {
         let (_, colour) = look(line.tone);
-        let state = json!({"type": "TextRun", "text": format!("{}  ", line.state), "weight": "Bolder", "color": colour});
+        let state =
+            json!({"type": "TextRun", "text": format!("{}  ", line.state), "weight": "Bolder", "color": colour});
         let open = json!({"type": "Action.OpenUrl", "url": line.url});
         let headline = json!({"type": "TextRun", "text": line.headline, "weight": "Bolder", "selectAction": open});
         body.push(text(vec![state, headline, run(&line.times())]));

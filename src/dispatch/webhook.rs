@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::body_template::{BodyTemplate, value_of};
-use super::http_sender::{ConnectionConfig, HttpSender, now_ms};
 use super::digest::Digest;
+use super::http_sender::{ConnectionConfig, HttpSender, now_ms};
 use super::receiver::{DeliveryContext, Outcome, ReceiverError, Telling, Transport};
 use super::secret;
 use super::signature::{SigningKey, signature_header};
@@ -138,7 +138,12 @@ impl WebhookTransport {
             let (url, path_segments) = url_template(receiver, &sender, &text)?;
             let body = body.map(BodyTemplate::parse).transpose();
             let is_fixed = url.fill(|_| "1".into()) == url.fill(|_| "2".into());
-            Ok(Target { url, path_segments, is_fixed, body: body.map_err(|error| invalid(format!("`body`: {error}")))? })
+            Ok(Target {
+                url,
+                path_segments,
+                is_fixed,
+                body: body.map_err(|error| invalid(format!("`body`: {error}")))?,
+            })
         };
         let firing = target(&config.url, config.body.as_ref())?;
         let ends = config.resolved.clone().unwrap_or_default();

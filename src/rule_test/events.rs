@@ -340,6 +340,10 @@ impl Outputs<'_> {
         let Some(performance) = of.model.performance.as_ref() else { return };
         let Some(column) = performance.label.as_ref().filter(|_| performance.task != Task::Ranking) else { return };
         let named = of.distribution(LABEL_KEY).filter(|_| !of.model.features.contains_key(LABEL_KEY));
+        // A label that is a feature too is drawn as that, unless the test says how it follows from the prediction.
+        if named.is_none() && columns.iter().any(|(path, _)| *path == column.path) {
+            return;
+        }
         let distribution = named.unwrap_or_else(|| self.default_label());
         // A label that does not follow from its own event follows from another one.
         let noisy = of.random("label noise").chosen(distribution.noise, of.n);

@@ -8,7 +8,84 @@ use driftline::stats::location::Location;
 use driftline::stats::metric::{BinShare, MetricValue};
 use driftline::windows::result::Segment;
 
+use driftline::dispatch::digest::Digest;
+use driftline::dispatch::receiver::{DeliveryContext, Telling};
+use driftline::rules::episode::EpisodeStatus;
+
 use super::{finding, notification};
+
+/// As the first attempt is made.
+pub fn context(telling: Telling) -> DeliveryContext {
+    DeliveryContext { public_url: "https://drift.example.com".into(), attempt: 1, telling }
+}
+
+/// Of a rule that says what it is about, and has something done.
+pub fn documented() -> Notification {
+    let mut documented = firing();
+    documented.description = Some("The amounts come from the payment gateway, in euro.".into());
+    documented.runbook = Some("https://wiki.example.com/fraud?rule=feature-drift".into());
+    documented.actions = vec!["retrain-fraud".into()];
+    documented
+}
+
+/// The end of an alert whose beginning could not be delivered.
+pub fn late() -> Telling {
+    Telling::InPlaceOf { notifications: vec!["9f2c41-0".into()], first_at_ms: resolved().at_ms - 5_400_000 }
+}
+
+pub fn fallback() -> Telling {
+    Telling::Fallback { receiver: "pager".into(), reason: "HTTP 410: the integration was removed".into() }
+}
+
+pub fn health() -> Telling {
+    Telling::ReceiverHealth { receiver: "pager".into() }
+}
+
+/// What is told of a receiver that does not answer.
+pub fn unreachable() -> Notification {
+    let mut unreachable = notification("receiver-pager-1767225600000", 0, &["oncall"]);
+    unreachable.summary =
+        "receiver pager has not answered since 2026-01-01T00:00:00.000Z: HTTP 503; 2 notifications wait for it".into();
+    unreachable.rule = "receiver".into();
+    (unreachable.model, unreachable.version, unreachable.rows) = (String::new(), String::new(), 0);
+    unreachable.findings.clear();
+    unreachable
+}
+
+pub fn heartbeat() -> Notification {
+    let mut beat = unreachable();
+    (beat.id, beat.episode_id) = ("heartbeat-1767225600000-oncall".into(), "heartbeat-1767225600000-oncall".into());
+    beat.rule = "heartbeat".into();
+    beat.severity = Severity::Warn;
+    beat.summary = "Driftline works, and can tell you".into();
+    beat
+}
+
+/// A day's alerts: one that fired and is over, two that fire, and one whose names would break out.
+pub fn digest() -> Digest {
+    let mut small = notification("aaaa01", 0, &["slack"]);
+    small.severity = Severity::Warn;
+    small.rule = "score-shift".into();
+    small.summary = "score-shift warn: fraud@3, `prediction.score` 0.12".into();
+    let mut over = notification("bbbb02", 1, &["slack"]);
+    over.status = EpisodeStatus::Resolved;
+    over.summary = "nulls-jump resolved: fraud@3, `age_days`".into();
+    let began = notification("bbbb02", 0, &["slack"]);
+    let (from_ms, until_ms) = (1_767_225_600_000, 1_767_312_000_000);
+    Digest {
+        id: "digest-slack-1767312000000".into(),
+        receiver: "slack".into(),
+        from_ms,
+        until_ms,
+        notifications: vec![small, began, firing(), over, hostile_of("cccc03")],
+    }
+}
+
+fn hostile_of(episode: &str) -> Notification {
+    let mut hostile = hostile();
+    (hostile.id, hostile.episode_id) = (format!("{episode}-0"), episode.into());
+    hostile
+}
 
 pub fn firing() -> Notification {
     let mut country = finding("country", "chi_square", 812.0);
