@@ -87,7 +87,8 @@ fn every_example_rule_has_a_test_that_names_it() {
         let tests = driftline::config::load::open_rule_tests(&tests, &name).into_result();
         let tests = tests.map_err(|found| found.text(false)).unwrap().value;
         let covered: Vec<&str> = tests.covered().collect();
-        uncovered.extend(rules.rules.iter().map(|rule| rule.name.clone()).filter(|rule| !covered.contains(&rule.as_str())));
+        uncovered
+            .extend(rules.rules.iter().map(|rule| rule.name.clone()).filter(|rule| !covered.contains(&rule.as_str())));
     }
     assert_eq!(uncovered, Vec::<String>::new());
 }
@@ -173,7 +174,8 @@ fn wrong_files_are_told_at_their_place() {
     assert!(code == 1 && text.contains("a.yaml:3:") && text.contains("error[expression]"), "{text}");
     write("a.yaml", "version: 1\nrules:\n  - {name: r, model: fraud, when: {warn: psi > 0.1}}\n");
     assert_eq!(ran(&args(&[&tests]), "").0, 0);
-    let missing = write("b.test.yaml", &format!("rules: [c.yaml]\nmodels: [m.yaml]\ntests:\n  - {{name: t, {given}}}\n"));
+    let missing =
+        write("b.test.yaml", &format!("rules: [c.yaml]\nmodels: [m.yaml]\ntests:\n  - {{name: t, {given}}}\n"));
     let (code, text) = ran(&args(&[&missing]), "");
     assert!(code == 1 && text.contains("b.test.yaml:1:9: error[no-file]"), "{text}");
     assert!(text.contains("b.test.yaml:2:10: error[no-file]"), "{text}");
@@ -190,7 +192,10 @@ fn a_service_gives_its_models_to_the_tests_beside_its_rules() {
         path
     };
     let service = write("driftline.yaml", "models: [models/*.yaml]\nrules: [rules/*.yaml]\n");
-    write("models/fraud.yaml", "version: 1\nmodel: fraud\ntopics: [t]\nfields: {version: v}\nfeatures: {amount: numeric}\nreferences: {training: {path: x}}\n");
+    write(
+        "models/fraud.yaml",
+        "version: 1\nmodel: fraud\ntopics: [t]\nfields: {version: v}\nfeatures: {amount: numeric}\nreferences: {training: {path: x}}\n",
+    );
     write("rules/drift.yaml", "version: 1\nrules:\n  - {name: r, model: fraud, when: {warn: psi > 0.1}}\n");
     let wrong = "tests:\n  - name: t\n    given:\n      model: frud@3\n      windows: [{rows: 10}]\n    expect: [{at: end, none: true}]\n";
     let tests = write("rules/drift.test.yaml", wrong);
