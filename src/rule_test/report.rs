@@ -54,13 +54,16 @@ fn failure(failure: &Failure) -> String {
     text
 }
 
+/// More than a diff has.
+const MOST_LINES: usize = 1_000;
+
 fn diff(expected: &[String], got: &[String]) -> String {
     let lines = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
     let (expected, got) = (lines(expected), lines(got));
     let diff = TextDiff::from_lines(&expected, &got);
     // Everything that was expected is shown: there is no other place to see it.
     let mut unified = diff.unified_diff();
-    unified.context_radius(usize::MAX).header("expected", "got").to_string()
+    unified.context_radius(MOST_LINES).header("expected", "got").to_string()
 }
 
 /// The line of one test, and below it what went wrong.

@@ -86,6 +86,7 @@ impl<'t> World<'t> {
         let (rules, _) = RuleSet::analyse(&contents, std::slice::from_ref(&model));
         let start = given.start.as_ref().or(defaults.start.as_ref());
         let start_ms = start.and_then(|start| chrono::DateTime::parse_from_rfc3339(start).ok());
+        let size_ms = window.unwrap_or(model.windows.size).ms.max(1);
         let has_versions = model.fields.version.is_some();
         Ok(Self {
             suite,
@@ -94,8 +95,9 @@ impl<'t> World<'t> {
             reference,
             version: version.or(has_versions.then_some(VERSION)),
             rules: Arc::new(rules),
-            start_ms: start_ms.map_or(START_MS, |start| start.timestamp_millis()),
-            size_ms: window.unwrap_or(model.windows.size).ms,
+            // Windows of any size begin at multiples of it, from 1970 on.
+            start_ms: start_ms.map_or(START_MS.div_euclid(size_ms) * size_ms, |start| start.timestamp_millis()),
+            size_ms,
             model,
         })
     }
