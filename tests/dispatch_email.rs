@@ -293,6 +293,9 @@ fn a_real_server_takes_firing_and_resolved_also_after_it_was_down() {
     let ids = |mails: Vec<(String, PathBuf)>| mails.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
     let first = ["<a-0@driftline.example.com>", "<a-1@driftline.example.com>"];
     assert_eq!(ids(server.wait_for(2)), first);
+    let (_, mail) = server.wait_for(2).remove(0);
+    let raw = std::fs::read_to_string(mail).unwrap().replace('\n', "\r\n");
+    assert_eq!(&picture(&raw)[..8], b"\x89PNG\r\n\x1a\n");
 
     server.control("stop");
     harness.publish(&[notification("b", 0, &["mail"]), notification("b", 1, &["mail"])]);

@@ -151,6 +151,12 @@ fn a_filter_picks_tests_and_nothing_to_run_is_no_success() {
     assert!(code == 4 && text.contains("no test's name contains `no such test`"), "{text}");
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(ran(&args(&[empty.path()]), "").0, 4);
+    let rules = "version: 1\nrules:\n  - {name: r, model: fraud, when: {warn: psi > 0.1}}\n";
+    std::fs::write(empty.path().join("b.yaml"), rules).unwrap();
+    let unread = "tests:\n  - name: t\n    given: {model: fraud, reference: {file: gone.csv}, windows: [{rows: 10}]}\n    expect: [{at: end, none: true}]\n";
+    std::fs::write(empty.path().join("b.test.yaml"), unread).unwrap();
+    let (code, text) = ran(&args(&[&empty.path().join("b.test.yaml")]), "");
+    assert!(code == 4 && text.contains("could not run: the reference: ") && text.contains("gone.csv"), "{text}");
     let gone = empty.path().join("gone.test.yaml");
     let (code, text) = ran(&args(&[&gone]), "");
     assert!(code == 4 && text.contains("gone.test.yaml: error[unreadable]"), "{text}");

@@ -56,8 +56,8 @@ pub fn run(args: &TestArgs) -> ExitCode {
     ExitCode::from(test(args, &mut stdin, colour, &mut stdout.lock(), &mut std::io::stderr()))
 }
 
-/// Runs the tests and returns the exit code: 0 all passed, 1 some failed or a file is wrong, 4 nothing could be decided: a
-/// file cannot be read, or there is no test.
+/// Runs the tests and returns the exit code: 0 all passed, 1 some failed or a file is wrong, 4 it could not be decided: a
+/// file cannot be read, a test could not run, or there is none.
 pub fn test(
     args: &TestArgs,
     stdin: &mut dyn FnMut() -> std::io::Result<String>,
@@ -106,12 +106,15 @@ pub fn test(
     if tested.is_empty() {
         let _ = writeln!(errors, "{}", nothing(args));
     }
+    let failed = tested.iter().any(|tested| tested.result.as_ref().is_ok_and(|ran| !ran.failures.is_empty()));
     if printed.is_err() || tested.is_empty() {
         UNDECIDED
+    } else if failed {
+        FAILED
     } else if tested.iter().all(Tested::passed) {
         OK
     } else {
-        FAILED
+        UNDECIDED
     }
 }
 

@@ -85,11 +85,11 @@ pub fn digest_payload(digest: &Digest, context: &DeliveryContext) -> Value {
 pub fn payload(notification: &Notification, sent: &DeliveryContext) -> Value {
     let message = Message::of(notification, &sent.telling);
     let url = sent.episode_url(notification);
-    let mut links = vec![format!("<{}|{}>", escape(&url, MAX_SECTION_CHARS / 4), message.open_words)];
+    let mut links = vec![format!("<{}|{}>", escape(&url, MAX_SECTION_CHARS / 6), message.open_words)];
     let runbook = message.runbook.as_ref();
-    links.extend(runbook.map(|runbook| format!("<{}|Open the runbook>", escape(runbook, MAX_SECTION_CHARS / 4))));
-    let mut sentences = vec![escape(&message.summary, MAX_SECTION_CHARS / 4)];
-    sentences.extend(message.notes.iter().map(|note| escape(note, MAX_SECTION_CHARS / 4)));
+    links.extend(runbook.map(|runbook| format!("<{}|Open the runbook>", escape(runbook, MAX_SECTION_CHARS / 6))));
+    let mut sentences = vec![escape(&message.summary, MAX_SECTION_CHARS / 6)];
+    sentences.extend(message.notes.iter().map(|note| escape(note, MAX_SECTION_CHARS / 6)));
     let fields: Vec<Value> = message
         .facts
         .iter()
@@ -102,7 +102,7 @@ pub fn payload(notification: &Notification, sent: &DeliveryContext) -> Value {
         "type": "header",
         "text": {"type": "plain_text", "text": cut(&message.title(), MAX_HEADER_CHARS), "emoji": false},
     });
-    let summary = section(&cut(&format!("{}\n{}", sentences.join("\n"), links.join("  ")), MAX_SECTION_CHARS));
+    let summary = section(&format!("{}\n{}", sentences.join("\n"), links.join("  ")));
     let mut before = vec![header, summary, json!({"type": "section", "fields": fields})];
     if !message.findings.is_empty() {
         before.push(section(&format!("*{}*", message.findings_title)));
