@@ -270,6 +270,10 @@ pub fn against(file: &RuleTestFile, models: &[&Model], rules: &[&RuleFile]) -> V
         if let Some(model) = model {
             for (place, rows) in drawn(&pointer, test) {
                 features(&mut problems, &place, model, rows.features.iter());
+                for (index, name) in rows.without.iter().enumerate() {
+                    let place = format!("{place}/without/{index}");
+                    known_feature(&mut problems, place, model, name);
+                }
                 for (key, names) in [("nulls", rows.nulls.keys()), ("invalid", rows.invalid.keys())] {
                     for name in names {
                         known_feature(&mut problems, child(&child(&place, key), name), model, name);

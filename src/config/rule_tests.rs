@@ -142,6 +142,9 @@ pub struct GivenRows {
     /// Share of the events in which a feature has a value of a wrong type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub invalid: BTreeMap<String, Share>,
+    /// Features that are in no event.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
     /// Events as they stand in the topic; what they lack of event time, model, version and prediction id is filled in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Map<String, Value>>,

@@ -171,7 +171,8 @@ impl Columns<'_> {
         let mut columns: Vec<(String, Vec<Value>)> = Vec::new();
         let mut score: Option<Vec<f64>> = None;
         let features = self.model.features.len();
-        for signal in &signals[..features] {
+        let is_there = |signal: &&Signal| !self.rows.without.contains(&signal.name);
+        for signal in signals[..features].iter().filter(is_there) {
             columns.push((signal.path.clone(), self.values(signal, self.distribution(&signal.name))));
         }
         if self.model.score.is_some()

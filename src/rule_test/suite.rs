@@ -80,7 +80,9 @@ impl Suite {
 fn rule_problems(rules: &[&RuleFile], models: &[Arc<Model>]) -> Vec<crate::rules::compile::FileProblem> {
     let (_, problems) = RuleSet::analyse(rules, models);
     let counts = |problem: &Problem| {
-        problem.level == Level::Error && problem.code != "unknown-model" && (!models.is_empty() || is_of_text(problem))
+        problem.level == Level::Error
+            && !["unknown-model", "no-route"].contains(&problem.code)
+            && (!models.is_empty() || is_of_text(problem))
     };
     problems.into_iter().filter(|found| counts(&found.problem)).collect()
 }
