@@ -80,7 +80,9 @@ pub fn check(args: &CheckArgs, variables: &BTreeMap<String, String>, colour: boo
         CheckFormat::Json => writeln!(out, "{:#}", found.json()),
         CheckFormat::Sarif => writeln!(out, "{:#}", found.sarif()),
     };
-    if printed.is_err() || found.unreadable() {
+    // A reader that has seen enough changes nothing of what was found.
+    let is_lost = printed.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
+    if is_lost || found.unreadable() {
         UNDECIDED
     } else if found.errors() > 0 {
         FAILED

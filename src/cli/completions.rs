@@ -23,14 +23,14 @@ pub struct ManArgs {
 pub fn completions(args: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "driftline", &mut script);
-    print(&script)
+    super::print(&script)
 }
 
 pub fn man(args: &ManArgs) -> ExitCode {
     let Some(dir) = &args.dir else {
         let mut page = Vec::new();
         return match clap_mangen::Man::new(super::command()).render(&mut page) {
-            Ok(()) => print(&page),
+            Ok(()) => super::print(&page),
             Err(error) => failed(&error.to_string()),
         };
     };
@@ -41,14 +41,6 @@ pub fn man(args: &ManArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => failed(&format!("{}: {error}", dir.display())),
-    }
-}
-
-/// A pipe that is closed early (`| head`) is no failure.
-fn print(bytes: &[u8]) -> ExitCode {
-    match std::io::Write::write_all(&mut std::io::stdout().lock(), bytes) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&error.to_string()),
-        _ => ExitCode::SUCCESS,
     }
 }
 

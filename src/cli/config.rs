@@ -41,10 +41,7 @@ pub struct ShowArgs {
 pub fn run(args: &ConfigArgs) -> ExitCode {
     let Command::Show(args) = &args.command;
     match show(args, &layers::variables()) {
-        Ok(text) => {
-            println!("{}", text.trim_end());
-            ExitCode::SUCCESS
-        }
+        Ok(text) => super::print(format!("{}\n", text.trim_end()).as_bytes()),
         Err(error) => {
             eprintln!("{error}");
             let unreadable = matches!(&error, ConfigError::File(found) if found.unreadable());

@@ -52,10 +52,7 @@ struct Failure(u8, String);
 
 pub fn run(args: &InitArgs) -> ExitCode {
     match init(args) {
-        Ok(lines) => {
-            println!("{}", lines.join("\n"));
-            ExitCode::SUCCESS
-        }
+        Ok(lines) => super::print(format!("{}\n", lines.join("\n")).as_bytes()),
         Err(Failure(code, message)) => {
             eprintln!("error: {message}");
             ExitCode::from(code)

@@ -85,6 +85,18 @@ enum Command {
     ProduceSample(produce_sample::ProduceSampleArgs),
 }
 
+/// Writes to standard output, and returns the exit code; a reader that has seen enough (`| head`) is no failure.
+fn print(text: &[u8]) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match std::io::Write::write_all(&mut out, text).and_then(|()| std::io::Write::flush(&mut out)) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: {error}");
+            ExitCode::from(check::UNDECIDED)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 /// The command line, for what is generated of it.
 pub fn command() -> clap::Command {
     Cli::command()

@@ -50,6 +50,5 @@ impl SchemaOf {
 }
 
 pub fn run(args: &SchemaArgs) -> ExitCode {
-    println!("{:#}", args.of.schema());
-    ExitCode::SUCCESS
+    super::print(format!("{:#}\n", args.of.schema()).as_bytes())
 }

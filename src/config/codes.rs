@@ -15,7 +15,7 @@ const fn row(code: &'static str, meaning: &'static str, remedy: &'static str) ->
     Code { code, meaning, remedy }
 }
 
-pub const CODES: [Code; 113] = [
+pub const CODES: [Code; 123] = [
     row(
         "action-kind",
         "an action is not exactly one of airflow, argo, webhook and the others",
@@ -217,6 +217,33 @@ pub const CODES: [Code; 113] = [
         "write a cooldown as long as the delay of the labels, or longer",
     ),
     row("source-topic", "alerts would go to a topic that a model reads", "name a topic that only alerts go to"),
+    row("sql", "a query of a metric cannot be read or planned", "docs/sql-metrics.md says what a query may hold"),
+    row(
+        "sql-integer-division",
+        "a whole number is divided by a whole number: the fraction is dropped",
+        "write `CAST(... AS DOUBLE)` around one of them",
+    ),
+    row(
+        "sql-no-aggregate",
+        "a query is not one number for all events of a window",
+        "put columns into an aggregate, such as `avg(...)`",
+    ),
+    row("sql-no-value", "the number of a query is not named `value`", "write `AS value` after it"),
+    row(
+        "sql-order",
+        "an aggregate depends on the order of events, or has an argument out of its range",
+        "docs/sql-metrics.md lists the aggregates",
+    ),
+    row(
+        "sql-shape",
+        "a query holds something that a metric cannot have",
+        "docs/sql-metrics.md says what a query may hold",
+    ),
+    row(
+        "sql-volatile",
+        "a query calls a function that gives another value each time",
+        "use `event_time`, the time of the event",
+    ),
     row(
         "template",
         "a placeholder that does not exist, or braces that do not match",
@@ -227,8 +254,10 @@ pub const CODES: [Code; 113] = [
     row("two-conditions", "a rule has two conditions that exclude each other", "make two rules of it"),
     row("two-levels", "both `alpha` and `budget` say how many false alarms there may be", "keep one of them"),
     row("unknown-action", "an action that is not defined", "define it under `actions:`"),
+    row("unknown-column", "a query names a column that the model does not have", "correct the name"),
     row("unknown-feature", "a feature that the model does not have", "correct the name, or add it to the model file"),
     row("unknown-file", "a file that is none of those of Driftline", "leave it out"),
+    row("unknown-function", "a query names a function that does not exist", "correct the name"),
     row("unknown-key", "a key that is not known here", "correct or remove it"),
     row("unknown-metric", "a metric that does not exist", "docs/rules.md lists them"),
     row("unknown-model", "no model matches", "correct the name, or add the model"),
@@ -241,6 +270,7 @@ pub const CODES: [Code; 113] = [
     row("unknown-rule", "no rule of this name, or none that matches", "correct the name"),
     row("unknown-segment", "a segment that no model of the rule has", "add it to `segments:` in the model file"),
     row("unknown-signal", "a signal that no model of the rule has", "correct the name"),
+    row("unknown-table", "a query names a table other than `events`", "write `FROM events`"),
     row("unknown-value", "not one of the values that a key takes", "choose one of them"),
     row(
         "unknown-version",

@@ -1,6 +1,6 @@
 //! What no text of a file may hold, whatever its key: a secret in the open, and `${NAME}`, which nothing replaces.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::diagnostic::Problem;
 use super::violations::LITERAL_SECRET;
@@ -32,6 +32,7 @@ fn walk(value: &Value, pointer: &str, is_prose: bool, found: &mut Vec<Problem>) 
             }
         }
         Value::Object(object) => {
+            found.extend(variable_problem(object, pointer));
             for (key, item) in object {
                 let is_prose = is_prose || PROSE.contains(&key.as_str());
                 walk(item, &child(pointer, key), is_prose, found);
@@ -39,6 +40,21 @@ fn walk(value: &Value, pointer: &str, is_prose: bool, found: &mut Vec<Problem>) 
         }
         _ => {}
     }
+}
+
+/// `{name: API_TOKEN, value: ...}`, as a container of a Kubernetes Job has its environment.
+fn variable_problem(object: &Map<String, Value>, pointer: &str) -> Option<Problem> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (name, _) = (text("name")?, text("value")?);
+    let lower = name.to_lowercase();
+    let is_secret =
+        ["password", "secret", "token", "api_key", "apikey", "private_key"].iter().any(|part| lower.ends_with(part));
+    if !is_secret || !pointer.contains("/job/") {
+        return None;
+    }
+    let problem =
+        Problem::error("literal-secret", child(pointer, "value"), format!("`{name}` holds the secret itself"));
+    Some(problem.help("write `valueFrom: {secretKeyRef: {name: SECRET, key: KEY}}`, and change the secret"))
 }
 
 const IN_A_BODY: &str =
@@ -197,6 +213,15 @@ mod tests {
         ] {
             assert_eq!(secret_in(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn variables_of_a_job_are_no_place_for_secrets() {
+        let job =
+            |name: &str| json!({"actions": {"a": {"kubernetes": {"job": {"env": [{"name": name, "value": "x1"}]}}}}});
+        let found = problems(&job("HF_TOKEN"));
+        assert_eq!(found[0].pointer, "/actions/a/kubernetes/job/env/0/value");
+        assert_eq!(problems(&job("EPOCHS")), []);
     }
 
     #[test]

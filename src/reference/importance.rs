@@ -52,7 +52,9 @@ pub(super) fn learn(
     };
     let mut importance = BTreeMap::new();
     let Some(of_output) = output.map(bins_of).transpose()?.flatten() else { return Ok(importance) };
-    for signal in signals.iter().filter(|signal| model.features.contains_key(&signal.name)) {
+    // A vector has no bins of its own to be told apart by.
+    let is_input = |signal: &&Signal| signal.kind != Kind::Vector && model.features.contains_key(&signal.name);
+    for signal in signals.iter().filter(is_input) {
         if let Some(of_feature) = bins_of(signal)?
             && let Some(coefficient) = uncertainty_coefficient(&of_feature, &of_output)
         {
@@ -125,7 +127,8 @@ fn uncertainty_coefficient(feature: &[u32], output: &[u32]) -> Option<f64> {
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{ArrayRef, Float64Array, StringArray};
+    use datafusion::arrow::array::{ArrayRef, Float64Array, ListArray, StringArray};
+    use datafusion::arrow::datatypes::Float64Type;
 
     use super::*;
     use crate::reference::Source;
@@ -152,6 +155,10 @@ mod tests {
             ("none", column(&|row| (noise(3, row) > 0.1).then(|| noise(4, row)))),
             ("city", Arc::new((0..rows).map(|row| Some(city(row))).collect::<StringArray>())),
             ("score", column(&|row| Some(x(row) * 2.0 + 1.0))),
+            ("embedding", {
+                let lists = (0..rows).map(|row| Some([Some(x(row)), Some(noise(5, row))]));
+                Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(lists))
+            }),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         Reference::build(&model, "training", &[batch], &BTreeMap::new(), Source::default(), 0).unwrap()
@@ -170,6 +177,15 @@ mod tests {
         // Of ten equal parts, four equal ones tell ln 4 less what the parts that are cut in two leave open.
         assert!((0.5..0.65).contains(&told("city")), "{learned:?}");
         assert_eq!(learned.len(), 4, "the output is not told by itself: {learned:?}");
+    }
+
+    #[test]
+    fn a_vector_beside_a_score_has_a_reference_and_no_importance() {
+        let with_vector = MODEL.replace("all: numeric", "all: numeric, embedding: {type: vector, dimension: 2}");
+        let reference = reference(&format!("{with_vector}score: {{path: score, type: numeric}}\n"));
+        assert!(reference.features.contains_key("embedding"));
+        let learned: Vec<&String> = reference.importance.keys().collect();
+        assert_eq!(learned, ["all", "city", "none", "some"]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ const OF_FILES: [&str; 4] = ["unknown-receiver", "unknown-action", "unknown-rule
 /// Names of rules.
 const OF_RULES: [&str; 1] = ["unknown-rule"];
 /// Codes whose findings take a rule out of the set.
-const OF_BROKEN_RULES: [&str; 4] = ["expression", "bad-for", "bad-reference", "bad-sql"];
+const OF_BROKEN_RULES: [&str; 3] = ["expression", "bad-for", "bad-reference"];
 
 /// The problems without those that may come of something that could not be read. A warning that nothing uses or reaches
 /// a thing needs all rules.
