@@ -52,7 +52,11 @@ const OF_BROKEN_RULES: [&str; 3] = ["expression", "bad-for", "bad-reference"];
 /// The problems without those that may come of something that could not be read. A warning that nothing uses or reaches
 /// a thing needs all rules.
 pub fn without_consequences(problems: Vec<FileProblem>, damage: Damage) -> Vec<FileProblem> {
-    let is_broken = problems.iter().any(|found| OF_BROKEN_RULES.contains(&found.problem.code));
+    let breaks = |problem: &Problem| {
+        let is_query = problem.code.starts_with("sql") && problem.level == Level::Error;
+        is_query || OF_BROKEN_RULES.contains(&problem.code)
+    };
+    let is_broken = problems.iter().any(|found| breaks(&found.problem));
     let damage = Damage { rules: damage.rules || is_broken, ..damage };
     problems.into_iter().filter(|found| !damage.explains(&found.problem)).collect()
 }
