@@ -85,4 +85,8 @@ pub struct Stretch {
     pub to_ms: i64,
     /// Offsets of the first event taken and after the last one, by topic and partition.
     pub offsets: BTreeMap<String, BTreeMap<i32, (i64, i64)>>,
+    /// Event times within the stretch between which events were found, epoch milliseconds: a topic may be younger than
+    /// what was asked of it. `None`: built before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_ms: Option<(i64, i64)>,
 }

@@ -249,7 +249,9 @@ impl Reader<'_> {
         }
         let batch = concat_batches(&schema(model), &self.taken)?;
         drop(self.taken);
-        let stretch = Stretch { from_ms: self.range.from_ms, to_ms: self.range.to_ms, offsets: self.offsets };
+        let Range { from_ms, to_ms, .. } = *self.range;
+        let found_ms = self.seen.map(|(first, last)| (first.clamp(from_ms, to_ms), last.clamp(from_ms, to_ms)));
+        let stretch = Stretch { from_ms, to_ms, offsets: self.offsets, found_ms };
         Ok(StreamRows { batch: by_time(&batch)?, stretch, read: self.read, rejected: self.rejected })
     }
 }

@@ -49,7 +49,8 @@ pub fn problems(examined: &Examined) -> Diagnostics {
 /// Events a millisecond, where the reference is a stretch of the stream itself.
 fn rate_per_ms(reference: &Reference) -> Option<f64> {
     let stretch = reference.source.stream.as_ref()?;
-    let length_ms = stretch.to_ms - stretch.from_ms;
+    let (first_ms, last_ms) = stretch.found_ms?;
+    let length_ms = last_ms - first_ms;
     (length_ms > 0).then(|| reference.rows as f64 / length_ms as f64)
 }
 
@@ -76,7 +77,9 @@ fn too_few_samples(examined: &Examined, rates: &BTreeMap<String, f64>) -> Diagno
                         rule.name,
                         rule.min_samples
                     );
-                    let longer_ms = (rule.min_samples as f64 / rate / 60_000.0).ceil().min(1e9) as i64 * 60_000;
+                    let needed_ms = rule.min_samples as f64 / rate;
+                    let unit_ms = if needed_ms > 7_200_000.0 { 3_600_000 } else { 60_000 };
+                    let longer_ms = (needed_ms / unit_ms as f64).ceil().min(1e9) as i64 * unit_ms;
                     let help =
                         format!("lower `min_samples`, or write `window: {}` or longer", Span::from_ms(longer_ms));
                     let key = if source.min_samples.is_some() { "min_samples" } else { "name" };
