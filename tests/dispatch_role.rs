@@ -12,8 +12,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dispatch_support::notification;
 use dispatch_support::role_harness::Harness;
+use driftline::config::rules::Matcher;
+use driftline::dispatch::control::{Command, ControlRecord};
 use driftline::dispatch::delivery::DeliveryStatus;
-use driftline::dispatch::receiver::{DeliveryContext, Outcome, Receivers, Transport};
+use driftline::dispatch::receiver::{DeliveryContext, Outcome, Receivers, Telling, Transport};
 use driftline::log::{Log, LogError, OutRecord};
 use driftline::rules::episode::Notification;
 
@@ -234,6 +236,85 @@ fn a_full_schedule_reads_no_more_and_loses_nothing() {
     for (episode, sequences) in book.by_episode() {
         assert_eq!(sequences, [0, 1, 2, 3, 4, 5], "{episode}");
     }
+}
+
+/// A command as the command line writes it.
+fn command(harness: &Harness, id: &str, command: Command) {
+    let at_ms = chrono::Utc::now().timestamp_millis();
+    let (key, value) = ControlRecord { id: id.into(), at_ms, by: "ada".into(), command }.encode().unwrap();
+    let topic = harness.topics.control.as_str().into();
+    harness.log.append(vec![OutRecord { topic, key: Some(key), value: Some(value), ..OutRecord::default() }]).unwrap();
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_outage_is_told_as_one_message_by_whoever_comes_after_a_kill() {
+    let harness = Harness::new();
+    let down = Notebook { takes_an_end_alone: true, ..Notebook::failing_every(1) };
+    let doomed = harness.start("0", &down.receivers(), None);
+    harness.publish(&[notification("e", 0, &["book"])]);
+    until("an attempt fails", || down.attempts.load(Ordering::SeqCst) > 0);
+    harness.publish(&[notification("e", 1, &["book"])]);
+    until("the first is superseded", || harness.statuses().values().any(|one| *one == DeliveryStatus::Superseded));
+    doomed.process.kill();
+    assert!(doomed.ended().is_err());
+    let up = Notebook { takes_an_end_alone: true, ..Notebook::default() };
+    let heir = harness.start("0", &up.receivers(), None);
+    let deliveries = harness.wait_until_final(2);
+    heir.stop().unwrap();
+    assert_eq!(up.by_episode()["e"], [1]);
+    let expected =
+        Telling::InPlaceOf { notifications: vec!["e-0".into()], first_at_ms: notification("e", 0, &[]).at_ms };
+    assert_eq!(deliveries["e-1|book"].telling, expected);
+}
+
+#[test]
+fn a_silence_is_obeyed_from_the_first_record_on_and_let_go_of() {
+    let harness = Harness::new();
+    let matcher = Matcher { model: Some("fraud".into()), ..Matcher::default() };
+    let silence = Command::Silence { matcher, from_ms: 0, until_ms: i64::MAX, reason: "backfill".into() };
+    command(&harness, "s1", silence);
+    harness.publish(&[notification("e", 0, &["book"])]);
+    let book = Notebook::default();
+    let role = harness.start("0", &book.receivers(), None);
+    until("it is held", || {
+        harness.deliveries().get("e-0|book").is_some_and(|one| one.held_by.as_deref() == Some("s1"))
+    });
+    role.process.kill();
+    assert!(role.ended().is_err());
+    let role = harness.start("0", &book.receivers(), None);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(book.copies(), 0);
+    command(&harness, "x", Command::ExpireSilence { silence: "s1".into() });
+    harness.wait_until_final(1);
+    role.stop().unwrap();
+    assert_eq!(book.copies(), 1);
+}
+
+#[test]
+fn a_delivery_is_sent_again_once_for_each_command() {
+    let harness = Harness::new();
+    let book = Notebook::default();
+    let role = harness.start("0", &book.receivers(), None);
+    harness.publish(&[notification("e", 0, &["book"])]);
+    harness.wait_until_final(1);
+    let again = Command::Redeliver { notification_id: "e-0".into(), receiver: "book".into() };
+    command(&harness, "c1", again.clone());
+    command(&harness, "c1", again);
+    until("it is sent again", || book.copies() == 2);
+    until("that is recorded", || harness.deliveries()["e-0|book"].commands == ["c1"]);
+    role.stop().unwrap();
+    let role = harness.start("0", &book.receivers(), None);
+    std::thread::sleep(Duration::from_millis(200));
+    role.stop().unwrap();
+    assert_eq!(book.copies(), 2);
 }
 
 #[test]
