@@ -377,11 +377,13 @@ fn decode_delivery(value: &[u8]) -> Result<Option<view::Delivery>, String> {
         notification_id: record.notification.id.clone(),
         receiver: record.receiver,
         status: match record.status {
+            DeliveryStatus::Pending if record.held_by.is_some() || record.digest.is_some() => {
+                view::DeliveryStatus::Held
+            }
             DeliveryStatus::Pending => view::DeliveryStatus::Retrying,
             DeliveryStatus::Delivered => view::DeliveryStatus::Delivered,
-            DeliveryStatus::Failed | DeliveryStatus::Expired | DeliveryStatus::Superseded => {
-                view::DeliveryStatus::Failed
-            }
+            DeliveryStatus::Failed | DeliveryStatus::Expired => view::DeliveryStatus::Failed,
+            DeliveryStatus::Superseded => view::DeliveryStatus::Superseded,
         },
         attempts: record.attempts,
         last_error: record.last_error,

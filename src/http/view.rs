@@ -75,6 +75,10 @@ pub enum DeliveryStatus {
     Delivered,
     /// Given up after the expiry, or refused for good.
     Failed,
+    /// Not tried while a silence holds it back, or until its digest is sent.
+    Held,
+    /// Not sent by itself: a later one said it too, or it ended while it was held back.
+    Superseded,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

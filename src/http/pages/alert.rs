@@ -256,6 +256,8 @@ fn delivery_table(deliveries: &[&Delivery]) -> Markup {
                                 DeliveryStatus::Delivered => span.chip.resolved { "delivered" }
                                 DeliveryStatus::Retrying => span.chip.warn { "being retried" }
                                 DeliveryStatus::Failed => span.chip.critical { "given up" }
+                                DeliveryStatus::Held => span.chip { "held back" }
+                                DeliveryStatus::Superseded => span.chip { "told with another" }
                             }
                             @if let Some(error) = &delivery.last_error {
                                 div.reason { @if delivery.status == DeliveryStatus::Delivered { "note: " } (error) }
