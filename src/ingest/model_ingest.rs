@@ -107,12 +107,11 @@ impl ModelIngest {
         Ok(rows)
     }
 
+    /// Now and then: the reason names the event's value, so that no two of them are the same.
     fn complain(&mut self, failures: &[String]) {
-        let model = &self.watched.model.model;
-        for error in failures {
-            if self.complaints.is_news(error) {
-                tracing::warn!(%model, %error, "a rule's query failed on an event; its windows have no value");
-            }
+        if let Some(error) = failures.first().filter(|_| self.complaints.is_news("a query failed")) {
+            let model = &self.watched.model.model;
+            tracing::warn!(%model, %error, "a rule's query failed on an event; its windows have no value");
         }
     }
 
