@@ -91,7 +91,7 @@ pub struct Rule {
     /// How sure one must be that it is no chance; on by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub significance: Option<Significance>,
-    /// `3 of 5 windows`, or `2 windows` for two in a row; default: 1 window.
+    /// `3 of 5 windows`, `2 windows` for two in a row, or a time that is a whole number of windows: `2h`; default: 1 window.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["2 windows", "3 of 5 windows"]))]
     pub for_: Option<String>,
@@ -236,6 +236,8 @@ pub struct Significance {
     pub alpha: Option<f64>,
     /// What is done about many features having many chances.
     pub correction: Correction,
+    /// Over what is corrected.
+    pub family: Family,
     /// False alarms that may be expected in a stretch of time, instead of a rate a window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
@@ -244,7 +246,8 @@ pub struct Significance {
 impl Default for Significance {
     fn default() -> Self {
         let (alpha, budget) = (None, None);
-        Self { test: SignificanceTest::Auto, alpha, correction: Correction::BenjaminiHochberg, budget }
+        let (correction, family) = (Correction::BenjaminiHochberg, Family::Model);
+        Self { test: SignificanceTest::Auto, alpha, correction, family, budget }
     }
 }
 
@@ -281,10 +284,21 @@ pub enum SignificanceTest {
     None,
 }
 
+/// Questions that are asked together: the correction allows for all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// All features and segments that the rule looks at in one window of one model version.
+    #[default]
+    Model,
+    /// The features of each segment apart: every segment has its own false alarms.
+    Segment,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Correction {
-    /// Over all features (and segments) the rule looks at in one window of one model version.
+    /// Bounds the share of false findings among those of the family.
     #[default]
     BenjaminiHochberg,
     /// The same, valid however the p-values depend on each other.

@@ -31,10 +31,16 @@ placeholders! {
     "version" => Version,
     "segment" => Segment,
     "feature" => Feature,
+    "metric" => Metric,
+    "value" => Value,
+    "condition" => Condition,
+    "reason" => Reason,
     "reference" => Reference,
     "rows" => Rows,
     "subject" => Subject,
     "summary" => Summary,
+    "description" => Description,
+    "runbook" => Runbook,
     "text" => Text,
     "url" => Url,
     "since" => Since,
@@ -66,6 +72,11 @@ pub struct TemplateError {
 
 impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_without(text, &[])
+    }
+
+    /// The same where some placeholders are not known.
+    pub fn parse_without(text: &str, unknown: &[Placeholder]) -> Result<Self, TemplateError> {
         let braces = "write `{{` and `}}` for braces themselves";
         let error = |message: String, within: Range<usize>, help: &str| TemplateError {
             message,
@@ -86,7 +97,7 @@ impl Template {
                     return Err(error("`{` is never closed".into(), at..text.len(), braces));
                 };
                 let inside = &inside[..length];
-                let part = placeholder(inside).map_err(|(message, help)| {
+                let part = placeholder(inside, unknown).map_err(|(message, help)| {
                     error(message, at..at + length + 2, &help.unwrap_or_else(|| braces.to_string()))
                 })?;
                 if !plain.is_empty() {
@@ -128,7 +139,7 @@ impl Template {
 }
 
 /// `summary`, `summary:130`; otherwise what is wrong and, where it can be told, what would be right.
-fn placeholder(inside: &str) -> Result<Part, (String, Option<String>)> {
+fn placeholder(inside: &str, unknown: &[Placeholder]) -> Result<Part, (String, Option<String>)> {
     let (name, most) = match inside.split_once(':') {
         None => (inside, None),
         Some((name, digits)) => match digits.parse::<usize>() {
@@ -139,10 +150,15 @@ fn placeholder(inside: &str) -> Result<Part, (String, Option<String>)> {
             }
         },
     };
-    match PLACEHOLDERS.iter().find(|(known, _)| *known == name) {
-        Some((_, placeholder)) => Ok(Part::Placeholder(*placeholder, most)),
-        None => {
-            let help = suggest(name, PLACEHOLDERS.iter().map(|(known, _)| *known));
+    let known = || PLACEHOLDERS.iter().filter(|(_, placeholder)| !unknown.contains(placeholder));
+    match (known().find(|(known, _)| *known == name), PLACEHOLDERS.iter().any(|(known, _)| *known == name)) {
+        (Some((_, placeholder)), _) => Ok(Part::Placeholder(*placeholder, most)),
+        (None, true) => {
+            let help = "it can stand in the templates of receivers".to_string();
+            Err((format!("`{{{name}}}` is not known before an alert is delivered"), Some(help)))
+        }
+        (None, false) => {
+            let help = suggest(name, known().map(|(known, _)| *known).collect::<Vec<_>>());
             Err((format!("`{{{name}}}` is nothing that a notification has"), help))
         }
     }

@@ -160,7 +160,7 @@ fn absence_notification(asked: &Asked<'_>, state: &RuleState, news: &News, windo
         explanation: Explanation::default(),
         reason,
     };
-    Notification {
+    let mut notification = Notification {
         id: format!("{}-{}", told.episode_id, news.sequence),
         episode_id: told.episode_id.clone(),
         sequence: news.sequence,
@@ -186,5 +186,7 @@ fn absence_notification(asked: &Asked<'_>, state: &RuleState, news: &News, windo
         description: None,
         runbook: None,
         actions: Vec::new(),
-    }
+    };
+    rule.texts.write(&mut notification);
+    notification
 }

@@ -11,9 +11,14 @@ use super::expression::{Expression, Figure};
 use super::metrics::{Metric, Subject};
 use super::performance::{DEFAULT_MIN_COVERAGE, OnPerformance};
 use super::performance_metrics::At;
+use super::persistence;
+use super::renames;
 use super::sql::{self, OnQuery, Queries};
 use super::state::Persistence;
 use super::suppression::{TimedSilence, inhibitors_first};
+use super::suppression_checks;
+use super::texts::{self, Texts};
+use super::token::ExpressionError;
 use crate::config::actions::Action;
 use crate::config::diagnostic::{Level, Problem};
 use crate::config::glob;
@@ -82,6 +87,9 @@ pub struct Rule {
     pub absent: Option<Absent>,
     /// Names of the actions that a firing episode asks for.
     pub actions: Vec<String>,
+    pub texts: Texts,
+    /// Its name before it was renamed.
+    pub formerly: Option<String>,
     /// Conditions name metrics of the window as a whole alone: no reference is needed.
     pub counts_rows_only: bool,
     /// Rejected events belong to the sample: conditions name metrics of all events alone.
@@ -222,7 +230,7 @@ impl RuleSet {
             let mut report = |problem| problems.push(FileProblem { file: file_index, problem });
             for (rule_index, source) in file.rules.iter().enumerate() {
                 let pointer = format!("/rules/{rule_index}");
-                match rule(file, source, &pointer) {
+                match rule(file, source, &pointer, models) {
                     Ok(rule) => placed.push((file_index, pointer, rule)),
                     Err(found) => found.into_iter().for_each(&mut report),
                 }
@@ -240,6 +248,8 @@ impl RuleSet {
         problems.extend(checks::rules(&placed, models));
         problems.extend(checks::routing(files, &placed, &set.receivers));
         problems.extend(delivery_checks::problems(files, &set.receivers));
+        problems.extend(suppression_checks::problems(files, &placed, models));
+        problems.extend(renames::problems(files));
         let (actions, found) = action_checks::actions(files, models);
         set.actions = actions;
         problems.extend(found);
@@ -382,45 +392,22 @@ pub fn string_problems(file: &serde_json::Value) -> Vec<Problem> {
         let of_query = rule.get("sql").is_some();
         for key in ["when/warn", "when/critical", "recover"] {
             let text = rule.pointer(&format!("/{key}")).and_then(serde_json::Value::as_str);
-            let read = text.map(|text| expression(text, of_query, format!("/rules/{index}/{key}")));
-            problems.extend(read.and_then(Result::err));
+            let read = text.map(|text| expression(text, of_query, &format!("/rules/{index}/{key}")));
+            problems.extend(read.and_then(Result::err).into_iter().flatten());
         }
         let text = rule.get("for").and_then(serde_json::Value::as_str);
-        problems.extend(text.and_then(|text| persistence(text, &format!("/rules/{index}/for")).err()));
+        problems.extend(text.and_then(|text| persistence::parse(text, &format!("/rules/{index}/for")).err()));
+        problems.extend(texts::problems(rule, &format!("/rules/{index}")));
     }
     problems
 }
 
-fn expression(text: &str, of_query: bool, pointer: String) -> Result<Expression, Problem> {
-    let read = if of_query { Expression::parse_of_query(text) } else { Expression::parse(text) };
-    read.map_err(|error| Problem::error("expression", pointer, error.message).within(error.at).help_if(error.help))
-}
-
-/// `3 of 5 windows`, `2 windows`, `1 window`.
-fn persistence(text: &str, pointer: &str) -> Result<Persistence, Problem> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let count = |word: &str| word.parse::<u32>().ok();
-    let (needed, of) = match words.as_slice() {
-        [needed, "of", of, "window" | "windows"] => (count(needed), count(of)),
-        [count_word, "window" | "windows"] => (count(count_word), count(count_word)),
-        _ => (None, None),
+fn expression(text: &str, of_query: bool, pointer: &str) -> Result<Expression, Vec<Problem>> {
+    let problem = |error: ExpressionError| {
+        Problem::error("expression", pointer, error.message).within(error.at).help_if(error.help)
     };
-    let wrong = |message: String| Problem::error("bad-for", pointer, message);
-    match (needed, of) {
-        (Some(needed), Some(of)) if needed > of => Err(wrong(format!("{needed} of {of} windows can never be reached"))
-            .help(format!("write `{of} of {needed} windows`"))),
-        (Some(0), _) => Err(wrong("at least one window must breach".into()).help("write `1 window`")),
-        (Some(_), Some(of)) if of > MAX_PERSISTENCE => Err(wrong(format!("at most {MAX_PERSISTENCE} windows"))),
-        (Some(needed), Some(of)) => Ok(Persistence { needed, of }),
-        _ if Span::parse(text).is_ok() => {
-            Err(wrong(format!("`for` counts windows; `{text}` is a time"))
-                .help("write `2 windows` or `3 of 5 windows`"))
-        }
-        _ => Err(wrong(format!("`{text}` does not count windows")).help("write `2 windows` or `3 of 5 windows`")),
-    }
+    Expression::parse_all(text, of_query).map_err(|errors| errors.into_iter().map(problem).collect())
 }
-
-const MAX_PERSISTENCE: u32 = 100;
 
 /// Name of the reference of a rule, and what it is where it moves.
 fn compared_with(
@@ -446,24 +433,30 @@ fn compared_with(
     }
 }
 
-fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> Result<Rule, Vec<Problem>> {
+fn rule(
+    file: &RuleFile,
+    source: &crate::config::rules::Rule,
+    pointer: &str,
+    models: &[Arc<Model>],
+) -> Result<Rule, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut read = |text: Option<&String>, key: &str| {
-        let expression = expression(text?, source.sql.is_some(), format!("{pointer}/{key}"));
-        expression.map_err(|problem| problems.push(problem)).ok()
+        let expression = expression(text?, source.sql.is_some(), &format!("{pointer}/{key}"));
+        expression.map_err(|found| problems.extend(found)).ok()
     };
     let when = source.when.clone().unwrap_or_default();
     let warn = read(when.warn.as_ref(), "when/warn");
     let critical = read(when.critical.as_ref(), "when/critical");
     let recover = read(source.recover.as_ref(), "recover");
-    let persistence = match source.for_.as_deref().map(|text| persistence(text, &format!("{pointer}/for"))) {
-        Some(Ok(persistence)) => persistence,
-        Some(Err(problem)) => {
-            problems.push(problem);
-            Persistence { needed: 1, of: 1 }
-        }
-        None => Persistence { needed: 1, of: 1 },
-    };
+    let windows = (source.slide.or(source.window).or(file.defaults.window), models);
+    let persistence = persistence::of(source, windows, pointer).unwrap_or_else(|problem| {
+        problems.push(problem);
+        Persistence { needed: 1, of: 1 }
+    });
+    let texts = Texts::of(source, pointer).unwrap_or_else(|found| {
+        problems.extend(found);
+        Texts::default()
+    });
     let (reference, moving) = match compared_with(file, source, pointer) {
         Ok(compared_with) => compared_with,
         Err(problem) => {
@@ -523,6 +516,8 @@ fn rule(file: &RuleFile, source: &crate::config::rules::Rule, pointer: &str) -> 
         group_by,
         absent: source.absent.clone(),
         actions: source.actions.clone(),
+        texts,
+        formerly: source.formerly.clone(),
         counts_rows_only,
         counts_rejected,
     };

@@ -16,7 +16,7 @@ use super::significance::{adjust, cut};
 use super::sql;
 use super::state::{Mute, Pair};
 use super::threshold;
-use crate::config::rules::{Severity, SignificanceTest};
+use crate::config::rules::{Family, Severity, SignificanceTest};
 use crate::stats::metric::{FeatureStats, MetricValue};
 use crate::windows::result::{Segment, WindowResult};
 
@@ -89,6 +89,35 @@ impl Level {
         let present: Vec<f64> = p_values.iter().flatten().copied().collect();
         // So that rounding does not part what is equal: 0.03 * 4 / 3 against 0.04 * 3 / 4.
         Self { rate, cut: cut(rule.significance.correction, rate, &present) * (1.0 + 1e-12) }
+    }
+}
+
+/// Questions corrected for each other.
+struct Families {
+    /// In the order of the questions.
+    adjusted: Vec<Option<f64>>,
+    /// By segment.
+    levels: BTreeMap<usize, Level>,
+}
+
+impl Families {
+    /// `segments`: of each question, its segment's number.
+    fn of(rule: &Rule, rate: f64, segments: &[usize], p_values: &[Option<f64>]) -> Self {
+        let apart = rule.significance.family == Family::Segment;
+        let mut families: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (question, segment) in segments.iter().enumerate() {
+            families.entry(if apart { *segment } else { 0 }).or_default().push(question);
+        }
+        let mut found = Self { adjusted: vec![None; segments.len()], levels: BTreeMap::new() };
+        for questions in families.values() {
+            let of_family: Vec<Option<f64>> = questions.iter().map(|question| p_values[*question]).collect();
+            let level = Level::of(rule, rate, &of_family);
+            for (question, p_adjusted) in questions.iter().zip(adjust_present(rule, &of_family)) {
+                found.adjusted[*question] = p_adjusted;
+                found.levels.insert(segments[*question], level);
+            }
+        }
+        found
     }
 }
 
@@ -180,10 +209,10 @@ fn judge<'a>(
     }
     let p_values: Vec<Option<f64>> =
         asked.iter().map(|(_, view)| test(rule, &expression.condition, view.stats)).collect();
-    let adjusted = adjust_present(rule, &p_values);
-    let level = Level::of(rule, rate, &p_values);
-    for (((feature, view), p_value), p_adjusted) in asked.into_iter().zip(p_values).zip(adjusted) {
-        let view = View { level: Some(level), ..view };
+    let segments: Vec<usize> = asked.iter().map(|(_, view)| view.index).collect();
+    let families = Families::of(rule, rate, &segments, &p_values);
+    for (((feature, view), p_value), p_adjusted) in asked.into_iter().zip(p_values).zip(families.adjusted) {
+        let view = View { level: families.levels.get(&view.index).copied(), ..view };
         let holds = view.truth(&expression.condition) == Some(true);
         let convincing = p_adjusted.is_none_or(|p| p <= rate);
         let pair = Pair { segment: view.scope.result.segment.clone(), feature: feature.map(str::to_string) };
@@ -287,8 +316,8 @@ fn metric_law(metric: &Metric, stats: &FeatureStats) -> Option<f64> {
 /// segments and features that the quantifier looks at.
 struct QuantifiedSignificance<'a> {
     insignificant: BTreeSet<(String, usize, &'a str)>,
-    /// By quantifier, as written.
-    levels: BTreeMap<String, Level>,
+    /// By quantifier, as written, and segment.
+    levels: BTreeMap<(String, usize), Level>,
 }
 
 impl<'a> QuantifiedSignificance<'a> {
@@ -302,8 +331,11 @@ impl<'a> QuantifiedSignificance<'a> {
                 .collect();
             let p_values: Vec<Option<f64>> =
                 asked.iter().map(|(_, _, stats)| test(rule, &quantifier.condition, Some(stats))).collect();
-            levels.insert(quantifier.text.clone(), Level::of(rule, rate, &p_values));
-            for ((index, name, _), p_adjusted) in asked.iter().zip(adjust_present(rule, &p_values)) {
+            let segments: Vec<usize> = asked.iter().map(|(index, ..)| *index).collect();
+            let families = Families::of(rule, rate, &segments, &p_values);
+            let of_segments = families.levels.into_iter();
+            levels.extend(of_segments.map(|(index, level)| ((quantifier.text.clone(), index), level)));
+            for ((index, name, _), p_adjusted) in asked.iter().zip(families.adjusted) {
                 if p_adjusted.is_some_and(|p| p > rate) {
                     insignificant.insert((quantifier.text.clone(), *index, *name));
                 }
@@ -418,7 +450,9 @@ impl<'a> View<'a, '_> {
     }
 
     fn of_feature(&self, stats: &'a FeatureStats, quantifier: &Quantifier) -> View<'a, '_> {
-        let level = self.significant.and_then(|significant| significant.levels.get(&quantifier.text).copied());
+        let level = self
+            .significant
+            .and_then(|significant| significant.levels.get(&(quantifier.text.clone(), self.index)).copied());
         View { scope: self.scope, index: self.index, stats: Some(stats), significant: None, level }
     }
 

@@ -113,19 +113,30 @@ pub struct Expression {
 }
 
 impl Expression {
+    /// The error is the first of the text; [`Expression::parse_all`] has every one.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
-        parse::expression(text, false)
+        Self::parse_all(text, false).map_err(first)
+    }
+
+    /// Every mistake of the text, in its order; never none. `of_query`: see [`Expression::parse_of_query`].
+    pub fn parse_all(text: &str, of_query: bool) -> Result<Self, Vec<ExpressionError>> {
+        parse::expression(text, of_query)
     }
 
     /// A condition of a rule with a query: about its `value`, its `baseline` and the window as a whole.
     pub fn parse_of_query(text: &str) -> Result<Self, ExpressionError> {
-        parse::expression(text, true)
+        Self::parse_all(text, true).map_err(first)
     }
 
     /// True if the window as a whole is judged: no feature's metric stands outside `any`, `share` and `count`.
     pub fn is_about_window(&self) -> bool {
         !self.condition.names_feature_metric()
     }
+}
+
+fn first(errors: Vec<ExpressionError>) -> ExpressionError {
+    let unreadable = || ExpressionError { at: 0..0, message: "this cannot be read".into(), help: None };
+    errors.into_iter().next().unwrap_or_else(unreadable)
 }
 
 impl Condition {
@@ -278,7 +289,7 @@ mod tests {
             ("psi > ", 6..6, "missing here"),
             ("psi > 0.1 ks > 0.2", 10..12, "not expected here"),
             ("psi = 0.1", 4..5, "`=` is not a comparison"),
-            ("psi > 0.1 && ks > 0.2", 10..11, "`&` is not known"),
+            ("psi > 0.1 && ks > 0.2", 10..12, "`&&` is not known"),
             ("psi > 10min", 6..11, "no unit"),
             ("(psi > 0.1", 0..1, "not closed"),
             ("psi > 0.1)", 9..10, "not expected"),
@@ -351,6 +362,28 @@ mod tests {
             let found = parse_error(text);
             assert_eq!(found.at, at, "{text}: {found}");
             assert!(found.message.contains(message), "{text}: {} against {message}", found.message);
+        }
+    }
+
+    #[test]
+    fn every_mistake_of_a_text_is_found_at_its_own_bytes() {
+        for (text, expected) in [
+            ("pis > 0.1 and ks > 10min or recal < baseline", vec![0..3, 19..24, 28..33]),
+            ("psi = 0.1 && js = 0.2", vec![4..5, 10..12, 16..17]),
+            ("psi > 0.1 ks > 0.2 and muen > 1", vec![10..12, 23..27]),
+            ("share(pis > 0.2) > 30% and psi / 0 > 1", vec![6..9, 33..34]),
+            ("psi between of and 3 or ks >", vec![12..14, 28..28]),
+            ("(pis > 1 or psy < 2) and psi", vec![1..4, 12..15, 25..28]),
+            ("psi and ks > much", vec![0..3, 13..17]),
+            ("psi \u{2265} 0.1 and ks => 0.2", vec![4..7, 19..21]),
+            ("psi > 1.2.3 and not pis > 0", vec![6..11, 20..23]),
+            ("recal < baseline - 3% with 95% confidence and recall < 0.5 with 9% confidence", vec![0..5, 64..66]),
+            ("gap(recal) > 10% and psi < auto", vec![4..9, 21..31]),
+            ("psi # 0.1 and pis > 1", vec![4..5]),
+        ] {
+            let errors = Expression::parse_all(text, false).expect_err(text);
+            let found: Vec<Range<usize>> = errors.iter().map(|error| error.at.clone()).collect();
+            assert_eq!(found, expected, "{text}: {errors:?}");
         }
     }
 

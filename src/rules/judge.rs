@@ -21,11 +21,13 @@ pub struct RulesJudge {
     states: RuleStates,
     metrics: Metrics,
     observer: Option<Box<dyn Observer>>,
+    /// States of renamed rules have been looked for.
+    renamed: bool,
 }
 
 impl RulesJudge {
     pub fn new(rules: Arc<RuleSet>, metrics: Metrics) -> Self {
-        Self { rules, states: RuleStates::default(), metrics, observer: None }
+        Self { rules, states: RuleStates::default(), metrics, observer: None, renamed: false }
     }
 
     pub fn observed(self, observer: Box<dyn Observer>) -> Self {
@@ -36,6 +38,11 @@ impl RulesJudge {
         if let Some(observer) = &mut self.observer {
             observer.judged(closed, effects);
         }
+    }
+
+    /// Once, when everything has been read back.
+    fn renames(&mut self) -> Vec<Effect> {
+        if std::mem::replace(&mut self.renamed, true) { Vec::new() } else { self.rules.rename(&mut self.states) }
     }
 
     fn verdicts(&self, effects: Vec<Effect>) -> Vec<Verdict> {
@@ -99,7 +106,8 @@ impl Judge for RulesJudge {
     }
 
     fn on_window(&mut self, closed: &ClosedWindow, now_ms: i64) -> Vec<Verdict> {
-        let effects = self.rules.on_window(&mut self.states, closed, now_ms);
+        let mut effects = self.renames();
+        effects.extend(self.rules.on_window(&mut self.states, closed, now_ms));
         self.show(Some(closed), &effects);
         self.verdicts(effects)
     }
@@ -112,7 +120,8 @@ impl Judge for RulesJudge {
                 last_arrival_ms: Some(activity.last_arrival_ms),
             })
             .collect();
-        let effects = self.rules.on_clock(&mut self.states, &activity, now_ms);
+        let mut effects = self.renames();
+        effects.extend(self.rules.on_clock(&mut self.states, &activity, now_ms));
         self.show(None, &effects);
         self.verdicts(effects)
     }

@@ -147,7 +147,7 @@ impl Telling<'_, '_, '_> {
         let result = group.judgements.first().map(|judgement| judgement.result);
         let who = reason::who(&closed.model, &closed.version, &state.segment);
         let asking = !news.quiet && news.status == EpisodeStatus::Firing && asks(rule, after.phase);
-        Notification {
+        let mut notification = Notification {
             id: format!("{}-{}", news.told.episode_id, news.sequence),
             episode_id: news.told.episode_id.clone(),
             sequence: news.sequence,
@@ -173,7 +173,9 @@ impl Telling<'_, '_, '_> {
             description: None,
             runbook: None,
             actions: if asking { rule.actions.clone() } else { Vec::new() },
-        }
+        };
+        rule.texts.write(&mut notification);
+        notification
     }
 
     /// What the open episode of the group asks to have done, without the facts of guards.

@@ -41,8 +41,33 @@ pub(super) struct Token {
     pub at: Range<usize>,
 }
 
-pub(super) fn tokens(text: &str) -> Result<Vec<Token>, ExpressionError> {
-    let mut tokens = Vec::new();
+/// A text in words. What is no word is an error and stands for what was probably meant.
+pub(super) struct Tokens {
+    pub tokens: Vec<Token>,
+    pub errors: Vec<ExpressionError>,
+    /// False: what was meant cannot be guessed, so that nothing can be said about the whole.
+    pub readable: bool,
+}
+
+/// One word, or what stands for it, and its bytes.
+struct Lexed {
+    kind: Option<Kind>,
+    length: usize,
+    error: Option<ExpressionError>,
+}
+
+impl Lexed {
+    fn right(kind: Kind, length: usize) -> Self {
+        Self { kind: Some(kind), length, error: None }
+    }
+
+    fn meant(kind: Kind, length: usize, error: ExpressionError) -> Self {
+        Self { kind: Some(kind), length, error: Some(error) }
+    }
+}
+
+pub(super) fn tokens(text: &str) -> Tokens {
+    let mut found = Tokens { tokens: Vec::new(), errors: Vec::new(), readable: true };
     let mut rest_at = 0;
     while let Some(first) = text[rest_at..].chars().next() {
         let rest = &text[rest_at..];
@@ -50,35 +75,61 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, ExpressionError> {
             rest_at += first.len_utf8();
             continue;
         }
-        let (kind, length) = match first {
-            'a'..='z' | 'A'..='Z' | '_' => {
-                // A dot as in `compat.scouter.psi`, `recall@0.7`.
-                let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '.' | '@'));
-                let length = length.unwrap_or(rest.len());
-                (Kind::Word(rest[..length].to_string()), length)
-            }
-            '0'..='9' | '.' => number(rest, rest_at)?,
-            '(' | ')' | '+' | '-' | '*' | '/' => (Kind::Sign(first), 1),
-            '>' | '<' | '=' | '!' => comparison(rest, rest_at)?,
-            '&' | '|' => {
-                let word = if first == '&' { "and" } else { "or" };
-                return Err(
-                    error(rest_at..rest_at + 1, format!("`{first}` is not known here")).help(format!("write `{word}`"))
-                );
-            }
-            '%' => return Err(error(rest_at..rest_at + 1, "`%` must follow a number").help("write `30%`")),
-            _ => return Err(error(rest_at..rest_at + first.len_utf8(), format!("`{first}` is not known here"))),
-        };
-        tokens.push(Token { kind, at: rest_at..rest_at + length });
+        let Lexed { kind, length, error } = token(first, rest, rest_at);
+        found.readable &= kind.is_some();
+        found.tokens.extend(kind.map(|kind| Token { kind, at: rest_at..rest_at + length }));
+        found.errors.extend(error);
         rest_at += length;
-        if tokens.len() > MAX_TOKENS {
-            return Err(error(0..text.len(), format!("too long: at most {MAX_TOKENS} words and signs")));
+        if found.tokens.len() > MAX_TOKENS || found.errors.len() > MAX_TOKENS {
+            let message = format!("too long: at most {MAX_TOKENS} words and signs");
+            return Tokens { tokens: Vec::new(), errors: vec![self::error(0..text.len(), message)], readable: false };
         }
     }
-    Ok(tokens)
+    found
 }
 
-fn number(rest: &str, start: usize) -> Result<(Kind, usize), ExpressionError> {
+fn token(first: char, rest: &str, start: usize) -> Lexed {
+    let wrong = |length: usize, help: Option<&str>| {
+        let found = error(start..start + length, format!("`{}` is not known here", &rest[..length]));
+        ExpressionError { help: help.map(str::to_string), ..found }
+    };
+    match first {
+        'a'..='z' | 'A'..='Z' | '_' => {
+            // A dot as in `compat.scouter.psi`, `recall@0.7`.
+            let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '.' | '@'));
+            let length = length.unwrap_or(rest.len());
+            Lexed::right(Kind::Word(rest[..length].to_string()), length)
+        }
+        '0'..='9' | '.' => number(rest, start),
+        '(' | ')' | '+' | '-' | '*' | '/' => Lexed::right(Kind::Sign(first), 1),
+        '>' | '<' | '=' | '!' => comparison(rest, start),
+        '\u{2265}' | '\u{2264}' | '\u{2260}' => {
+            let (written, meant) = match first {
+                '\u{2265}' => (">=", Comparison::GreaterOrEqual),
+                '\u{2264}' => ("<=", Comparison::LessOrEqual),
+                _ => ("!=", Comparison::NotEqual),
+            };
+            let length = first.len_utf8();
+            Lexed::meant(Kind::Compare(meant), length, wrong(length, Some(&format!("write `{written}`"))))
+        }
+        '&' | '|' => {
+            let word = if first == '&' { "and" } else { "or" };
+            let length = 1 + usize::from(rest[1..].starts_with(first));
+            let found = wrong(length, Some(&format!("write `{word}`")));
+            Lexed::meant(Kind::Word(word.to_string()), length, found)
+        }
+        '%' => {
+            let found = error(start..start + 1, "`%` must follow a number").help("write `30%`");
+            Lexed { kind: None, length: 1, error: Some(found) }
+        }
+        _ => {
+            let length = first.len_utf8();
+            Lexed { kind: None, length, error: Some(wrong(length, None)) }
+        }
+    }
+}
+
+fn number(rest: &str, start: usize) -> Lexed {
     let mut length = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     let exponent = rest[length..].strip_prefix(['e', 'E']).map(|exponent| {
         let sign = usize::from(exponent.starts_with(['-', '+']));
@@ -91,21 +142,22 @@ fn number(rest: &str, start: usize) -> Result<(Kind, usize), ExpressionError> {
     let at = start..start + length;
     let value = rest[..length].parse::<f64>().ok().filter(|value| value.is_finite());
     let Some(value) = value else {
-        return Err(error(at, format!("`{}` is not a number", &rest[..length])));
+        let found = error(at, format!("`{}` is not a number", &rest[..length]));
+        return Lexed::meant(Kind::Number(f64::NAN), length, found);
     };
     let after = &rest[length..];
     if after.starts_with('%') {
-        return Ok((Kind::Number(value / 100.0), length + 1));
+        return Lexed::right(Kind::Number(value / 100.0), length + 1);
     }
     if after.starts_with(|c: char| c.is_ascii_alphabetic()) {
         let unit = after.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(after.len());
-        let at = at.start..at.end + unit;
-        return Err(error(at, "numbers here have no unit but `%`"));
+        let found = error(at.start..at.end + unit, "numbers here have no unit but `%`");
+        return Lexed::meant(Kind::Number(value), length + unit, found);
     }
-    Ok((Kind::Number(value), length))
+    Lexed::right(Kind::Number(value), length)
 }
 
-fn comparison(rest: &str, start: usize) -> Result<(Kind, usize), ExpressionError> {
+fn comparison(rest: &str, start: usize) -> Lexed {
     let known = [
         (">=", Comparison::GreaterOrEqual),
         ("<=", Comparison::LessOrEqual),
@@ -115,10 +167,23 @@ fn comparison(rest: &str, start: usize) -> Result<(Kind, usize), ExpressionError
         ("<", Comparison::Less),
     ];
     if let Some((sign, comparison)) = known.iter().find(|(sign, _)| rest.starts_with(sign)) {
-        return Ok((Kind::Compare(*comparison), sign.len()));
+        return Lexed::right(Kind::Compare(*comparison), sign.len());
     }
+    let swapped = [("=>", ">=", Comparison::GreaterOrEqual), ("=<", "<=", Comparison::LessOrEqual)];
+    if let Some((written, right, meant)) = swapped.into_iter().find(|(written, ..)| rest.starts_with(written)) {
+        let found =
+            error(start..start + 2, format!("`{written}` is not a comparison")).help(format!("write `{right}`"));
+        return Lexed::meant(Kind::Compare(meant), 2, found);
+    }
+    let at = start..start + 1;
     match rest.starts_with('=') {
-        true => Err(error(start..start + 1, "`=` is not a comparison").help("write `==`")),
-        false => Err(error(start..start + 1, "`!` is not known here").help("write `not`")),
+        true => {
+            let found = error(at, "`=` is not a comparison").help("write `==`");
+            Lexed::meant(Kind::Compare(Comparison::Equal), 1, found)
+        }
+        false => {
+            let found = error(at, "`!` is not known here").help("write `not`");
+            Lexed::meant(Kind::Word("not".into()), 1, found)
+        }
     }
 }

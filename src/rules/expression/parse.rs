@@ -7,27 +7,28 @@ use super::{Arithmetic, Comparison, Condition, Expression, Quantifier, Quantity}
 use crate::config::nearest::suggest;
 use crate::rules::metrics::{self, Metric, QUERY_METRICS, Subject, find, needs_rows};
 use crate::rules::performance_metrics::{self, At, PerformanceMetric};
-use crate::rules::token::{ExpressionError, Kind, Token, error, tokens};
+use crate::rules::token::{ExpressionError, Kind, Token, Tokens, error, tokens};
 use crate::stats::sql::{BASELINE_VALUE, VALUE};
 
-/// `of_query`: of a rule with `sql`.
-pub(super) fn expression(text: &str, of_query: bool) -> Result<Expression, ExpressionError> {
-    let tokens = tokens(text)?;
-    let mut parser = Parser { text, tokens, next: 0, read: Read::default(), quantified: false, of_query };
-    let parsed = parser.disjunction()?;
-    if let Some(token) = parser.peek() {
-        return Err(unexpected_rest(text, token));
-    }
-    match parsed.value {
-        Value::Condition(condition) => {
+/// `of_query`: of a rule with `sql`. Otherwise everything that is wrong with the text, in its order: a part that cannot be
+/// read is passed over up to the next `and` or `or`.
+pub(super) fn expression(text: &str, of_query: bool) -> Result<Expression, Vec<ExpressionError>> {
+    let Tokens { tokens, mut errors, readable } = tokens(text);
+    if readable {
+        let read = Read::default();
+        let mut parser = Parser { text, tokens, next: 0, read, errors, quantified: false, of_query };
+        let parsed = parser.whole();
+        if parser.errors.is_empty()
+            && let Value::Condition(condition) = parsed.value
+        {
             let Read { metrics, figures, baselines, confidences, quantifiers } = parser.read;
             let text = text.trim().to_string();
-            Ok(Expression { condition, text, metrics, figures, baselines, confidences, quantifiers })
+            return Ok(Expression { condition, text, metrics, figures, baselines, confidences, quantifiers });
         }
-        Value::Quantity(_) => {
-            Err(error(parsed.at, "this is a number, not a condition").help("compare it: `psi > 0.25`"))
-        }
+        errors = parser.errors;
     }
+    errors.sort_by_key(|error| (error.at.start, error.at.end));
+    Err(errors)
 }
 
 /// What was named, with its bytes.
@@ -143,9 +144,17 @@ fn no_word_of_query(word: &str, at: Range<usize>) -> ExpressionError {
     }
 }
 
+/// Stands for a condition that could not be read.
+fn unreadable() -> Condition {
+    let [left, right] = [Quantity::Number(f64::NAN), Quantity::Number(f64::NAN)];
+    Condition::Compare { left, comparison: Comparison::Equal, right }
+}
+
 enum Value {
     Condition(Condition),
     Quantity(Quantity),
+    /// Could not be read, which is noted; it passes for either.
+    Broken,
 }
 
 struct Parsed {
@@ -158,6 +167,7 @@ struct Parser<'a> {
     tokens: Vec<Token>,
     next: usize,
     read: Read,
+    errors: Vec<ExpressionError>,
     /// Inside `any`, `share` or `count`.
     quantified: bool,
     /// Of a rule with `sql`.
@@ -194,6 +204,7 @@ impl Parser<'_> {
                 Err(error(parsed.at, format!("`{written}` is a number; a condition is needed"))
                     .help("compare it: `psi > 0.25`"))
             }
+            Value::Broken => Ok((unreadable(), parsed.at)),
         }
     }
 
@@ -201,31 +212,114 @@ impl Parser<'_> {
         match parsed.value {
             Value::Quantity(quantity) => Ok((quantity, parsed.at)),
             Value::Condition(_) => Err(error(parsed.at, "this is a condition; a number is needed")),
+            Value::Broken => Ok((Quantity::Number(f64::NAN), parsed.at)),
         }
     }
 
-    fn disjunction(&mut self) -> Result<Parsed, ExpressionError> {
-        let mut left = self.conjunction()?;
+    /// All of the text. What cannot follow is noted, and reading goes on behind the next `and` or `or`.
+    fn whole(&mut self) -> Parsed {
+        let parsed = self.disjunction();
+        if let Value::Quantity(_) = parsed.value
+            && self.peek().is_none()
+        {
+            let found = error(parsed.at.clone(), "this is a number, not a condition");
+            self.errors.push(found.help("compare it: `psi > 0.25`"));
+        }
+        while let Some(token) = self.peek() {
+            let found = unexpected_rest(self.text, token);
+            self.errors.push(found);
+            while self.peek().is_some_and(|token| !is_word(token, &["and", "or"])) {
+                self.next += 1;
+            }
+            if self.take_word("and") || self.take_word("or") {
+                self.disjunction();
+            }
+        }
+        parsed
+    }
+
+    fn disjunction(&mut self) -> Parsed {
+        let mut left = self.conjunction();
         while self.take_word("or") {
-            let right = self.conjunction()?;
-            let at = left.at.start..right.at.end;
-            let (left_condition, right_condition) = (self.condition(left)?.0, self.condition(right)?.0);
-            let both = Condition::Or(Box::new(left_condition), Box::new(right_condition));
-            left = Parsed { value: Value::Condition(both), at };
+            let right = self.conjunction();
+            left = self.joined(left, right, Condition::Or);
         }
-        Ok(left)
+        left
     }
 
-    fn conjunction(&mut self) -> Result<Parsed, ExpressionError> {
-        let mut left = self.negation()?;
+    fn conjunction(&mut self) -> Parsed {
+        let mut left = self.operand();
         while self.take_word("and") {
-            let right = self.negation()?;
-            let at = left.at.start..right.at.end;
-            let (left_condition, right_condition) = (self.condition(left)?.0, self.condition(right)?.0);
-            let both = Condition::And(Box::new(left_condition), Box::new(right_condition));
-            left = Parsed { value: Value::Condition(both), at };
+            let right = self.operand();
+            left = self.joined(left, right, Condition::And);
         }
-        Ok(left)
+        left
+    }
+
+    fn joined(&mut self, left: Parsed, right: Parsed, join: fn(Box<Condition>, Box<Condition>) -> Condition) -> Parsed {
+        let at = left.at.start..right.at.end;
+        let mut condition = |parsed: Parsed| match self.condition(parsed) {
+            Ok((condition, _)) => condition,
+            Err(error) => {
+                self.errors.push(error);
+                unreadable()
+            }
+        };
+        let both = join(Box::new(condition(left)), Box::new(condition(right)));
+        Parsed { value: Value::Condition(both), at }
+    }
+
+    /// A part between `and` and `or`; one that cannot be read is noted and passed over.
+    fn operand(&mut self) -> Parsed {
+        let (first, start) = (self.next, self.here().start);
+        self.negation().unwrap_or_else(|error| {
+            self.errors.push(error);
+            self.pass_over(first);
+            let end = self.next.checked_sub(1).and_then(|last| self.tokens.get(last)).map_or(start, |last| last.at.end);
+            Parsed { value: Value::Broken, at: start..end.max(start) }
+        })
+    }
+
+    /// To the `and`, `or` or `)` behind the part that begins with this token.
+    fn pass_over(&mut self, first: usize) {
+        let (mut depth, mut between) = (0_usize, 0_usize);
+        let rest = self.tokens.iter().enumerate().skip(first);
+        for (index, token) in rest {
+            let is_end = match &token.kind {
+                Kind::Sign('(') => {
+                    depth += 1;
+                    false
+                }
+                Kind::Sign(')') if depth > 0 => {
+                    depth -= 1;
+                    false
+                }
+                Kind::Sign(')') => true,
+                Kind::Word(word) if depth > 0 || !matches!(word.as_str(), "and" | "or" | "between") => false,
+                Kind::Word(word) if word == "between" => {
+                    between += 1;
+                    false
+                }
+                // Of its two bounds.
+                Kind::Word(word) if word == "and" && between > 0 => {
+                    between -= 1;
+                    false
+                }
+                Kind::Word(_) => true,
+                _ => false,
+            };
+            if is_end && index >= self.next {
+                self.next = index;
+                return;
+            }
+        }
+        self.next = self.tokens.len();
+    }
+
+    /// Notes what is wrong with a name and goes on, as whatever stands around it can be read all the same.
+    fn broken(&mut self, error: ExpressionError, at: Range<usize>) -> Parsed {
+        self.errors.push(error);
+        Parsed { value: Value::Broken, at }
     }
 
     fn negation(&mut self) -> Result<Parsed, ExpressionError> {
@@ -241,10 +335,16 @@ impl Parser<'_> {
 
     /// A comparison, with what `baseline` and `with 95% confidence` mean in it.
     fn comparison(&mut self) -> Result<Parsed, ExpressionError> {
-        let baselines = self.read.baselines.len();
+        let (baselines, noted) = (self.read.baselines.len(), self.errors.len());
         let parsed = self.bare_comparison()?;
         let at = parsed.at.clone();
         let Value::Condition(mut condition) = parsed.value else { return Ok(parsed) };
+        if self.errors.len() > noted {
+            if matches!(self.peek(), Some(token) if is_word(token, &["with"])) {
+                self.with_confidence()?;
+            }
+            return Ok(Parsed { value: Value::Broken, at });
+        }
         if let Some(baseline_at) = self.read.baselines.get(baselines) {
             let meant = of_baseline(&condition, baseline_at)?;
             fill_in(&mut condition, meant);
@@ -312,6 +412,9 @@ impl Parser<'_> {
         let auto_at = self.here();
         self.next += 1;
         let at = left.at.start..auto_at.end;
+        if matches!(left.value, Value::Broken) {
+            return Ok(Parsed { value: Value::Broken, at });
+        }
         if !matches!(comparison, Comparison::Greater | Comparison::GreaterOrEqual) {
             return Err(error(at, "`auto` is an upper limit").help("write `psi > auto`"));
         }
@@ -414,7 +517,7 @@ impl Parser<'_> {
         match token.kind {
             Kind::Number(number) => self.share_of_usual(number, at),
             Kind::Sign('(') => {
-                let inner = self.disjunction()?;
+                let inner = self.disjunction();
                 let end = self.close(&at)?;
                 Ok(Parsed { value: inner.value, at: at.start..end })
             }
@@ -493,7 +596,8 @@ impl Parser<'_> {
         };
         let Some(metric) = metric else {
             if let Some(help) = needs_rows(word) {
-                return Err(ExpressionError { at, message: format!("`{word}` needs the rows"), help: Some(help) });
+                let found = error(at.clone(), format!("`{word}` needs the rows")).help(help);
+                return Ok(self.broken(found, at));
             }
             let help = suggest(word, metrics::all().map(|metric| metric.name)).or_else(|| {
                 Some(
@@ -501,7 +605,8 @@ impl Parser<'_> {
                         .into(),
                 )
             });
-            return Err(ExpressionError { at, message: format!("`{word}` is not a metric"), help });
+            let found = ExpressionError { at: at.clone(), message: format!("`{word}` is not a metric"), help };
+            return Ok(self.broken(found, at));
         };
         if metric.subject == Subject::Performance {
             return self.figure(word, None, at);
@@ -519,7 +624,7 @@ impl Parser<'_> {
             VALUE => value,
             _ => match find(named).filter(|metric| metric.subject == Subject::Window) {
                 Some(metric) => metric,
-                None => return Err(no_word_of_query(word, at)),
+                None => return Ok(self.broken(no_word_of_query(word, at.clone()), at)),
             },
         };
         self.read.metrics.push((metric, at.clone()));
@@ -551,7 +656,7 @@ impl Parser<'_> {
                     (format!("`{name}` is not a metric"), suggest(name, known))
                 }
             };
-            return Err(ExpressionError { at: name_at, message, help });
+            return Ok(self.broken(ExpressionError { at: name_at, message, help }, at));
         };
         let figure = Figure { metric, at: place.as_ref().map(|(value, _)| *value), gap: false };
         check_place(metric, place, &name_at)?;
@@ -566,8 +671,12 @@ impl Parser<'_> {
         if self.take_sign(&['(']).is_none() {
             return Err(error(at, "`gap` needs a metric in brackets").help("`gap(recall) > 10%`"));
         }
+        let noted = self.errors.len();
         let inner = self.sum()?;
         let end = self.close(&open)?;
+        if self.errors.len() > noted {
+            return Ok(Parsed { value: Value::Broken, at: at.start..end });
+        }
         let figure = match inner.value {
             Value::Quantity(Quantity::Figure(figure)) if !figure.gap => Some(figure),
             _ => None,
@@ -599,9 +708,13 @@ impl Parser<'_> {
             );
         }
         self.quantified = true;
-        let inner = self.disjunction()?;
+        let noted = self.errors.len();
+        let inner = self.disjunction();
         self.quantified = false;
         let end = self.close(&open)?;
+        if self.errors.len() > noted {
+            return Ok(Parsed { value: Value::Broken, at: at.start..end });
+        }
         let (condition, inner_at) = self.condition(inner)?;
         if !condition.names_feature_metric() {
             return Err(error(inner_at, format!("`{word}` asks about features; this names none of their metrics")));
