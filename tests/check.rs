@@ -125,6 +125,15 @@ fn the_examples_pass() {
     assert_eq!((found.trim(), code), ("2 files: no errors, no warnings", 0));
 }
 
+/// Every key of the grammar in one file.
+#[test]
+fn the_grammar_by_example_has_no_errors() {
+    let folder = root().join("tests/fixtures/config");
+    let files = vec![folder.join("grammar.model.yaml"), folder.join("grammar.rules.yaml")];
+    let (found, code) = checked(&args(None, files));
+    assert_eq!(code, 0, "{found}");
+}
+
 #[test]
 fn exit_codes_tell_warnings_errors_and_unreadable_files_apart() {
     let folder = tempfile::tempdir().unwrap();

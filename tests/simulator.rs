@@ -52,6 +52,7 @@ rules:
     model: fraud@*
     when: {warn: psi > 0.10, critical: psi > 0.25}
     for: 2 of 3 windows
+    actions: [retrain]
   - name: slow-drift
     model: fraud@*
     window: 4m
@@ -92,6 +93,10 @@ rules:
     reference: {trailing: 4m}
     sql: SELECT approx_percentile_cont(amount, 0.9) AS value FROM events GROUP BY country
     when: {warn: value > 110% of baseline}
+inhibit: [{if: feature-drift, mute: [against-before]}]
+silences:
+  - {match: {rule: feature-drift}, from: '2026-01-01T00:04:00Z', until: '2026-01-01T00:07:00Z', reason: backfill}
+actions: {retrain: {webhook: {url: 'http://127.0.0.1:1/', secret: {env: SECRET}, allow_private: true}, cooldown: 1h}}
 routes: [{match: {}, to: [hook]}]
 receivers: {hook: {webhook: {url: 'http://127.0.0.1:1/', allow_private: true}}}
 ";
@@ -272,6 +277,26 @@ fn sorted(records: Vec<(String, String)>) -> BTreeMap<String, Vec<String>> {
     by_key
 }
 
+fn is_request(value: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(value).unwrap().get("action").is_some()
+}
+
+/// Requests for actions by episode and window, without the wall clock and how far the sources had been read by it.
+fn asked(log: &EmbeddedLog) -> BTreeMap<(String, i64), serde_json::Value> {
+    let parse = |(key, value): (String, String)| {
+        let mut request: serde_json::Value = serde_json::from_str(&value).unwrap();
+        request["at_ms"] = 0.into();
+        let days = request["facts"]["positions_by_day"].take().as_array().map(Vec::len);
+        assert_eq!(days, Some(2), "of the day's first window, and of now");
+        ((key, request["window"]["end_ms"].as_i64().unwrap()), request)
+    };
+    let records: Vec<_> = read(log, "outbox").into_iter().filter(|(_, value)| is_request(value)).collect();
+    let count = records.len();
+    let asked: BTreeMap<_, _> = records.into_iter().map(parse).collect();
+    assert_eq!(asked.len(), count, "nothing is asked twice of one window");
+    asked
+}
+
 /// Notifications by id, without the wall clock at which they were derived.
 fn told(log: &EmbeddedLog) -> BTreeMap<String, serde_json::Value> {
     let parse = |(_, value): (String, String)| {
@@ -279,7 +304,7 @@ fn told(log: &EmbeddedLog) -> BTreeMap<String, serde_json::Value> {
         notification["at_ms"] = 0.into();
         (notification["id"].as_str().unwrap().to_string(), notification)
     };
-    let records = read(log, "outbox");
+    let records: Vec<_> = read(log, "outbox").into_iter().filter(|(_, value)| !is_request(value)).collect();
     let count = records.len();
     let told: BTreeMap<_, _> = records.into_iter().map(parse).collect();
     assert_eq!(told.len(), count, "no notification is in the outbox twice");
@@ -354,6 +379,31 @@ fn changes_are_those_of_each_partition_read_by_itself() {
     assert!(rules.contains("amount-changed"), "{rules:?}");
 }
 
+/// What is held back while a silence lasts is told when it is over, and only then asks for its action.
+fn silences_end(
+    notifications: &BTreeMap<String, serde_json::Value>,
+    asked: &BTreeMap<(String, i64), serde_json::Value>,
+) {
+    let minute = |value: &serde_json::Value| (value["window"]["end_ms"].as_i64().unwrap() - START_MS) / 60_000;
+    let mut drift: Vec<&serde_json::Value> =
+        notifications.values().filter(|one| one["rule"] == "feature-drift").collect();
+    drift.sort_by_key(|one| one["sequence"].as_u64());
+    let outline: Vec<(i64, &str, bool)> = drift
+        .iter()
+        .map(|one| (minute(one), one["status"].as_str().unwrap(), one["receivers"].as_array().unwrap().is_empty()))
+        .collect();
+    let (first, told) = (outline[0], outline.iter().find(|(.., quiet)| !quiet).unwrap());
+    assert_eq!(first, (6, "firing", true), "{outline:?}");
+    assert_eq!(*told, (8, "firing", false), "the first window behind the silence: {outline:?}");
+    let last = outline.last().unwrap();
+    assert_eq!((last.1, last.2), ("resolved", false), "{outline:?}");
+    assert_eq!(drift[0]["suppressed"]["by"], "silence");
+    let asked: Vec<i64> = asked.values().map(minute).collect();
+    assert!(asked.first().is_some_and(|first| *first >= 8), "asked after windows that end at minutes {asked:?}");
+    let inhibited = notifications.values().filter(|one| one["suppressed"]["by"] == "inhibition");
+    assert!(inhibited.count() > 0, "the drift explains what is compared with the time before it");
+}
+
 fn pairs_add_up_to_the_whole(results: &BTreeMap<String, Vec<String>>) {
     let mut rows: BTreeMap<(i64, i64), BTreeMap<String, u64>> = BTreeMap::new();
     for result in results.values().flatten() {
@@ -386,6 +436,8 @@ fn killed_processes_change_no_result_and_no_notification() {
     let compared = compared.count();
     assert!(compared >= 15, "{compared} windows are compared with those before them");
     assert!(notifications.values().any(|told| told["rule"] == "sudden"), "and the drift is told against these too");
+    let requests = asked(&quiet);
+    silences_end(&notifications, &requests);
     pairs_add_up_to_the_whole(&results);
     let of_pairs = notifications.values().filter(|one| one["rule"] == "pair-drift");
     let columns: BTreeSet<&str> = of_pairs.filter_map(|one| one["segment"]["column"].as_str()).collect();
@@ -403,6 +455,7 @@ fn killed_processes_change_no_result_and_no_notification() {
         assert!(killed >= 5, "only {killed} processes were killed");
         assert_eq!(sorted(read(&log, "results")), results, "results after {killed} kills, seed {seed}");
         assert_eq!(told(&log), notifications, "notifications after {killed} kills, seed {seed}");
+        assert_eq!(asked(&log), requests, "requests for actions after {killed} kills, seed {seed}");
         assert_eq!(read(&log, "dead-letter").len(), dead_letters, "dead letters after {killed} kills, seed {seed}");
     }
 }

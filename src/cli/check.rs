@@ -119,6 +119,7 @@ fn service(
     let (models, rules) = (examined.workspace.models.len(), examined.workspace.rules.rules().len());
     let mut found = examined.found.clone();
     found.extend(files::renamed(previous, &examined.rule_files));
+    found.extend(files::past_silences(&examined.rule_files));
     found.extend(tests::of_service(&examined));
     found.extend(references::problems(&examined));
     found.sort();

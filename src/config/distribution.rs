@@ -364,7 +364,7 @@ mod tests {
         ] {
             let error = read(text).unwrap_err();
             assert_eq!(&text[error.within.clone()], place, "{text}: {error}");
-            let whole = format!("{error} {}", error.help.unwrap_or_default());
+            let whole = format!("{error} {}", error.help.clone().unwrap_or_default());
             assert!(whole.contains(said), "{text}: {whole}");
         }
     }

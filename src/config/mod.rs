@@ -4,7 +4,7 @@
 //! layers, and every error of it comes back in one pass: `yaml` (text to a tree that knows where each key and
 //! value stands), `schema` (that tree against the JSON Schema of the type, in words people use), serde, and
 //! `meaning`, `receiver_checks`, `action_checks` and `performance_checks` (what a schema cannot say). `load` ties them together, `layers`
-//! adds defaults and environment to the service file. What needs several files at once is checked by `rules::workspace`.
+//! adds defaults and environment to the service file. `matcher` is what routes and silences ask, `silences` when these hold. What needs several files at once is checked by `rules::workspace`.
 //!
 //! What a file needs to be told from the others is in `kind`, what people bring along from other tools in `habits`, secrets
 //! and interpolation in any text in `literals`. `codes` lists what can be found, `sarif` writes it for other programs.

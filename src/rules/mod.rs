@@ -1,12 +1,15 @@
 //! Rules: expressions, evaluation, episodes. Pure: time is an argument, effects are returned.
 //!
 //! In the order of one closed window's way: `expression` (the language of `when` and `recover`; its words come from
-//! `token`, its names from `metrics`) is compiled by `compile`, with `checks`, `threshold_checks`, `rename_checks` and `chance` (and `cascade`, which leaves out what only follows from another mistake), into a `RuleSet`; `evaluate` asks it
-//! about a window, with `significance`; `threshold` puts `auto` into numbers; `state` moves each group's machine;
-//! `engine` turns what changed into notifications, worded by `reason` and explained by `explanation` and
-//! `worst_segment`; `performance`, `performance_metrics` and `performance_reason` hold what rules on performance have of
-//! their own, `sql` what rules on a query have; `absence` does the same for models from which nothing arrives. `episode` is
-//! what rules tell people, `action_request` what they ask to have done: one record of the `outbox` topic each. `workspace` loads and checks a whole service.
+//! `token`, its names from `metrics`) is compiled by `compile`, with `checks` and its like (`cascade` leaves out what only follows from
+//! another mistake), into a `RuleSet`; `evaluate` asks it
+//! about a window, with `significance`; `threshold` puts `auto` into numbers; `state` moves each group's machine, as
+//! `persistence` asks; `suppression` says what keeps it quiet; `engine` turns what changed into `news`, worded by `reason`
+//! and the rule's own `texts`, explained by `explanation` and `worst_segment`; `performance`, `performance_metrics` and
+//! `performance_reason` hold what rules on performance have of their own, `sql` what those with a query have; `absence`
+//! does the same for models from which nothing arrives. `episode` is what rules tell people, `action_request` what they ask
+//! to have done, with the `facts` that guards need: one record of the `outbox` topic each. `renames` takes the states of
+//! renamed rules over. `workspace` loads and checks a whole service.
 //!
 //! To add a metric: a row in `metrics`, or in `performance_metrics`. To add a key to rules: `config::rules`, then `compile`.
 

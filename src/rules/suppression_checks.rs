@@ -38,17 +38,14 @@ pub(super) fn problems(files: &[&RuleFile], placed: &[Placed], models: &[Arc<Mod
     problems
 }
 
-/// Silences that are over, at this instant of the clock on the wall.
-pub fn past_silences(file: &RuleFile, now_ms: i64) -> Vec<Problem> {
+/// Silences that hold once: when each is over, epoch milliseconds, and what is to be said of it then.
+pub fn ends_of_silences(file: &RuleFile) -> Vec<(i64, Problem)> {
     let problem = |(index, silence): (usize, &Silence)| {
-        let time = SilenceTime::of(silence).ok().filter(|time| time.is_past(now_ms))?;
-        let until = match time {
-            SilenceTime::Once(_) => silence.until.clone().unwrap_or_default(),
-            SilenceTime::Every(_) => String::new(),
-        };
-        let message = format!("this silence ended at {until}");
-        let help = "take it out; windows of that time that are replayed are silent as long as it stands here";
-        Some(Problem::warning("past-silence", format!("/silences/{index}/until"), message).help(help))
+        let Ok(SilenceTime::Once(stretch)) = SilenceTime::of(silence) else { return None };
+        let message = format!("this silence ended at {}", silence.until.as_deref().unwrap_or_default());
+        let help = "take it out, unless windows of that time are still to be replayed";
+        let problem = Problem::warning("past-silence", format!("/silences/{index}/until"), message).help(help);
+        Some((stretch.until_ms, problem))
     };
     file.silences.iter().enumerate().filter_map(problem).collect()
 }

@@ -34,17 +34,20 @@ impl Texts {
         if problems.is_empty() { Ok(Self { summary, description, runbook }) } else { Err(problems) }
     }
 
-    /// Writes the rule's own words on a notification that has everything else.
+    /// Writes the rule's own words on a notification that has everything else. `{summary}` in the
+    /// summary is the default line, in the other two the rule's own.
     pub(super) fn write(&self, notification: &mut Notification) {
+        if let Some(summary) = &self.summary {
+            let line = summary.fill(|placeholder| value_of(placeholder, notification).unwrap_or_default());
+            // One line, whatever a value of the events holds.
+            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            if !line.is_empty() {
+                notification.summary = line;
+            }
+        }
         let value = |placeholder| value_of(placeholder, notification).unwrap_or_default();
-        // One line, whatever the file or a value of the events holds.
-        let summary =
-            self.summary.as_ref().map(|summary| summary.fill(value).split_whitespace().collect::<Vec<_>>().join(" "));
         let description = self.description.as_ref().map(|description| description.fill(value));
         let runbook = self.runbook.as_ref().map(|runbook| runbook.fill_encoded(value, |value| percent_encode(&value)));
-        if let Some(summary) = summary.filter(|summary| !summary.is_empty()) {
-            notification.summary = summary;
-        }
         (notification.description, notification.runbook) = (description, runbook);
     }
 }

@@ -15,6 +15,7 @@ use crate::rules::cascade::{Damage, without_consequences};
 use crate::rules::checks::model_problems;
 use crate::rules::compile::string_problems;
 use crate::rules::rename_checks::renames;
+use crate::rules::suppression_checks::ends_of_silences;
 
 use super::{count, tests};
 
@@ -51,6 +52,16 @@ pub fn renamed(previous: &[Loaded<RuleFile>], current: &[Loaded<RuleFile>]) -> D
     Diagnostics { items: located.collect() }
 }
 
+/// Silences that hold once and are over.
+pub fn past_silences(files: &[Loaded<RuleFile>]) -> Diagnostics {
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    let over = |file: &Loaded<RuleFile>| {
+        let ends = ends_of_silences(&file.value).into_iter().filter(|(until_ms, _)| *until_ms <= now_ms);
+        ends.map(|(_, problem)| file.locate(problem)).collect::<Vec<_>>()
+    };
+    Diagnostics { items: files.iter().flat_map(over).collect() }
+}
+
 /// Findings, and what was checked.
 pub fn check(paths: &[PathBuf], previous: &[Loaded<RuleFile>]) -> (Diagnostics, String) {
     let mut files = Files::default();
@@ -66,6 +77,7 @@ pub fn check(paths: &[PathBuf], previous: &[Loaded<RuleFile>]) -> (Diagnostics, 
         }
     }
     files.found.extend(renamed(previous, &files.rules));
+    files.found.extend(past_silences(&files.rules));
     let subjects = tests::Subjects { models: &files.models, rule_files: &files.rules, damage: files.damage };
     files.found.extend(tests::problems(std::mem::take(&mut files.tests), subjects));
     files.found.sort();
