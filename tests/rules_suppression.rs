@@ -178,7 +178,7 @@ silences: [{match: {rule: no-data}, from: '1970-01-01T10:00:00Z', until: '1970-0
     let minute = 60_000;
     let mut states = RuleStates::default();
     let mut effects = Vec::new();
-    let mut ask = |states: &mut RuleStates, last: i64, now: i64| {
+    let ask = |states: &mut RuleStates, last: i64, now: i64| {
         let activity = [ModelActivity { model: "fraud".into(), last_arrival_ms: Some(last * minute) }];
         rules.on_clock(states, &activity, now * minute)
     };

@@ -112,7 +112,8 @@ impl Telling<'_, '_, '_> {
                     estimated: false,
                     held: false,
                 });
-                Some(firing(Told { estimated: group.is_estimate(), ..begun }, severity))
+                // One that a revision revives: whoever heard of it has heard of its end.
+                Some(firing(Told { estimated: group.is_estimate(), receivers: Vec::new(), ..begun }, severity))
             }
         }
     }
