@@ -81,7 +81,7 @@ impl Pruned {
     /// Whether `pointer`, one into `value`, lies in an item that lost a part.
     pub fn is_damaged(&self, pointer: &str) -> bool {
         let item = item_of(&self.original(pointer));
-        self.damaged.iter().any(|damaged| *damaged == item)
+        self.damaged.contains(&item)
     }
 
     fn remove(&mut self, pointer: &str) -> Option<()> {

@@ -78,7 +78,7 @@ fn compound(text: &str) -> Option<Span> {
         rest = &rest[end + unit.len_utf8()..];
     }
     let is_simple = !iso && text.bytes().filter(u8::is_ascii_alphabetic).count() == 1 && !text.contains('.');
-    (ms >= 1.0 && ms < 1e15 && !is_simple).then(|| Span::from_ms(ms.round() as i64))
+    ((1.0..1e15).contains(&ms) && !is_simple).then(|| Span::from_ms(ms.round() as i64))
 }
 
 impl std::fmt::Display for Span {
