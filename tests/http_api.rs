@@ -222,6 +222,7 @@ fn filled(path: &str, silence: &str) -> String {
     path.replace("{episode_id}", EPISODE)
         .replace("{notification_id}", &format!("{EPISODE}-0"))
         .replace("{silence_id}", silence)
+        .replace("{run}", http_sample::runs::FAILED)
 }
 
 #[test]

@@ -1,6 +1,17 @@
 //! Panels about retraining and rollback, a row of the overview.
 
-use super::Panel;
+use serde_json::{Value, json};
+
+use super::{Panel, source};
+
+/// Marks where a run of an action went ahead or ended, so that a change in the lines can be told from a retraining.
+pub fn annotation() -> Value {
+    json!({
+        "name": "Retraining and rollback", "enable": true, "iconColor": "blue", "datasource": source(), "step": "60s",
+        "expr": "sum by (action, state) (increase(driftline_action_transitions_total{state=~\"calling|succeeded|failed\"}[1m]))",
+        "titleFormat": "{{action}} {{state}}", "tagKeys": "action,state",
+    })
+}
 
 pub fn panels() -> Vec<Panel> {
     vec![

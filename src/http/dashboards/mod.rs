@@ -169,7 +169,7 @@ fn dashboard(uid: &str, title: &str, about: &str, variables: &[Variable], rows: 
             "type": "dashboards", "title": "Driftline", "tags": ["driftline"], "asDropdown": false,
             "includeVars": true, "keepTime": true
         }],
-        "annotations": {"list": [annotation()]},
+        "annotations": {"list": [annotation(), actions::annotation()]},
         "templating": {"list": templating(variables)},
         "panels": place(rows),
     })
