@@ -15,6 +15,7 @@ use driftline::http::openapi::{self, OPERATIONS};
 use driftline::http::server::{AppState, Configured};
 use driftline::http::write::{ReloadRequest, Reloaded};
 use driftline::log::read_to_end;
+use http_sample::runs::{ASKING, BLOCKED, FAILED, UNDER_WAY};
 use http_sample::{Answer, EPISODE, access, ask, get, start, state, view};
 use serde_json::{Value, json};
 
@@ -222,7 +223,10 @@ fn filled(path: &str, silence: &str) -> String {
     path.replace("{episode_id}", EPISODE)
         .replace("{notification_id}", &format!("{EPISODE}-0"))
         .replace("{silence_id}", silence)
-        .replace("{run}", http_sample::runs::FAILED)
+        .replace("{run}/approve", &format!("{ASKING}/approve"))
+        .replace("{run}/deny", &format!("{BLOCKED}/deny"))
+        .replace("{run}/report", &format!("{UNDER_WAY}/report"))
+        .replace("{run}", FAILED)
 }
 
 #[test]
@@ -248,6 +252,8 @@ fn the_openapi_document_says_what_the_routes_do() {
         let path = format!("{}{query}", filled(operation.path, &id));
         let body = match operation.path {
             "/api/v1/silences" if operation.method == "post" => silence.to_string(),
+            path if path.ends_with("/deny") => json!({"reason": "a holiday"}).to_string(),
+            path if path.ends_with("/report") => json!({"succeeded": true}).to_string(),
             path if path.ends_with("/retry") => json!({"receiver": "oncall"}).to_string(),
             _ => "{}".into(),
         };
@@ -307,4 +313,35 @@ fn a_process_whose_log_is_away_says_so() {
     let path = format!("/api/v1/episodes/{EPISODE}/acknowledge");
     problem(&post(address, &path, &json!({})), 503, "Kafka did not take it");
     assert!(parsed(&get(address, &format!("/api/v1/episodes/{EPISODE}"))).get("acknowledged").is_none());
+}
+
+#[test]
+fn a_run_is_approved_denied_and_reported_only_where_that_means_something() {
+    let state = state(view());
+    let address = start(state.clone());
+    let problem = |path: String, body: &Value, status: u16, word: &str| {
+        let answer = post(address, &path, body);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        let detail = parsed(&answer)["detail"].as_str().unwrap().to_string();
+        assert!(detail.contains(word), "{path}: {detail}");
+    };
+    let run = |run: &str, what: &str| format!("/api/v1/actions/{run}/{what}");
+    problem(run(BLOCKED, "approve"), &json!({}), 409, "awaits confirmation");
+    problem(run(FAILED, "deny"), &json!({"reason": "x"}), 409, "has not gone ahead");
+    problem(run(BLOCKED, "report"), &json!({"succeeded": true}), 409, "is under way");
+    problem(run("none", "approve"), &json!({}), 404, "`none`");
+    problem(run(BLOCKED, "deny"), &json!({"why": "x"}), 422, "unknown field");
+    problem(run(BLOCKED, "deny"), &json!({"reason": " "}), 422, "reason");
+    assert_eq!(commands(&state), []);
+    assert_eq!(post(address, &run(ASKING, "approve"), &json!({})).status, 202);
+    assert_eq!(post(address, &run(BLOCKED, "deny"), &json!({"reason": "a holiday"})).status, 202);
+    let report = json!({"succeeded": false, "message": "no data"});
+    assert_eq!(post(address, &run(UNDER_WAY, "report"), &report).status, 202);
+    let given: Vec<Command> = commands(&state).into_iter().map(|record| record.command).collect();
+    let expected = [
+        Command::Approve { run: ASKING.into() },
+        Command::Deny { run: BLOCKED.into(), reason: "a holiday".into() },
+        Command::Report { run: UNDER_WAY.into(), succeeded: false, message: "no data".into() },
+    ];
+    assert_eq!(given, expected);
 }

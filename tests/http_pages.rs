@@ -383,11 +383,15 @@ fn the_api_lists_runs_by_state_page_by_page() {
     let address = start(state(view()));
     let all = json(&get(address, "/api/v1/actions").body);
     let states: Vec<&str> = all["items"].as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["succeeded", "blocked", "failed"], "the newest change first");
+    assert_eq!(
+        states,
+        ["succeeded", "blocked", "failed", "awaiting_confirmation", "accepted"],
+        "the newest change first"
+    );
     let first = json(&get(address, "/api/v1/actions?limit=2").body);
     let cursor = first["next_cursor"].as_str().unwrap();
     let second = json(&get(address, &format!("/api/v1/actions?limit=2&cursor={cursor}")).body);
-    assert_eq!((second["items"].as_array().unwrap().len(), second["items"][0]["run"].as_str()), (1, Some(FAILED)));
+    assert_eq!((second["items"].as_array().unwrap().len(), second["items"][0]["run"].as_str()), (2, Some(FAILED)));
     let blocked = json(&get(address, "/api/v1/actions?state=blocked&model=fraud&action=retrain-fraud").body);
     assert_eq!(blocked["items"][0]["unmet"][0]["guard"], "new_rows");
     let detail = json(&get(address, &format!("/api/v1/actions/{FAILED}")).body);

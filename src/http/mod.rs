@@ -24,3 +24,4 @@ pub mod write;
 
 pub use crate::chart;
 pub use crate::chart::wording;
+pub mod write_actions;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::api::{EpisodeDetail, EpisodeItem, EpisodesQuery, Listing, ModelItem, Problem, WindowsQuery};
 use super::api_actions::{ActionsQuery, RunDetail, RunItem};
 use super::write::{AcknowledgeRequest, Reloaded, RetryRequest, SilenceItem, SilenceRequest, SilencesQuery};
+use super::write_actions::{DenyRequest, ReportRequest};
 use crate::config::service::Role;
 use crate::dispatch::actions::manifest::Manifest;
 use crate::dispatch::control::ControlRecord;
@@ -69,7 +70,7 @@ const fn write(
 }
 
 /// Everything under `/api`, and the reload.
-pub const OPERATIONS: [Operation; 16] = [
+pub const OPERATIONS: [Operation; 19] = [
     read("/api/v1/models", "Models, with their versions and newest windows", None, of::<Listing<ModelItem>>),
     Operation {
         problems: &[400, 404],
@@ -173,6 +174,30 @@ pub const OPERATIONS: [Operation; 16] = [
         problems: &[404],
         ..read("/api/v1/actions/{run}/manifest", "What a training job is given", None, of::<Manifest>)
     },
+    write(
+        "post",
+        "/api/v1/actions/{run}/approve",
+        "Let a run go ahead that asks, or call again what its target refused",
+        None,
+        (202, of::<ControlRecord>),
+        &[404, 409, 503],
+    ),
+    write(
+        "post",
+        "/api/v1/actions/{run}/deny",
+        "End a run that has not gone ahead",
+        Some(of::<DenyRequest>),
+        (202, of::<ControlRecord>),
+        &[404, 409, 503],
+    ),
+    write(
+        "post",
+        "/api/v1/actions/{run}/report",
+        "Say how a run ended",
+        Some(of::<ReportRequest>),
+        (202, of::<ControlRecord>),
+        &[404, 409, 503],
+    ),
     read("/api/v1/openapi.json", "This document", None, of::<Value>),
     Operation {
         role: Role::Admin,

@@ -24,6 +24,7 @@ use super::pages::{self, Context};
 use super::readiness::Readiness;
 use super::view::View;
 use super::write::{self, ReloadSender};
+use super::write_actions;
 use crate::config::service::Role;
 use crate::log::Log;
 use crate::log::topics::Topics;
@@ -138,6 +139,9 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/actions", get(api_actions))
         .route("/api/v1/actions/{run}", get(api_action))
         .route("/api/v1/actions/{run}/manifest", get(api_manifest))
+        .route("/api/v1/actions/{run}/approve", post(write_actions::approve))
+        .route("/api/v1/actions/{run}/deny", post(write_actions::deny))
+        .route("/api/v1/actions/{run}/report", post(write_actions::report))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

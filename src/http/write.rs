@@ -25,7 +25,7 @@ use crate::reference::table::parse_epoch_ms;
 /// What was commanded.
 pub type Given = (StatusCode, axum::Json<ControlRecord>);
 
-type Body<T> = Result<axum::Json<T>, JsonRejection>;
+pub(super) type Body<T> = Result<axum::Json<T>, JsonRejection>;
 
 /// Writes the command and takes it into the view, so that the next page shows it.
 pub async fn give(state: &AppState, by: String, command: Command) -> Result<ControlRecord, Problem> {
@@ -55,7 +55,7 @@ pub async fn give(state: &AppState, by: String, command: Command) -> Result<Cont
     Ok(record)
 }
 
-fn body<T: DeserializeOwned>(body: Body<T>) -> Result<T, Problem> {
+pub(super) fn body<T: DeserializeOwned>(body: Body<T>) -> Result<T, Problem> {
     body.map(|axum::Json(value)| value)
         .map_err(|rejection| Problem::of_status(rejection.status(), rejection.body_text()))
 }

@@ -1,4 +1,4 @@
-//! Runs of actions for the pages: one that is blocked, one that was rolled back, one that failed.
+//! Runs of actions for the pages, in several states.
 
 use driftline::config::rules::Severity;
 use driftline::dispatch::actions::manifest::Manifest;
@@ -10,6 +10,8 @@ use super::{EPISODE, HOUR_MS, NOW_MS};
 
 pub const BLOCKED: &str = "4f6d1c3be2d94c07aa12b3c4d5e6f708";
 pub const ROLLED_BACK: &str = "0b3c7d2f9a8e4c61bb23c4d5e6f70819";
+pub const ASKING: &str = "77a0b1c2d3e4f5061728394a5b6c7d8e";
+pub const UNDER_WAY: &str = "c1d2e3f405162738495a6b7c8d9e0f1a";
 pub const FAILED: &str = "9e8d7c6b5a4f3e2d1c0b9a8f7e6d5c4b";
 
 fn run(id: &str, action: &str, episode: &str) -> RunRecord {
@@ -88,5 +90,12 @@ pub fn runs() -> Vec<RunRecord> {
         failed.enter(state, reason, NOW_MS - hours * HOUR_MS);
     }
     failed.helped = Some(false);
-    vec![blocked, rolled_back, failed]
+
+    let mut asking = run(ASKING, "retrain-fraud", "a5c1");
+    asking.enter(RunState::AwaitingConfirmation, "a person must approve it", NOW_MS - 30 * HOUR_MS);
+    let mut under_way = run(UNDER_WAY, "retrain-churn", "a5c2");
+    under_way.external = Some(External::default());
+    under_way.enter(RunState::Calling, "", NOW_MS - 40 * HOUR_MS);
+    under_way.enter(RunState::Accepted, "", NOW_MS - 40 * HOUR_MS);
+    vec![blocked, rolled_back, failed, asking, under_way]
 }
