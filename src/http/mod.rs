@@ -21,7 +21,7 @@ pub mod runs;
 pub mod server;
 pub mod view;
 pub mod write;
+pub mod write_actions;
 
 pub use crate::chart;
 pub use crate::chart::wording;
-pub mod write_actions;
