@@ -104,12 +104,15 @@ impl Example {
             })
             .collect();
         let model = self.file("models");
+        let is_feature = |name: &str| model.contains(&format!("\n  {name}: "));
         let is_category = |name: &str| model.contains(&format!("\n  {name}: categorical"));
         let event = |row: usize| {
             let mut event =
                 Map::from_iter([("at".to_string(), Value::from(self.start_ms + row as i64 * self.every_ms))]);
             let mut features = Map::new();
-            for (name, values) in &columns {
+            // What the model does not list would cost the event.
+            let is_known = |name: &str| is_feature(name) || self.beside.contains(&name);
+            for (name, values) in columns.iter().filter(|(name, _)| is_known(name)) {
                 let into = if self.beside.contains(&name.as_str()) { &mut event } else { &mut features };
                 let value = match (&values[row], is_category(name)) {
                     // Categories of whole numbers stand in events as whole numbers.
