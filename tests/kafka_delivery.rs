@@ -242,13 +242,19 @@ fn two_hundred_kills_lose_no_alert_and_cost_at_most_a_copy_each() {
             if life < KILLS { (&["--roles", "dispatch"], LIFE_MS) } else { (&[], LIFE_OF_ALL_ROLES_MS) };
         let before = chaos.answers.lock().unwrap().values().sum::<u32>();
         let mut process = start(&workspace, roles);
-        let life_ms = random.random_range(50..longest_ms);
-        let half = Duration::from_millis(life_ms / 2);
-        std::thread::sleep(half);
         let news: Vec<Notification> = (0..NEWS_PER_LIFE).map(|_| story.news()).collect();
         publish(&*log, &topics, &news);
         published.extend(news);
-        std::thread::sleep(half);
+        // Every other one is killed at a random moment after its first attempt, the others at any moment.
+        if life % 2 == 1 {
+            let until = Instant::now() + Duration::from_secs(10);
+            while chaos.answers.lock().unwrap().values().sum::<u32>() == before && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            std::thread::sleep(Duration::from_millis(random.random_range(0..300)));
+        } else {
+            std::thread::sleep(Duration::from_millis(random.random_range(50..longest_ms)));
+        }
         assert!(process.try_wait().unwrap().is_none(), "it ended by itself; see {}", workspace.dir.display());
         process.kill().unwrap();
         process.wait().unwrap();
