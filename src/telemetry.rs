@@ -85,6 +85,9 @@ pub struct Metrics {
     pub view_records: IntCounterVec,
     pub http_requests: IntCounterVec,
     pub process_start_seconds: Gauge,
+    /// 1 if the configuration was taken up when it was last read, 0 if the earlier one goes on.
+    pub config_last_reload_successful: IntGauge,
+    pub config_last_reload_success_seconds: Gauge,
     process_cpu_seconds: Counter,
     process_resident_bytes: IntGauge,
     names: Arc<[String]>,
@@ -277,6 +280,14 @@ impl Metrics {
         })?;
         let process_start_seconds = families
             .register("process_start_time_seconds", |name| Gauge::new(name, "Start of the process, epoch seconds."))?;
+        let config_last_reload_successful = gauge(
+            "config_last_reload_successful",
+            "1 if the configuration was taken up when it was last read, 0 if the earlier one goes on.",
+        )?;
+        let config_last_reload_success_seconds = families
+            .register("config_last_reload_success_timestamp_seconds", |name| {
+                Gauge::new(name, "When the configuration was last taken up, epoch seconds.")
+            })?;
         let view_records = counters(
             "view_records_total",
             "Records read for the pages and the drift gauges, by topic and outcome.",
@@ -341,6 +352,8 @@ impl Metrics {
             view_records,
             http_requests,
             process_start_seconds,
+            config_last_reload_successful,
+            config_last_reload_success_seconds,
             process_cpu_seconds,
             process_resident_bytes,
         })

@@ -2,20 +2,28 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod dispatch_support;
+mod support;
 
 use clap::Parser;
 use dispatch_support::notification;
-use driftline::cli::alerts::{ack, history, list, show, unack};
+use driftline::cli::actions;
+use driftline::cli::alerts::{ack, explain, history, list, show, unack};
 use driftline::cli::deliveries::{self, retry};
 use driftline::cli::operate::{Desk, Failure};
 use driftline::cli::silence;
 use driftline::config::rules::Severity;
+use driftline::dispatch::actions::run::{RunRecord, RunState};
 use driftline::dispatch::delivery::{DeliveryRecord, DeliveryStatus};
 use driftline::log::embedded::EmbeddedLog;
 use driftline::log::topics::Topics;
 use driftline::log::{Log, OutRecord};
+use driftline::rules::Workspace;
+use driftline::rules::action_request::{ActionFacts, ActionRequest};
 use driftline::rules::episode::{EpisodeStatus, Notification};
+use driftline::stats::metric::{FeatureStats, MetricValue};
+use driftline::windows::result::{Segment, Window, WindowResult};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// 2026-03-01 15:00 UTC, two hours after the notifications of `dispatch_support`.
 const NOW_MS: i64 = 1_772_377_200_000;
@@ -229,7 +237,7 @@ fn a_silence_of_everything_or_without_end_is_refused_unless_it_is_meant() {
 fn a_preview_says_what_a_silence_would_hold_back_and_adds_none() {
     let cluster = Cluster::with_alerts();
     let preview = args(&["--match", "severity=warn"]);
-    let said = cluster.says(|desk| silence::preview::run(desk, &preview, false));
+    let said = cluster.says(|desk| silence::preview::run(desk, &preview, &[], false));
     assert!(said.contains("severity=warn: 1 of 2 alerts that fire now") && said.contains("7700aacc11"), "{said}");
     assert!(cluster.silences(&["--all"], NOW_MS).contains("no silence holds"));
 }
@@ -281,4 +289,166 @@ fn an_alert_whose_notifications_are_gone_is_still_listed() {
     let ended = Notification { status: EpisodeStatus::Resolved, ..notification("beefbeef00", 1, &["pager"]) };
     cluster.publish(&ended);
     assert!(cluster.alerts(&[]).contains("nothing fires"));
+}
+
+const MODEL: &str = "version: 1
+model: fraud
+topics: [predictions]
+fields: {timestamp: timestamp, model: model, version: version, features: features.*}
+features: {amount: numeric, age: numeric}
+references: {training: {path: training.jsonl}}
+windows: {size: 1h}
+";
+
+const RULES: &str = "version: 1
+rules:
+  - {name: feature-drift, model: fraud@*, min_samples: 500, for: 2 of 3 windows, when: {warn: psi > 0.1, critical: psi > 0.25}}
+  - {name: no-data, model: fraud, absent: {after: 15m}}
+silences:
+  - {match: {model: fraud, severity: warn}, every: Sun 02:00-04:00 Europe/Paris, reason: weekly backfill}
+routes: [{match: {severity: critical}, to: [pager]}, {match: {severity: warn}, to: [book]}]
+receivers:
+  pager: {webhook: {url: \"https://pager.example.com/\"}}
+  book: {webhook: {url: \"https://book.example.com/\"}}
+";
+
+fn workspace() -> Workspace {
+    let files = support::Workspace::on_broker("localhost:1", "driftline", MODEL, RULES, "");
+    Workspace::load_with(Some(&files.dir.join("driftline.yaml")), &BTreeMap::new())
+        .unwrap_or_else(|errors| panic!("{}", errors.text(false)))
+}
+
+impl Cluster {
+    /// A closed window of `fraud@3`: PSI and its p-value by feature.
+    fn close(&self, hour: i64, rows: u64, features: &[(&str, f64, f64)]) {
+        let start_ms = NOW_MS + hour * HOUR_MS;
+        let stats = |psi: f64, p_value: f64| FeatureStats {
+            n: rows,
+            n_reference: 100_000,
+            metrics: BTreeMap::from([(
+                "psi".to_string(),
+                MetricValue { p_value: Some(p_value), ..MetricValue::exact(psi) },
+            )]),
+            ..FeatureStats::default()
+        };
+        let result = WindowResult {
+            model: "fraud".into(),
+            version: "3".into(),
+            segment: Segment::default(),
+            window: Window { start_ms, end_ms: start_ms + HOUR_MS },
+            revision: 0,
+            reference: "training".into(),
+            reference_id: "5f2c".into(),
+            rows,
+            complete: true,
+            baseline: None,
+            quality: None,
+            changes: Vec::new(),
+            performance: None,
+            features: features.iter().map(|(name, psi, p)| (name.to_string(), stats(*psi, *p))).collect(),
+        };
+        self.append(&self.topics.results, &result.key(), serde_json::to_vec(&result).unwrap());
+    }
+
+    fn explain(&self, words: &[&str]) -> String {
+        let workspace = workspace();
+        self.says(|desk| explain::run(desk, &args(words), &workspace, false))
+    }
+}
+
+#[test]
+fn an_explanation_shows_each_gate_of_the_last_windows() {
+    let cluster = Cluster::with_alerts();
+    cluster.close(-4, 120, &[("amount", 0.4, 1e-12), ("age", 0.01, 0.5)]);
+    cluster.close(-3, 10_000, &[("amount", 0.3, 0.2), ("age", 0.01, 0.5)]);
+    cluster.close(-2, 10_000, &[("amount", 0.41, 1e-12), ("age", 0.01, 0.5)]);
+    let told = cluster.explain(&["feature-drift"]);
+    for expected in [
+        "for       2 of 3 windows",
+        "not judged: 120 samples, min_samples is 500",
+        "critical psi > 0.25 holds, adjusted p 0.400 is above alpha 0.0100: does not breach",
+        "critical psi > 0.25 holds, adjusted p < 1e-6 is within alpha 0.0100: breaches, critical",
+        "1 of 2 breach",
+        "age: psi 0.0100",
+        "warn psi > 0.1 does not hold",
+        "fraud at critical: pager",
+        "fraud at warn: book",
+    ] {
+        assert!(told.contains(expected), "`{expected}` is not in\n{told}");
+    }
+    let one = cluster.explain(&["feature-drift", "--feature", "age", "--windows", "1"]);
+    assert!(!one.contains("amount: psi") && one.contains("age: psi"), "{one}");
+    assert!(!one.contains("120 samples"), "only the last window: {one}");
+    let of_alert = cluster.explain(&["9f2c41aa00"]);
+    assert!(of_alert.contains("mail: expired") && of_alert.contains("(model fraud, version 3)"), "{of_alert}");
+    assert!(cluster.explain(&["no-data"]).contains("absent    after 15m"));
+    let workspace = workspace();
+    let json = cluster.says(|desk| explain::run(desk, &args(&["feature-drift"]), &workspace, true));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["versions"][0]["windows"].as_array().map(Vec::len), Some(3), "{json}");
+    let failure = cluster.refuses(|desk| explain::run(desk, &args(&["feature-drfit"]), &workspace, false));
+    assert!(failure.message.contains("did you mean `feature-drift`?"), "{failure:?}");
+    let failure =
+        cluster.refuses(|desk| explain::run(desk, &args(&["no-data", "--model", "churn"]), &workspace, false));
+    assert!(failure.message.contains("does not watch `churn`"), "{failure:?}");
+}
+
+#[test]
+fn a_preview_without_match_shows_when_the_silences_of_the_files_come() {
+    let cluster = Cluster::new();
+    let workspace = workspace();
+    let said = cluster.says(|desk| silence::preview::run(desk, &args(&[]), workspace.rules.silences(), false));
+    assert!(said.contains("model=fraud severity=warn: weekly backfill"), "{said}");
+    assert!(said.contains("2026-03-08 01:00 to 03:00 UTC"), "Paris is an hour ahead: {said}");
+    assert!(cluster.says(|desk| silence::preview::run(desk, &args(&[]), &[], false)).contains("no `silences`"));
+}
+
+#[test]
+fn runs_of_actions_are_listed_and_answered() {
+    let cluster = Cluster::new();
+    let window = Window { start_ms: NOW_MS - HOUR_MS, end_ms: NOW_MS };
+    let request = |action: &str| ActionRequest {
+        action: action.into(),
+        episode_id: "9f2c41aa00".into(),
+        rule: "feature-drift".into(),
+        model: "fraud".into(),
+        version: "3".into(),
+        segment: Segment::default(),
+        severity: Severity::Critical,
+        summary: "`amount` drifted".into(),
+        first_window: window,
+        window,
+        reference: "training".into(),
+        reference_id: "5f2c".into(),
+        facts: ActionFacts::default(),
+        at_ms: NOW_MS,
+    };
+    let mut ids = Vec::new();
+    for (action, state) in [("retrain", RunState::AwaitingConfirmation), ("rollback", RunState::Suspended)] {
+        let mut run = RunRecord::new(request(action), NOW_MS - HOUR_MS);
+        run.enter(state, "", NOW_MS);
+        let (key, value) = run.encode().unwrap();
+        cluster.append(&cluster.topics.actions, std::str::from_utf8(&key).unwrap(), value);
+        ids.push(run.run);
+    }
+    let listed = cluster.says(|desk| actions::list::run(desk, &args(&[]), false));
+    assert!(listed.contains("awaiting_confirmation") && listed.contains("suspended"), "{listed}");
+    let shown = cluster.says(|desk| actions::show::run(desk, &args(&[ids[0].as_str()]), false));
+    assert!(shown.contains("retrain for fraud@3") && shown.contains("requested"), "{shown}");
+    let approve = args(&[&ids[0][..8], "--by", "ana"]);
+    assert!(
+        cluster.says(|desk| actions::approve::run(desk, &approve, false)).contains("retrain for fraud@3 is approved")
+    );
+    let failure = cluster.refuses(|desk| actions::approve::run(desk, &args(&[ids[1].as_str(), "--by", "a"]), false));
+    assert!(failure.message.contains("is suspended; only one that awaits confirmation"), "{failure:?}");
+    let failure = cluster
+        .refuses(|desk| actions::report::run(desk, &args(&[ids[1].as_str(), "--succeeded", "--by", "a"]), false));
+    assert!(failure.message.contains("only one that works is reported on"), "{failure:?}");
+    let resume = args(&["rollback", "fraud", "--by", "ana"]);
+    assert!(cluster.says(|desk| actions::resume::run(desk, &resume, false)).contains("runs again for fraud"));
+    let failure = cluster.refuses(|desk| actions::resume::run(desk, &args(&["retrain", "fraud", "--by", "a"]), false));
+    assert!(failure.message.contains("suspended: `rollback fraud`"), "{failure:?}");
+    let deny = args(&[ids[1].as_str(), "--reason", "no", "--by", "ana"]);
+    assert!(cluster.says(|desk| actions::deny::run(desk, &deny, false)).contains("is denied"));
+    assert_eq!(cluster.says(|desk| history::run(desk, &args(&["--since", "1d"]), false)).lines().count(), 3);
 }

@@ -4,6 +4,7 @@
 //! Exit codes: 0 ok, 1 failed, 2 usage, 3 warnings under `--deny-warnings`, 4 could not decide (input or output
 //! failed, too little data).
 
+pub mod actions;
 pub mod alerts;
 pub mod backtest;
 pub mod check;
@@ -12,8 +13,11 @@ pub mod config;
 pub mod dashboards;
 pub mod deliveries;
 pub mod demo;
+pub mod host;
 pub mod init;
+pub mod loaded;
 pub mod operate;
+pub mod pages;
 pub mod produce_sample;
 pub mod reference;
 pub mod replay;
@@ -26,6 +30,7 @@ pub mod silence;
 pub mod skew;
 pub mod supervise;
 pub mod test;
+pub mod threads;
 pub mod time;
 pub mod watched;
 
@@ -73,6 +78,8 @@ enum Command {
     Silence(silence::SilenceArgs),
     /// What was sent to whom, and what came of it
     Deliveries(deliveries::DeliveriesArgs),
+    /// What rules asked to have done: retraining and rollback; approve, deny, report
+    Actions(actions::ActionsArgs),
     /// Print the JSON Schema of a configuration file
     Schema(schema::SchemaArgs),
     /// Print a script that completes commands in a shell
@@ -126,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Alerts(args) => alerts::run(&args),
         Command::Silence(args) => silence::run(&args),
         Command::Deliveries(args) => deliveries::run(&args),
+        Command::Actions(args) => actions::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),
         Command::ProduceSample(args) => produce_sample::run(&args),

@@ -48,9 +48,9 @@ enum Action {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
-    /// Put a stored reference in force; `run` takes it up at its next start
+    /// Put a stored reference in force; `run` takes it up at its next start or reload
     Promote { model: String, name: String, id: String },
-    /// Put the reference in force that was before the last promotion; `run` takes it up at its next start
+    /// Put the reference in force that was before the last promotion; `run` takes it up at its next start or reload
     Rollback {
         model: String,
         #[arg(default_value = "training")]
@@ -87,14 +87,14 @@ fn act(args: &ReferenceArgs) -> Outcome {
         Action::Show { model, name, id, format } => show::show(&store, (model, name, id), *format),
         Action::Promote { model, name, id } => {
             store.promote(model, name, id, now_ms()).map_err(failed)?;
-            println!("{model}/{name}: {id} is in force; `driftline run` takes it up at its next start");
+            println!("{model}/{name}: {id} is in force; `driftline run` takes it up at its next start or reload");
             Ok(())
         }
         Action::Rollback { model, name } => {
             let left = store.current(model, name).map_err(failed)?;
             let id = store.roll_back(model, name, now_ms()).map_err(failed)?;
             println!(
-                "{model}/{name}: {id} is in force instead of {left}; `driftline run` takes it up at its next start"
+                "{model}/{name}: {id} is in force instead of {left}; `driftline run` takes it up at its next start or reload"
             );
             Ok(())
         }

@@ -1,9 +1,8 @@
 //! Puts the roles of one process together around a log: what `run` and `demo` share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,16 +10,12 @@ use crate::config::model::Model;
 use crate::config::service::{Service, Start};
 use crate::dispatch::actions::role::ActionsConfig;
 use crate::dispatch::actions::target::Targets;
-use crate::dispatch::delivery::{DeliveryRecord, DeliveryStatus};
 use crate::dispatch::receiver::Receivers;
 use crate::dispatch::role::DispatchConfig;
 use crate::dispatch::schedule::Policy;
-use crate::http::access::Access;
-use crate::http::follow::{self, Follow};
 use crate::http::metrics::Watched;
 use crate::http::readiness::Readiness;
-use crate::http::server::{AppState, Configured, Operations, serve};
-use crate::http::view::{self, View};
+use crate::http::view::View;
 use crate::ingest::role::{IngestModel, IngestRole, Status};
 use crate::join::model::JoinModel;
 use crate::join::role::JoinRole;
@@ -34,14 +29,13 @@ use crate::windows::judge::Judge;
 use crate::windows::role::WindowsRole;
 use crate::windows::state::{References, WindowSpec, pane_width_ms};
 
-use super::supervise::{Outages, watch_broker, with_restarts};
+use super::pages::Pages;
+use super::supervise::{Outages, with_restarts};
+use super::threads::{Body, Threads};
 use super::watched::has_labels;
 
 /// With nothing to tell, windows are checkpointed this often: what a restart reads again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How long a stop waits for the roles.
-const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// Which roles this process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,49 +84,53 @@ pub struct Assembly {
     pub watched: Watched,
 }
 
-/// The running threads.
+/// Running roles; where they were started with pages, those too.
 pub struct Running {
     pub stop: CancellationToken,
     pub view: Arc<RwLock<View>>,
-    threads: Vec<(&'static str, JoinHandle<()>)>,
-    failures: mpsc::Receiver<String>,
-    follow: Option<follow::FollowHandle>,
+    threads: Threads,
+    pages: Option<Pages>,
+}
+
+/// What outlives a reload: the pages, and whether the process does its work.
+#[derive(Clone, Default)]
+pub struct Lasting {
+    pub readiness: Readiness,
+    pub outages: Outages,
 }
 
 impl Assembly {
-    /// Creates Driftline's topics and starts the roles. `listener` serves pages where the http role runs.
+    /// Starts roles and pages. `listener` serves pages where the http role runs.
     pub fn start(
         self,
         runtime: &tokio::runtime::Handle,
         listener: Option<tokio::net::TcpListener>,
     ) -> Result<Running, String> {
-        let service = &self.service;
         self.metrics.process_start_seconds.set(now_ms() as f64 / 1000.0);
-        let topics = Topics::new(&service.app);
-        let stop = CancellationToken::new();
-        let readiness = Readiness::default();
-        let (failed, failures) = mpsc::channel();
-        let mut threads: Vec<(&'static str, JoinHandle<()>)> = Vec::new();
-        let mut start_role = |name: &'static str, body: Box<dyn FnOnce() -> Result<(), LogError> + Send>| {
-            let (failed, stop) = (failed.clone(), stop.clone());
-            let thread = std::thread::Builder::new().name(name.to_string()).spawn(move || {
-                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-                match outcome {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => drop(failed.send(format!("{name}: {error}"))),
-                    Err(_) => drop(failed.send(format!("{name}: panicked"))),
-                }
-                // One role alone is of no use: the process stops and is started again whole.
-                stop.cancel();
-            });
-            thread.map(|thread| threads.push((name, thread))).map_err(|error| format!("cannot start {name}: {error}"))
+        let lasting = Lasting::default();
+        let mut threads = Threads::default();
+        let pages = match self.roles.http {
+            true => Some(Pages::start(&self, &lasting.readiness, runtime, listener, None, &mut threads)?),
+            false => None,
         };
+        threads.watch(&self.log, &lasting)?;
+        let view = pages.as_ref().map(|pages| pages.view.clone()).unwrap_or_default();
+        self.start_roles(runtime, &lasting, &mut threads)?;
+        Ok(Running { stop: threads.stop.clone(), view, threads, pages })
+    }
 
-        let outages = Outages::default();
-        {
-            let (log, outages, readiness, stop) = (self.log.clone(), outages.clone(), readiness.clone(), stop.clone());
-            start_role("broker", Box::new(move || watch_broker(&*log, &outages, &readiness, &stop)))?;
-        }
+    /// Starts the roles but for pages, in `threads`.
+    pub fn start_roles(
+        self,
+        runtime: &tokio::runtime::Handle,
+        lasting: &Lasting,
+        threads: &mut Threads,
+    ) -> Result<(), String> {
+        let service = &self.service;
+        let topics = Topics::new(&service.app);
+        let Lasting { readiness, outages } = lasting.clone();
+        let stop = threads.stop.clone();
+        let mut start_role = |name: &'static str, body: Body| threads.start(name, body);
         let references = Arc::new(KnownReferences::new(self.references.values().cloned(), self.store));
         let specs = |model: &Model| -> Vec<WindowSpec> { self.rules.window_specs(model) };
         if self.roles.ingest {
@@ -237,78 +235,20 @@ impl Assembly {
                 }),
             )?;
         }
-        let view = Arc::new(RwLock::new(View::default()));
-        let mut follow = None;
-        if self.roles.http {
-            let (handle, thread) = follow::spawn(Follow {
-                log: self.log.clone(),
-                topics: topics.clone(),
-                view: view.clone(),
-                decode_delivery: Box::new(decode_delivery),
-                metrics: self.metrics.clone(),
-            })
-            .map_err(|error| format!("cannot start the pages: {error}"))?;
-            follow = Some(handle.clone());
-            start_role(
-                "pages",
-                Box::new(move || match thread.join() {
-                    Ok(result) => result,
-                    Err(_) => Err(LogError::Fatal("panicked".into())),
-                }),
-            )?;
-            if let Some(listener) = listener {
-                let state = AppState {
-                    view: view.clone(),
-                    follow: handle,
-                    metrics: self.metrics.clone(),
-                    configured: Configured {
-                        watched: self.watched,
-                        access: Access::new(&service.http).map_err(|errors| errors.join("; "))?,
-                        series_budget: service.http.series_budget,
-                    }
-                    .shared(),
-                    readiness: readiness.clone(),
-                    operations: Some(Operations { log: self.log.clone(), topics: topics.clone() }),
-                    reload: None,
-                    now_ms,
-                };
-                let shutdown = stop.clone().cancelled_owned();
-                runtime.spawn(async move {
-                    if let Err(error) = serve(state, listener, shutdown).await {
-                        tracing::error!(%error, "pages: the server ended");
-                    }
-                });
-            }
-        }
-        Ok(Running { stop, view, threads, failures, follow })
+        Ok(())
     }
 }
 
 impl Running {
-    /// Waits until every role has ended, at most `STOP_GRACE` after the stop; the reasons of those that failed. A
-    /// role that waits for a broker is left behind: the next start goes on from its last commit, as after a kill.
+    /// Waits for the stop, then until every role has ended; the reasons of those that failed.
     pub fn join(self) -> Result<(), Vec<String>> {
-        self.stop_following();
-        let until = Instant::now() + STOP_GRACE;
-        for (name, thread) in self.threads {
-            while !thread.is_finished() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            if !thread.is_finished() {
-                tracing::warn!(role = name, "still waiting for Kafka; left behind, nothing is lost");
-            }
-        }
-        let failures: Vec<String> = self.failures.try_iter().collect();
-        if failures.is_empty() { Ok(()) } else { Err(failures) }
-    }
-
-    fn stop_following(&self) {
         while !self.stop.is_cancelled() {
             std::thread::sleep(Duration::from_millis(20));
         }
-        if let Some(follow) = &self.follow {
-            follow.stop();
+        if let Some(pages) = &self.pages {
+            pages.stop();
         }
+        self.threads.join()
     }
 }
 
@@ -369,26 +309,6 @@ fn await_topics(
         }
     }
     Ok(())
-}
-
-fn decode_delivery(value: &[u8]) -> Result<Option<view::Delivery>, String> {
-    let record: DeliveryRecord = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-    Ok(Some(view::Delivery {
-        notification_id: record.notification.id.clone(),
-        receiver: record.receiver,
-        status: match record.status {
-            DeliveryStatus::Pending if record.held_by.is_some() || record.digest.is_some() => {
-                view::DeliveryStatus::Held
-            }
-            DeliveryStatus::Pending => view::DeliveryStatus::Retrying,
-            DeliveryStatus::Delivered => view::DeliveryStatus::Delivered,
-            DeliveryStatus::Failed | DeliveryStatus::Expired => view::DeliveryStatus::Failed,
-            DeliveryStatus::Superseded => view::DeliveryStatus::Superseded,
-        },
-        attempts: record.attempts,
-        last_error: record.last_error,
-        at_ms: record.delivered_at_ms.unwrap_or(record.first_at_ms),
-    }))
 }
 
 type ModelAndId = (String, String);

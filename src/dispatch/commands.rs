@@ -62,13 +62,6 @@ fn end_problem(until_ms: i64, now_ms: i64) -> Option<String> {
         .then(|| "it ends more than 89 days from now; give it again when it has ended".into())
 }
 
-/// Whether a silence would match every alert.
-pub fn matches_all(matcher: &Matcher) -> bool {
-    let stars = |glob: &Option<String>| glob.as_ref().is_none_or(|glob| glob.chars().all(|c| c == '*' || c == '@'));
-    let Matcher { severity, model, rule, feature, segment } = matcher;
-    severity.is_none() && [model, rule, feature, segment].into_iter().all(stars)
-}
-
 /// Durable on return. After an error it may have been written all the same; a second one of the same meaning does no harm.
 pub fn give(
     log: &dyn Log,
@@ -114,13 +107,5 @@ mod tests {
         assert!(refused(" ", &Command::Unacknowledge { episode_id: "e".into() }).contains("the by is empty"));
         let owner = Command::Acknowledge { episode_id: "e".into(), owner: "a\nb".into(), until_ms: None, note: None };
         assert!(refused("ana", &owner).contains("control characters"));
-    }
-
-    #[test]
-    fn only_what_names_nothing_matches_all() {
-        let glob = |model: &str| Matcher { model: Some(model.into()), ..Matcher::default() };
-        assert!(matches_all(&Matcher::default()) && matches_all(&glob("*")) && matches_all(&glob("*@*")));
-        assert!(!matches_all(&glob("fraud@*")));
-        assert!(!matches_all(&Matcher { severity: Some(crate::config::rules::Severity::Warn), ..Matcher::default() }));
     }
 }

@@ -15,6 +15,12 @@ impl Readiness {
         self.set(condition, Some(reason.to_string()));
     }
 
+    /// A condition that is no longer asked for: its role does not run any more.
+    pub fn forget(&self, condition: &str) {
+        let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        conditions.remove(condition);
+    }
+
     pub fn met(&self, condition: &str) {
         self.set(condition, None);
     }
@@ -22,6 +28,12 @@ impl Readiness {
     fn set(&self, condition: &str, reason: Option<String>) {
         let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
         conditions.insert(condition.to_string(), reason);
+    }
+
+    /// Why this condition is not met; `None` where it is, or is not asked for.
+    pub fn reason(&self, condition: &str) -> Option<String> {
+        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        conditions.get(condition).cloned().flatten()
     }
 
     /// `Err` holds a line `condition: reason` for each that is not met.

@@ -17,7 +17,7 @@ use super::view::DeliveryStatus;
 use crate::config::rules::Matcher;
 use crate::config::service::Role;
 use crate::config::units::Span;
-use crate::dispatch::commands::{self, matches_all};
+use crate::dispatch::commands;
 use crate::dispatch::control::{Command, ControlRecord, SilenceState};
 use crate::log::LogError;
 use crate::reference::table::parse_epoch_ms;
@@ -214,7 +214,7 @@ pub async fn silence(
 ) -> Result<Given, Problem> {
     caller.must(Role::Operate)?;
     let request = body(request)?;
-    if matches_all(&request.matcher) && !request.all {
+    if request.matcher.is_empty() && !request.all {
         return Err(Problem::unprocessable("this would silence every alert; narrow `match`, or say `all: true`"));
     }
     let from_ms = request.from.as_deref().map_or_else(|| Ok((state.now_ms)()), |from| instant("from", from))?;

@@ -32,6 +32,20 @@ pub struct Judgement<'a> {
     pub insignificant: bool,
     /// A firing alert on this pair does not recover by this window.
     pub unrecovered: bool,
+    /// What `warn` and `critical` answered; `None`: not there, or not to be asked yet.
+    pub asked: [Option<Asked>; 2],
+}
+
+/// What one condition said of one pair.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked {
+    /// Effect size alone; `None`: something in it is undefined here.
+    pub holds: Option<bool>,
+    /// Raw and adjusted; `None`: no test applies.
+    pub p_value: Option<f64>,
+    pub p_adjusted: Option<f64>,
+    /// The level that the adjusted p-value is held against.
+    pub alpha: f64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -213,7 +227,8 @@ fn judge<'a>(
     let families = Families::of(rule, rate, &segments, &p_values);
     for (((feature, view), p_value), p_adjusted) in asked.into_iter().zip(p_values).zip(families.adjusted) {
         let view = View { level: families.levels.get(&view.index).copied(), ..view };
-        let holds = view.truth(&expression.condition) == Some(true);
+        let truth = view.truth(&expression.condition);
+        let holds = truth == Some(true);
         let convincing = p_adjusted.is_none_or(|p| p <= rate);
         let pair = Pair { segment: view.scope.result.segment.clone(), feature: feature.map(str::to_string) };
         let judgement = judgements.entry((view.index, feature)).or_insert_with(|| Judgement {
@@ -222,10 +237,12 @@ fn judge<'a>(
             stats: view.stats,
             breach: None,
             insignificant: false,
+            asked: [None, None],
             unrecovered: rule.recover.as_ref().is_some_and(|recover| {
                 closed_to(rule, view.scope.result, recover).is_some() || view.truth(&recover.condition) == Some(false)
             }),
         });
+        judgement.asked[severity as usize] = Some(Asked { holds: truth, p_value, p_adjusted, alpha: rate });
         judgement.insignificant |= holds && !convincing;
         if holds && convincing {
             let decider = view.decider(&expression.condition);

@@ -9,7 +9,7 @@
 //! `performance_reason` hold what rules on performance have of their own, `sql` what those with a query have; `absence`
 //! does the same for models from which nothing arrives. `episode` is what rules tell people, `action_request` what they ask
 //! to have done, with the `facts` that guards need: one record of the `outbox` topic each. `renames` takes the states of
-//! renamed rules over. `workspace` loads and checks a whole service.
+//! renamed rules over. `gates` tells people what each gate of a rule said. `workspace` loads and checks a whole service.
 //!
 //! To add a metric: a row in `metrics`, or in `performance_metrics`. To add a key to rules: `config::rules`, then `compile`.
 
@@ -28,6 +28,7 @@ pub mod evaluate;
 pub mod explanation;
 pub mod expression;
 pub mod facts;
+pub mod gates;
 pub mod judge;
 pub mod matching;
 pub mod metrics;

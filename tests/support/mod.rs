@@ -184,6 +184,10 @@ impl Service {
         panic!("not ready after {timeout:?}:\n{}", tail(&self.log_path));
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn kill_nine(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

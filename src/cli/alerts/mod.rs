@@ -1,6 +1,8 @@
 //! `driftline alerts`: what fires, since when, who was told and who works on it. One file a subcommand.
 
 pub mod ack;
+pub mod explain;
+mod explain_text;
 pub mod history;
 pub mod list;
 pub mod show;
@@ -30,6 +32,8 @@ enum Action {
     Ack(ack::AckArgs),
     /// Take an acknowledgement back
     Unack(unack::UnackArgs),
+    /// Why a rule did or did not fire or notify: its last windows gate by gate, who suppressed it, who was told
+    Explain(explain::ExplainArgs),
     /// What happened: alerts that began, worsened and ended, and what people did about them
     History(history::HistoryArgs),
 }
@@ -41,6 +45,10 @@ pub fn run(args: &AlertsArgs) -> ExitCode {
         Action::Show(args) => show::run(desk, args, json),
         Action::Ack(args) => ack::run(desk, args, json),
         Action::Unack(args) => unack::run(desk, args, json),
+        Action::Explain(explain_args) => {
+            let workspace = explain::load(&args.common)?;
+            explain::run(desk, explain_args, &workspace, json)
+        }
         Action::History(args) => history::run(desk, args, json),
     })
 }

@@ -49,8 +49,10 @@ pub fn run(desk: &mut Desk<'_>, args: &ShowArgs, json: bool) -> Outcome {
                 writeln!(desk.out, "  {receiver}: nothing is known of the delivery yet")?;
             }
         }
-        if notification.receivers.is_empty() {
-            writeln!(desk.out, "  told to nobody: no route matches it")?;
+        match &notification.suppressed {
+            Some(quiet) => writeln!(desk.out, "  told to nobody: kept quiet by {} `{}`", quiet.by.word(), quiet.name)?,
+            None if notification.receivers.is_empty() => writeln!(desk.out, "  told to nobody: no route matches it")?,
+            None => {}
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ use crate::http::wording;
 use crate::rules::RuleState;
 use crate::rules::action_request::OutboxRecord;
 use crate::rules::episode::{EpisodeStatus, Notification};
+use crate::rules::suppression::Suppression;
 use crate::windows::result::{Segment, Window};
 
 /// Shortest beginning of an id that is taken for it.
@@ -53,6 +54,8 @@ pub struct Alert {
     pub acknowledged: Option<Acknowledgement>,
     /// Id and reason of the silence that holds back what would be told of it now.
     pub silenced: Option<(String, String)>,
+    /// The inhibition or silence of the rules files that keeps it quiet.
+    pub suppressed: Option<Suppression>,
 }
 
 impl Ledger {
@@ -185,6 +188,7 @@ impl Ledger {
                 receivers: told.receivers.clone(),
                 acknowledged: self.acknowledged(&told.episode_id, now_ms),
                 silenced: None,
+                suppressed: state.suppressed.clone(),
             });
         }
         let mut alerts: Vec<Alert> = alerts.into_values().collect();
@@ -207,6 +211,7 @@ impl Ledger {
             summary: last.summary.clone(),
             receivers: last.receivers.clone(),
             acknowledged: self.acknowledged(id, now_ms),
+            suppressed: self.state_of(id).and_then(|state| state.suppressed.clone()),
             silenced: self
                 .control
                 .silenced_by(last, now_ms)
@@ -276,6 +281,9 @@ impl Alert {
         if let Some(held) = &self.acknowledged {
             status.push_str(&format!(", acknowledged {}", acknowledgement(held)));
         }
+        if let Some(suppression) = &self.suppressed {
+            status.push_str(&format!(", kept quiet by {} `{}`", suppression.by.word(), suppression.name));
+        }
         if let Some((id, reason)) = &self.silenced {
             status.push_str(&format!(", silenced by {id} ({reason})"));
         }
@@ -297,6 +305,7 @@ impl Alert {
             "summary": self.summary,
             "receivers": self.receivers,
             "acknowledged": self.acknowledged,
+            "suppressed": self.suppressed,
             "silenced_by": self.silenced.as_ref().map(|(id, _)| id),
         })
     }

@@ -7,7 +7,6 @@ use super::{matcher, part, words};
 use crate::cli::operate::ledger::Ledger;
 use crate::cli::operate::{By, Desk, Failure, Outcome, Until, instant};
 use crate::config::rules::Matcher;
-use crate::dispatch::commands::matches_all;
 use crate::dispatch::control::Command;
 use crate::http::wording;
 use crate::rules::matching;
@@ -25,7 +24,7 @@ pub struct Match {
 impl Match {
     pub fn matcher(&self) -> Result<Matcher, Failure> {
         let matcher = matcher(&self.parts).map_err(Failure::usage)?;
-        if matches_all(&matcher) && !self.all {
+        if matcher.is_empty() && !self.all {
             return Err(Failure::usage(
                 "this would silence every alert; narrow it down with `--match model=...`, or say `--all` if you mean it",
             ));

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::alerts::explain::load;
 use super::operate::{Common, on_kafka};
 use crate::config::rules::{Matcher, Severity};
 use crate::http::metrics::severity_name;
@@ -27,7 +28,7 @@ enum Action {
     Add(add::AddArgs),
     /// Silences that hold or are to come; with `--all` past ones, too
     List(list::ListArgs),
-    /// What a silence would hold back now, without adding it
+    /// What a silence would hold back now, without adding it; without `--match`, the next times of those in the rules files
     Preview(preview::PreviewArgs),
     /// End a silence now
     Expire(expire::ExpireArgs),
@@ -38,7 +39,10 @@ pub fn run(args: &SilenceArgs) -> ExitCode {
     on_kafka(&args.common, |desk| match &args.action {
         Action::Add(args) => add::run(desk, args, json),
         Action::List(args) => list::run(desk, args, json),
-        Action::Preview(args) => preview::run(desk, args, json),
+        Action::Preview(preview_args) => {
+            let workspace = load(&args.common)?;
+            preview::run(desk, preview_args, workspace.rules.silences(), json)
+        }
         Action::Expire(args) => expire::run(desk, args, json),
     })
 }

@@ -14,7 +14,12 @@ mod performance;
 use serde_json::{Value, json};
 
 /// Exported metrics that no panel shows, and why.
-pub const EXEMPT: [(&str, &str); 2] = [
+pub const EXEMPT: [(&str, &str); 4] = [
+    (
+        "driftline_config_last_reload_successful",
+        "for an alert: a process that has not been reloaded has nothing to show",
+    ),
+    ("driftline_config_last_reload_success_timestamp_seconds", "as above"),
     ("driftline_build_info", "shown by `driftline --version` and on joins only"),
     ("driftline_heartbeat_time_seconds", "there only with a `heartbeat`, and meant for an alert of somebody else"),
 ];

@@ -36,12 +36,16 @@ impl Form {
 pub fn state(view: &View, context: &Context<'_>, id: &str, episode: &Episode) -> Markup {
     let control = view.control();
     let held = control.acknowledged(id, context.now_ms);
+    let quiet = episode.last().and_then(|last| last.suppressed.as_ref());
     let silence = episode.last().and_then(|last| control.silenced_by(last, context.now_ms));
     if !episode.is_firing() && held.is_none() {
         return Markup::default();
     }
     html! {
         section.card.work {
+            @if let Some(quiet) = quiet {
+                p { span.chip.quiet { "suppressed" } " by " (quiet.by.word()) " " code { (quiet.name) } ": nobody was told of it" }
+            }
             @if let Some(silence) = silence {
                 p { span.chip.quiet { "silenced" } " until " (time(silence.until_ms)) " by " (silence.by) ": " (silence.reason) }
             }

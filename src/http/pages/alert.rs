@@ -237,6 +237,9 @@ fn event_name(notification: &Notification) -> String {
 }
 
 fn not_sent(notification: &Notification) -> String {
+    if let Some(quiet) = &notification.suppressed {
+        return format!("Sent to no one: kept quiet by {} \u{201c}{}\u{201d}.", quiet.by.word(), quiet.name);
+    }
     if notification.receivers.is_empty() {
         return "Sent to no one: no route matches this alert.".into();
     }
