@@ -255,7 +255,7 @@ fn a_call_that_was_refused_can_be_made_again_with_the_same_key_once_its_cause_is
     machine.step(command(Command::Approve { run: run.clone() }), START_MS + HOUR_MS);
     machine.step(Input::Decide, START_MS + HOUR_MS);
     let called = calls(&mut machine, START_MS + HOUR_MS);
-    assert_eq!(called.iter().map(|record| record.run.clone()).collect::<Vec<_>>(), [run.clone()]);
+    assert_eq!(called.iter().map(|record| record.run.clone()).collect::<Vec<_>>(), std::slice::from_ref(&run));
     machine.step(Input::Called { run: run.clone(), outcome: accepted(), jitter: 0.0 }, START_MS + HOUR_MS);
     let failed = Progress::Failed { reason: "no data".into() };
     machine.step(Input::Progress { run: run.clone(), progress: failed }, START_MS + 2 * HOUR_MS);

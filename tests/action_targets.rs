@@ -385,8 +385,9 @@ async fn a_scorer_that_has_changed_meanwhile_is_left_as_it_is() {
 
 #[tokio::test]
 async fn how_an_accepted_run_goes_is_read_as_each_api_says_it() {
-    type Says = (&'static str, fn(&Progress) -> bool);
-    let (running, succeeded, failed): (fn(&Progress) -> bool, fn(&Progress) -> bool, fn(&Progress) -> bool) = (
+    type Is = fn(&Progress) -> bool;
+    type Says = (&'static str, Is);
+    let (running, succeeded, failed): (Is, Is, Is) = (
         |progress| *progress == Progress::Running,
         |progress| matches!(progress, Progress::Succeeded { .. }),
         |progress| matches!(progress, Progress::Failed { .. }),

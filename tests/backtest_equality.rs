@@ -268,7 +268,7 @@ fn production(world: &World) -> Vec<Value> {
 
 fn engine(world: &World) -> Engine {
     let references = BTreeMap::from([(world.model.model.clone(), world.reference.clone())]);
-    Engine::new(&[world.model.clone()], world.rules.clone(), &references, EngineOptions::default()).unwrap()
+    Engine::new(std::slice::from_ref(&world.model), world.rules.clone(), &references, EngineOptions::default()).unwrap()
 }
 
 /// In slabs of `slab` events, as raw events.

@@ -38,7 +38,10 @@ fn connect() -> KafkaLog {
     let bootstrap_servers =
         std::env::var("DRIFTLINE_TEST_KAFKA").expect("DRIFTLINE_TEST_KAFKA=host:port names the broker to test on");
     // The shortest session that brokers allow by default: a killed member is missed after it.
-    let properties = BTreeMap::from([("session.timeout.ms".to_string(), "6000".to_string())]);
+    let properties = BTreeMap::from([(
+        "session.timeout.ms".to_string(),
+        driftline::config::receivers::TextOrSecret::Text("6000".into()),
+    )]);
     KafkaLog::new(KafkaOptions { bootstrap_servers, client_id: "dispatch-test".into(), instance: None, properties })
         .unwrap()
 }

@@ -55,7 +55,11 @@ impl Broker {
             bootstrap_servers: self.bootstrap_servers.clone(),
             client_id: "outage".into(),
             instance: None,
-            properties: [("session.timeout.ms".to_string(), "6000".to_string())].into(),
+            properties: [(
+                "session.timeout.ms".to_string(),
+                driftline::config::receivers::TextOrSecret::Text("6000".into()),
+            )]
+            .into(),
         })
         .unwrap();
         log.create_topics(&[TopicSpec { name: TOPIC.into(), partitions: 1, replication: 1, config: Vec::new() }])

@@ -75,6 +75,7 @@ impl Scene<'_> {
             models,
             rules,
             receivers,
+            targets: Default::default(),
             service,
         };
         let topics = driftline::log::topics::Topics::new(&assembly.service.app);

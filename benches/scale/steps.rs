@@ -225,8 +225,14 @@ fn close(world: &World, state: &mut PartitionState, flushes: usize, figures: &mu
     figures.push(("results: stored, a profile".into(), bytes_each(bytes, profiles)));
     figures.push(("results: largest record".into(), mib(json.iter().map(Vec::len).max().unwrap_or(0))));
     let first = results.first().ok_or("no results")?.clone();
-    let closed =
-        ClosedWindow { model: first.model, version: first.version, window: first.window, revision: 0, results };
+    let closed = ClosedWindow {
+        model: first.model,
+        version: first.version,
+        window: first.window,
+        revision: 0,
+        results,
+        positions: Default::default(),
+    };
     let mut states = RuleStates::default();
     let (effects, seconds) = timed(|| world.rules.on_window(&mut states, &closed, 0));
     assert!(!effects.is_empty(), "the rules looked at the window");

@@ -19,6 +19,9 @@ use crate::rules::RuleSet;
 use crate::telemetry::Metrics;
 use crate::windows::result::ClosedWindow;
 
+/// Hears of closed windows.
+pub type WindowListener = Arc<dyn Fn(&ClosedWindow) + Send + Sync>;
+
 /// What a caller may want otherwise.
 #[derive(Default)]
 pub struct EngineOptions {
@@ -27,7 +30,7 @@ pub struct EngineOptions {
     /// Keep every change of an alert's state in the trail.
     pub keep_states: bool,
     /// Hears of every closed window, as the rules do.
-    pub on_window: Option<Arc<dyn Fn(&ClosedWindow) + Send + Sync>>,
+    pub on_window: Option<WindowListener>,
     /// Raw events further ahead of this instant than the model's `max_future` are rejected, epoch milliseconds;
     /// `None`: none is.
     pub now_ms: Option<i64>,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::BacktestError;
+use super::engine::WindowListener;
 use super::labels_join::LabelsJoin;
 use super::trail::{Evaluation, LaneOutcome, StateChange};
 use crate::config::model::Model;
@@ -64,13 +65,13 @@ pub(super) struct Lane {
 /// What the rules' judge shows of its work.
 pub(super) struct Seen {
     keep_windows: bool,
-    on_window: Option<Arc<dyn Fn(&ClosedWindow) + Send + Sync>>,
+    on_window: Option<WindowListener>,
     windows: Vec<ClosedWindow>,
     evaluations: Vec<Evaluation>,
 }
 
 impl Seen {
-    pub fn new(keep_windows: bool, on_window: Option<Arc<dyn Fn(&ClosedWindow) + Send + Sync>>) -> Self {
+    pub fn new(keep_windows: bool, on_window: Option<WindowListener>) -> Self {
         Self { keep_windows, on_window, windows: Vec::new(), evaluations: Vec::new() }
     }
 }

@@ -107,8 +107,8 @@ fn alert(trail: &Trail, rule: &Rule, state: &RuleState, at_ms: i64) -> Option<Al
     };
     let is_open = status != ExpectedStatus::Pending;
     // What people read last of its being wrong; how it ended is told by the status.
-    let last = news.iter().filter(|_| is_open).rev().find(|told| told.status == EpisodeStatus::Firing);
-    let last = last.or(news.iter().filter(|_| is_open).next_back());
+    let last = news.iter().rev().filter(|_| is_open).find(|told| told.status == EpisodeStatus::Firing);
+    let last = last.or(news.last().filter(|_| is_open));
     let found = |findings: &[Finding]| findings.iter().filter_map(|finding| finding.feature.clone()).collect();
     let pending = || standing.members.iter().filter_map(|pair| pair.feature.clone()).collect();
     let text = |text: Option<&String>| text.cloned().unwrap_or_default();
@@ -121,7 +121,7 @@ fn alert(trail: &Trail, rule: &Rule, state: &RuleState, at_ms: i64) -> Option<Al
         version: state.version.clone(),
         segment: state.segment.to_string(),
         features: last.map_or_else(pending, |told| found(&told.findings)),
-        summary: news.iter().filter(|_| is_open).next_back().map(|told| told.summary.clone()).unwrap_or_default(),
+        summary: news.last().filter(|_| is_open).map(|told| told.summary.clone()).unwrap_or_default(),
         description: text(last.and_then(|told| told.description.as_ref())),
         runbook: text(last.and_then(|told| told.runbook.as_ref())),
         receivers: heard.iter().filter(|_| is_open).flat_map(|told| told.receivers.iter().cloned()).collect(),

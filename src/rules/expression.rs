@@ -366,6 +366,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "one mistake is one range")]
     fn every_mistake_of_a_text_is_found_at_its_own_bytes() {
         for (text, expected) in [
             ("pis > 0.1 and ks > 10min or recal < baseline", vec![0..3, 19..24, 28..33]),

@@ -58,8 +58,6 @@ pub struct Bench {
     pub down: BTreeSet<String>,
     /// Receivers that refuse for good.
     pub refusing: BTreeSet<String>,
-    /// Receivers without meaning for an end alone.
-    pub stubborn: Vec<&'static str>,
 }
 
 pub fn policy(yaml: &str, stubborn: &[&'static str]) -> Arc<Policy> {
@@ -99,7 +97,6 @@ impl Bench {
             tombstones: 0,
             down: BTreeSet::new(),
             refusing: BTreeSet::new(),
-            stubborn: Vec::new(),
         };
         bench.schedule.own(&[0, 1]);
         bench

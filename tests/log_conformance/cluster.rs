@@ -93,7 +93,11 @@ impl KafkaCluster {
             client_id: "log-conformance".into(),
             instance: None,
             // The suite waits for the session of a killed member to end: as short as Kafka's default allows.
-            properties: [("session.timeout.ms".to_string(), "6000".to_string())].into(),
+            properties: [(
+                "session.timeout.ms".to_string(),
+                driftline::config::receivers::TextOrSecret::Text("6000".into()),
+            )]
+            .into(),
         })
         .unwrap()
     }

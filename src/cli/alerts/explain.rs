@@ -167,6 +167,8 @@ fn explain(
 }
 
 type ModelVersion = (String, String);
+/// By end and start, each with its results by their keys.
+type Windows = BTreeMap<(i64, i64), BTreeMap<String, WindowResult>>;
 
 /// Of each model version, oldest first.
 fn last_windows(
@@ -175,7 +177,7 @@ fn last_windows(
     workspace: &Workspace,
     subject: &Subject<'_>,
 ) -> Result<BTreeMap<ModelVersion, Vec<ClosedWindow>>, Failure> {
-    let mut by_window: BTreeMap<ModelVersion, BTreeMap<(i64, i64), BTreeMap<String, WindowResult>>> = BTreeMap::new();
+    let mut by_window: BTreeMap<ModelVersion, Windows> = BTreeMap::new();
     let size_of = |model: &str| {
         let found = workspace.models.iter().find(|known| known.model == model);
         found.map(|model| subject.rule.window_spec(model.windows.size.ms))

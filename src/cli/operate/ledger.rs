@@ -101,11 +101,8 @@ impl Ledger {
     fn read_commands(&mut self, desk: &Desk<'_>) -> Result<(), Failure> {
         read::read(desk.log, &desk.topics.control, None, |record| {
             match record.value.map(serde_json::from_slice::<ControlRecord>) {
-                Some(Ok(command)) => {
-                    if self.control.apply(&command) {
-                        self.commands.push(command);
-                    }
-                }
+                Some(Ok(command)) if self.control.apply(&command) => self.commands.push(command),
+                Some(Ok(_)) => {}
                 Some(Err(_)) => self.unreadable += 1,
                 None => {}
             }
