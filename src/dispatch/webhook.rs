@@ -46,12 +46,8 @@ pub struct WebhookData<'a> {
     /// The alert's own page.
     pub url: String,
     /// How it comes to be sent; absent: it is news.
-    #[serde(skip_serializing_if = "is_news")]
-    pub telling: &'a Telling,
-}
-
-fn is_news(telling: &&Telling) -> bool {
-    **telling == Telling::News
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telling: Option<&'a Telling>,
 }
 
 /// The body of the POST with what a route with `digest` collected. `schemas/webhook-digest.schema.json` is generated from
@@ -93,7 +89,8 @@ impl<'a> WebhookPayload<'a> {
             EpisodeStatus::Firing => WebhookType::Firing,
             EpisodeStatus::Resolved => WebhookType::Resolved,
         };
-        let (url, telling) = (context.episode_url(notification), &context.telling);
+        let url = context.episode_url(notification);
+        let telling = Some(&context.telling).filter(|telling| **telling != Telling::News);
         Self { kind, timestamp: instant(notification.at_ms), data: WebhookData { notification, url, telling } }
     }
 }

@@ -128,6 +128,7 @@ fn the_view_catches_up_follows_on_and_survives_unreadable_records() {
         (partition(&topics.outbox), vec![b"{".to_vec()]),
         (partition(&topics.deliveries), vec![serde_json::to_vec(&delivery).unwrap()]),
         (partition(&topics.control), Vec::new()),
+        (partition(&topics.actions), Vec::new()),
     ])));
     let view = Arc::new(RwLock::new(View::new(Limits::default())));
     let metrics = Metrics::new().unwrap();

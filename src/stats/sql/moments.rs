@@ -103,7 +103,10 @@ impl Moments {
 
     /// `None` for too few values: none, or of a sample fewer than two.
     pub fn variance(&self, sample: bool) -> Option<f64> {
-        Some(self.central(0, [0, 0]).max(0.0) / self.degrees(sample)?)
+        let squares = self.central(0, [0, 0]);
+        // Not `max`, which would take 0 for what is no number.
+        let squares = if squares < 0.0 { 0.0 } else { squares };
+        Some(squares / self.degrees(sample)?)
     }
 
     pub fn covariance(&self, sample: bool) -> Option<f64> {
@@ -211,6 +214,8 @@ mod tests {
         merged.merge(&of(Order::Products, left));
         assert_eq!(merged.correlation().map(f64::to_bits), whole.correlation().map(f64::to_bits));
         assert_eq!(Moments::decode(&merged.encode()), Some(whole));
-        assert_eq!(Moments::decode(&merged.encode()[1..]), None);
+        let bytes = merged.encode();
+        assert_eq!(Moments::decode(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(Moments::decode(&[bytes.as_slice(), &[0]].concat()), None);
     }
 }
