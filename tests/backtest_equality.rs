@@ -203,7 +203,10 @@ fn production(world: &World) -> Vec<Value> {
     let spec = TopicSpec { name: "predictions".into(), partitions: PARTITIONS, replication: 1, config: vec![] };
     log.create_topics(&[spec]).unwrap();
     log.create_topics(&topics.specs(1, 1)).unwrap();
-    let clock = Arc::new(AtomicI64::new(START_MS));
+    // Up to the pause, the first after it, the rest.
+    let first_back = world.events.iter().position(|(at_ms, _)| *at_ms >= START_MS + BACK * MINUTE_MS).unwrap();
+    // The service starts with the history before the pause at hand: else it would wait for events all that time.
+    let clock = Arc::new(AtomicI64::new(world.events[first_back - 1].0));
     let stop = CancellationToken::new();
     std::thread::scope(|scope| {
         let (role, other) = (ingest(world, &clock), windows(world));
@@ -224,8 +227,6 @@ fn production(world: &World) -> Vec<Value> {
                 std::thread::sleep(Duration::from_millis(5));
             }
         };
-        // Up to the pause, the first after it, the rest.
-        let first_back = world.events.iter().position(|(at_ms, _)| *at_ms >= START_MS + BACK * MINUTE_MS).unwrap();
         let mut appended = 0;
         for to in [first_back, first_back + 2, world.events.len()] {
             let now_ms = world.events[to - 1].0;
@@ -347,7 +348,7 @@ const MORE: &str = "
 ";
 const SECTIONS: &str = "
 inhibit:
-  - {if: drift, mute: [by-feature], same: [model]}
+  - {if: by-country, mute: [by-feature], same: [model]}
   - {if: silent, mute: [few, worse]}
 silences:
   - {match: {rule: sudden}, from: '2026-01-01T00:05:00Z', until: '2026-01-01T00:07:00Z', reason: works}
