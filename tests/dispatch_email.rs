@@ -262,7 +262,8 @@ impl RealServer {
                 let id = header(&raw, "Message-ID").unwrap_or_else(|| panic!("no Message-ID in {raw}"));
                 found.push((path.metadata().unwrap().modified().unwrap(), id, path));
             }
-            if found.len() >= count {
+            let ids: std::collections::BTreeSet<&String> = found.iter().map(|(_, id, _)| id).collect();
+            if ids.len() >= count {
                 found.sort();
                 return found.into_iter().map(|(_, id, path)| (id, path)).collect();
             }
@@ -308,10 +309,15 @@ fn a_real_server_takes_firing_and_resolved_also_after_it_was_down() {
     assert_eq!(waiting["b-0|mail"].status, DeliveryStatus::Superseded, "{waiting:#?}");
     assert_eq!(waiting["b-1|mail"].status, DeliveryStatus::Pending, "{waiting:#?}");
     server.control("start");
-    harness.wait_until_final(4);
+    let deliveries = harness.wait_until_final(4);
     role.stop().unwrap();
+    for id in ["a-0", "a-1"] {
+        assert_eq!(deliveries[&format!("{id}|mail")].attempts, 1, "{id} was sent once");
+    }
     let all = [first[0], first[1], "<b-1@driftline.example.com>"];
     let mut arrived = ids(server.wait_for(3));
     arrived.sort();
+    // A server that is stopped while a mail is on its way to the mailbox may put it there twice.
+    arrived.dedup();
     assert_eq!(arrived, all);
 }

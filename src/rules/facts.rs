@@ -1,6 +1,6 @@
 //! What guards of actions are asked about, gathered from closed windows as they come: events and labels by day, and
 //! where the source topics stood. Kept for models that some rule with `actions` looks at, one record of the `episodes`
-//! topic a day, [`MOST_DAYS`] days.
+//! topic a day, `MOST_DAYS` days.
 
 use std::collections::BTreeMap;
 

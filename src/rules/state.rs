@@ -268,7 +268,7 @@ pub struct RuleState {
     /// It fires, and this keeps it quiet; also while what it kept quiet is still to be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed: Option<Suppression>,
-    /// Of a rule that inhibits others: when it fired, the last [`MOST_FIRING_SPANS`] times.
+    /// Of a rule that inhibits others: when it fired, the last `MOST_FIRING_SPANS` times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fired: Vec<FiringSpan>,
     /// Earlier episodes whose first window is still known: a revision may revive one, and its notifications must

@@ -2,7 +2,7 @@
 //!
 //! A window's value must not depend on where the stream was cut into flushes: a replay would give another one. Counts,
 //! extremes and sets merge to the same whatever the split. Sums of doubles and what is made of them do not, nor does
-//! t-digest; for these stand [`Moments`] and [`Quantiles`], with one state column of their bytes. What depends on the
+//! t-digest; for these stand `Moments` and `Quantiles`, with one state column of their bytes. What depends on the
 //! order of events altogether (`first_value`, `array_agg`) is not allowed.
 
 use std::hash::Hash;

@@ -174,7 +174,7 @@ fn column(source: Source, layout: &PerformanceLayout, rows: &[(&Prediction, &Lab
     }
 }
 
-/// [`FUNCTIONS`], for DataFusion.
+/// `FUNCTIONS`, for DataFusion.
 pub fn functions_of_one_number() -> impl Iterator<Item = ScalarUDF> {
     FUNCTIONS.iter().map(|(name, function)| of_one_number(name, *function))
 }
