@@ -18,6 +18,8 @@ import urllib.request
 
 SCRAPES = 6
 DEADLINE_S = 60
+# How long a query may be without an answer.
+PATIENCE_S = 15
 MAX_COMBINATIONS = 200
 INTERVALS = {"$__rate_interval": "5s", "$__interval": "1s", "$__range": "5s"}
 
@@ -104,14 +106,26 @@ def evaluate(base, expression):
 
 def check(base, dashboard):
     combinations, rows = choices(base, dashboard)
-    for title, expression in expressions(dashboard):
-        passed, said = False, "no value for a variable"
-        for chosen in itertools.islice(combinations, MAX_COMBINATIONS):
-            passed, said = evaluate(base, substitute(expression, chosen))
-            if passed or said == "NaN":
-                break
-        rows.append((title, expression, passed, said))
-    return rows
+    asked = [(title, expression, *ask(base, combinations, expression)) for title, expression in expressions(dashboard)]
+    # What one small window has no figure of, another one has.
+    deadline = time.monotonic() + PATIENCE_S
+    while any(said == "empty" for *_, said in asked) and time.monotonic() < deadline:
+        time.sleep(1)
+        asked = [
+            (title, expression, *ask(base, combinations, expression)) if said == "empty" else (title, expression, passed, said)
+            for title, expression, passed, said in asked
+        ]
+    return rows + asked
+
+
+def ask(base, combinations, expression):
+    """The first answer among the choices of the variables, or what was said instead."""
+    passed, said = False, "no value for a variable"
+    for chosen in itertools.islice(combinations, MAX_COMBINATIONS):
+        passed, said = evaluate(base, substitute(expression, chosen))
+        if passed or said == "NaN":
+            break
+    return passed, said
 
 
 def main():

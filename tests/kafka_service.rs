@@ -445,8 +445,15 @@ fn dashboards_and_pages_of_the_real_binary_hold_what_they_should() {
     std::fs::write(workspace.dir.join("training.jsonl"), with_labels(&training)).unwrap();
     workspace.must(&["reference", "build"]);
     let rules = std::fs::read_to_string(workspace.dir.join("rules/rules.yaml")).unwrap();
-    let on_labels = "  - {name: quality-drop, model: fraud@*, signal: performance, min_samples: 100, when: {warn: roc_auc < 0.99}}\nroutes:";
-    let rules = rules.replace("window: 1m", "window: 2s").replace("routes:", on_labels);
+    let retraining = unique("retraining");
+    create_topic(&*log, &retraining, 1);
+    let more = format!(
+        "  - {{name: quality-drop, model: fraud@*, signal: performance, min_samples: 100, when: {{warn: roc_auc < 0.99}}, actions: [retrain]}}
+  - {{name: amounts, model: fraud@*, sql: SELECT avg(amount) AS value FROM events, when: {{critical: value > 1e9}}}}
+actions: {{retrain: {{kafka: {{topic: {retraining}}}, cooldown: 1h}}}}
+routes:"
+    );
+    let rules = rules.replace("window: 1m", "window: 2s").replace("routes:", &more);
     std::fs::write(workspace.dir.join("rules/rules.yaml"), rules).unwrap();
     let mut service = workspace.start();
     service.wait_ready(Duration::from_secs(60));
@@ -454,6 +461,18 @@ fn dashboards_and_pages_of_the_real_binary_hold_what_they_should() {
     let of_rule = |rule: &str| workspace.outbox(&*log).into_iter().find(|notification| notification.rule == rule);
     wait_until("an alert fires", Duration::from_secs(60), || of_rule("feature-drift").is_some());
     wait_until("labels make one fire", Duration::from_secs(60), || of_rule("quality-drop").is_some());
+    let runs = || -> Value {
+        serde_json::from_str(&workspace.must(&["actions", "list", "--status", "all", "--format", "json"])).unwrap()
+    };
+    let run = || Some(runs()["runs"][0].clone()).filter(|run| run["state"] == "accepted");
+    wait_until("a training is asked for", Duration::from_secs(60), || run().is_some());
+    workspace.must(&["actions", "report", run().unwrap()["run"].as_str().unwrap(), "--succeeded", "--by", "trainer"]);
+    wait_until("its end is known", Duration::from_secs(60), || runs()["runs"][0]["state"] == "succeeded");
+    wait_until("groups are far apart", Duration::from_secs(60), || {
+        let has_gaps =
+            |result: &WindowResult| result.performance.as_ref().is_some_and(|performance| !performance.gaps.is_empty());
+        workspace.results(&*log).iter().any(has_gaps)
+    });
     wait_until("estimates have been measured by labels", Duration::from_secs(60), || {
         let measured = |result: &WindowResult| {
             result.performance.as_ref().is_some_and(|performance| !performance.estimate_error.is_empty())

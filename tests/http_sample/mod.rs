@@ -26,6 +26,7 @@ use driftline::rules::explanation::Explanation;
 use driftline::rules::performance::PerformanceFinding;
 use driftline::stats::metric::{BinShare, FeatureStats, MetricValue};
 use driftline::stats::quality::WindowQuality;
+use driftline::stats::sql::{VALUE, result_name};
 use driftline::telemetry::{KnownLabels, Metrics};
 use driftline::windows::result::{
     Change, EstimateError, Gap, GroupValue, PERFORMANCE_FEATURE, Segment, Window, WindowPerformance, WindowResult,
@@ -175,8 +176,15 @@ pub fn window(model: &str, version: &str, hour: i64, size_ms: i64) -> WindowResu
         quality: Some(quality(calm, hour, start_ms)),
         changes: if !calm && hour == WINDOWS - 4 { vec![change(start_ms)] } else { Vec::new() },
         performance: None,
-        features: (0..FEATURES.len()).map(stats_of).collect(),
+        features: (0..FEATURES.len()).map(stats_of).chain([approval_rate(hour)]).collect(),
     }
+}
+
+/// The value of a rule's query.
+fn approval_rate(hour: i64) -> (String, FeatureStats) {
+    let value = MetricValue::exact(0.62 + 0.05 * noise(41, hour));
+    let metrics = BTreeMap::from([(VALUE.to_string(), value)]);
+    (result_name("approval-rate"), FeatureStats { n: 10_240, metrics, ..FeatureStats::default() })
 }
 
 fn change(window_start_ms: i64) -> Change {
@@ -445,6 +453,12 @@ pub fn watched() -> Watched {
                 models: vec!["fraud".into()],
                 severities: vec![Severity::Critical],
                 thresholds: vec![("roc_auc".into(), Severity::Critical, 0.73)],
+            },
+            WatchedRule {
+                name: "approval-rate".into(),
+                models: vec!["fraud".into()],
+                severities: vec![Severity::Critical],
+                thresholds: vec![(VALUE.into(), Severity::Critical, 0.55)],
             },
         ],
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use driftline::log::kafka::{KafkaLog, KafkaOptions};
 use driftline::log::{Log, LogError, TopicSpec};
+use driftline::rules::action_request::OutboxRecord;
 use driftline::rules::episode::Notification;
 use driftline::windows::result::WindowResult;
 
@@ -118,8 +119,15 @@ impl Workspace {
         self.read(log, "results")
     }
 
+    /// What people are told; what is asked to be done stands beside it.
     pub fn outbox(&self, log: &dyn Log) -> Vec<Notification> {
-        self.read(log, "outbox")
+        let records = self.records(log, "outbox").into_iter();
+        let told =
+            records.filter_map(|(_, value)| match OutboxRecord::decode(&value).expect("a record of the outbox") {
+                OutboxRecord::Notification(notification) => Some(*notification),
+                OutboxRecord::ActionRequest(_) => None,
+            });
+        told.collect()
     }
 
     pub fn read<T: serde::de::DeserializeOwned>(&self, log: &dyn Log, stem: &str) -> Vec<T> {
