@@ -30,4 +30,6 @@ pub mod rule_test;
 
 pub mod http;
 
+pub mod scorer;
+
 pub mod cli;
