@@ -1,6 +1,12 @@
 //! `state.json`: which versions of a model serve.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::audit::AuditEntry;
+
+pub(super) const STATE_FILE: &str = "state.json";
+const LAST_CHANGE: &str = "last_change";
 
 /// Which versions of a model serve. Changed as a whole: whoever changes it names the generation it has seen.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -36,4 +42,36 @@ pub struct Canary {
     pub started_at_ms: i64,
     /// When the present share was set, ms since the epoch.
     pub step_at_ms: i64,
+}
+
+/// The file: the state, and beside its keys the audit entry of its generation.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct StateFile {
+    pub(super) state: ServingState,
+    pub(super) last_change: Option<AuditEntry>,
+}
+
+impl StateFile {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let mut value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let last_change = value.as_object_mut().and_then(|keys| keys.remove(LAST_CHANGE));
+        let last_change = last_change.map(serde_json::from_value).transpose();
+        Ok(Self {
+            last_change: last_change.map_err(|error| format!("`{LAST_CHANGE}`: {error}"))?,
+            state: serde_json::from_value(value).map_err(|error| error.to_string())?,
+        })
+    }
+
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, String> {
+        let write = || {
+            let mut value = serde_json::to_value(&self.state)?;
+            if let (Some(keys), Some(entry)) = (value.as_object_mut(), &self.last_change) {
+                keys.insert(LAST_CHANGE.into(), serde_json::to_value(entry)?);
+            }
+            serde_json::to_vec_pretty(&value)
+        };
+        let mut bytes = write().map_err(|error| error.to_string())?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
 }
