@@ -30,7 +30,7 @@ fn checked(args: &CheckArgs) -> (String, u8) {
 }
 
 /// Of fixtures, by the kind of file.
-const FOLDERS: [&str; 4] = ["rules", "model", "service", "rule-tests"];
+const FOLDERS: [&str; 5] = ["rules", "model", "service", "rule-tests", "scorer"];
 
 fn assert_golden(path: &Path, found: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -293,7 +293,12 @@ fn a_text_comes_on_standard_input_too() {
 /// What a schema can refuse it refuses in an editor as well; what it accepts is not an error of shape here.
 #[test]
 fn editors_see_what_check_sees_of_the_shape() {
-    for (folder, of) in [("rules", SchemaOf::Rules), ("model", SchemaOf::Model), ("service", SchemaOf::Service)] {
+    for (folder, of) in [
+        ("rules", SchemaOf::Rules),
+        ("model", SchemaOf::Model),
+        ("service", SchemaOf::Service),
+        ("scorer", SchemaOf::Scorer),
+    ] {
         let validator = jsonschema::validator_for(&of.schema()).unwrap();
         let value = |path: &Path| {
             let text = std::fs::read_to_string(path).ok()?;

@@ -9,6 +9,7 @@ use crate::config::model::Model;
 use crate::config::rule_tests::RuleTestFile;
 use crate::config::rules::RuleFile;
 use crate::config::schema;
+use crate::config::scorer::ScorerConfig;
 use crate::config::service::Service;
 
 #[derive(Debug, Clone, Args)]
@@ -24,10 +25,12 @@ pub enum SchemaOf {
     Rules,
     Service,
     RuleTests,
+    Scorer,
 }
 
 impl SchemaOf {
-    pub const ALL: [SchemaOf; 4] = [SchemaOf::Model, SchemaOf::Rules, SchemaOf::Service, SchemaOf::RuleTests];
+    pub const ALL: [SchemaOf; 5] =
+        [SchemaOf::Model, SchemaOf::Rules, SchemaOf::Service, SchemaOf::RuleTests, SchemaOf::Scorer];
 
     pub fn schema(self) -> Value {
         match self {
@@ -35,6 +38,7 @@ impl SchemaOf {
             SchemaOf::Rules => schema::of::<RuleFile>(),
             SchemaOf::Service => schema::of::<Service>(),
             SchemaOf::RuleTests => schema::of::<RuleTestFile>(),
+            SchemaOf::Scorer => schema::of::<ScorerConfig>(),
         }
     }
 
@@ -45,6 +49,7 @@ impl SchemaOf {
             SchemaOf::Rules => "rules.schema.json",
             SchemaOf::Service => "service.schema.json",
             SchemaOf::RuleTests => "rule-tests.schema.json",
+            SchemaOf::Scorer => "scorer.schema.json",
         }
     }
 }

@@ -10,10 +10,11 @@ pub enum Kind {
     Model,
     Rules,
     RuleTests,
+    Scorer,
 }
 
 /// Keys that a kind of file has at its top and others have not, or rarely.
-const KEYS: [(Kind, &[&str]); 4] = [
+const KEYS: [(Kind, &[&str]); 5] = [
     (Kind::RuleTests, &["tests"]),
     (
         Kind::Rules,
@@ -50,15 +51,19 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "metrics",
         ],
     ),
+    (Kind::Scorer, &["registry", "grpc", "admin", "events", "engine", "kafka", "http"]),
 ];
 
 impl Kind {
     /// `None` where a text has none of the keys that tell.
     pub fn of(text: &str) -> Option<Self> {
-        let (keys, rules_are_files) = match yaml::parse(text) {
-            Ok((document, _)) => (top_keys(&document.value), rules_are_files(&document.value)),
+        let (keys, rules_are_files, models_are_named) = match yaml::parse(text) {
+            Ok((document, _)) => {
+                let models = document.value.get("models").is_some_and(Value::is_object);
+                (top_keys(&document.value), rules_are_files(&document.value), models)
+            }
             // As far as lines tell.
-            Err(_) => (keys_of_lines(text), false),
+            Err(_) => (keys_of_lines(text), false, false),
         };
         let score = |(kind, known): &(Kind, &[&str])| {
             let found = known.iter().filter(|known| keys.iter().any(|key| key == *known)).count();
@@ -67,6 +72,8 @@ impl Kind {
                 Kind::RuleTests if found > 0 => usize::MAX,
                 Kind::Rules if rules_are_files => found.saturating_sub(1),
                 Kind::Service if rules_are_files => found + 1,
+                // There they are settings by name, in a service file globs.
+                Kind::Scorer if models_are_named => found + 2,
                 _ => found,
             }
         };
@@ -81,6 +88,7 @@ impl Kind {
             Kind::Model => "a model",
             Kind::Rules => "rules",
             Kind::RuleTests => "rule tests",
+            Kind::Scorer => "settings of the scorer",
         }
     }
 }
@@ -117,6 +125,9 @@ mod tests {
             ("version: 1\nmodel: fraud\n", Some(Kind::Model)),
             ("rules: [a.yaml]\nmodels: [b.yaml]\ntests:\n  - name: a\n", Some(Kind::RuleTests)),
             ("rules:\n\t- name: a\n  b: [", Some(Kind::Rules)),
+            ("version: 1\nmodels: {fraud: {}}\n", Some(Kind::Scorer)),
+            ("version: 1\nregistry: models\nhttp: {}\n", Some(Kind::Scorer)),
+            ("kafka: {}\nhttp: {}\nmodels: [a.yaml]\n", Some(Kind::Service)),
             ("services: {}\n", None),
             ("", None),
         ] {

@@ -1,13 +1,18 @@
-//! `http.tokens` of the service file.
+//! `http.tokens` of the service file, `admin.tokens` of the scorer's.
 
 use super::diagnostic::Problem;
 use super::receiver_checks::secret;
 use super::service::Token;
 
 pub fn tokens(tokens: &[Token]) -> Vec<Problem> {
+    tokens_at("/http/tokens", tokens)
+}
+
+/// `list` is the pointer to the list in its file.
+pub fn tokens_at(list: &str, tokens: &[Token]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
-        let pointer = format!("/http/tokens/{index}");
+        let pointer = format!("{list}/{index}");
         let name = token.name.trim();
         if name.is_empty() {
             let problem = Problem::error("bad-name", format!("{pointer}/name"), "a token needs a name");

@@ -9,6 +9,7 @@ use crate::config::load::{self, Loaded, Outcome, open_model_str, open_rules_str,
 use crate::config::meaning;
 use crate::config::model::Model;
 use crate::config::rules::RuleFile;
+use crate::config::scorer::parse_scorer_str;
 use crate::config::service::Service;
 use crate::rules::RuleSet;
 use crate::rules::cascade::{Damage, without_consequences};
@@ -106,6 +107,7 @@ impl Files {
             Some(Kind::Service) => {
                 self.found.extend(parse::<Service>(&name, &text, |_| Vec::new(), meaning::service).found);
             }
+            Some(Kind::Scorer) => self.found.extend(parse_scorer_str(&name, &text).found),
             Some(Kind::RuleTests) => self.tests.push((path.to_path_buf(), parse_rule_tests(&name, &text))),
             Some(Kind::Model) => {
                 let outcome = open_model_str(&name, &text, model_problems);
@@ -124,7 +126,7 @@ impl Files {
         if outcome.found.errors() > 0 {
             return self.found.extend(outcome.found);
         }
-        let message = "none of the keys of a service file, a model, rules or rule tests";
+        let message = "none of the keys of a service file, a model, rules, rule tests or settings of the scorer";
         let help =
             "a model has `model:` and `topics:`, rules have `rules:`; docs/models.md and docs/rules.md list the keys";
         let problem = Problem::error("unknown-file", "", message).help(help);
