@@ -2,8 +2,8 @@
 //!
 //! A consumer has a poll thread (`poller`) that reads librdkafka's events (`events`) into a bounded queue with
 //! an epoch (`mailbox`). A producer makes its transactional calls on a thread of its own, under a watchdog
-//! (`producer`). Configuration: each file's defaults, then the user's properties, then what correctness
-//! rests on.
+//! (`producer`); `stream` is one that neither waits nor takes part in transactions. Configuration: each file's
+//! defaults, then the user's properties, then what correctness rests on.
 
 mod consumer;
 mod context;
@@ -11,6 +11,7 @@ mod events;
 mod mailbox;
 mod poller;
 mod producer;
+mod stream;
 mod write;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use self::consumer::KafkaConsumer;
 use self::context::Context;
 use self::producer::KafkaProducer;
 pub use self::producer::{WATCHDOG_EXIT_CODE, WATCHDOG_LIMIT};
+pub use self::stream::{StreamError, StreamOptions, StreamProducer, StreamReport};
 use self::write::Appender;
 use crate::config::receivers::TextOrSecret;
 use crate::config::secret::resolve_text;
@@ -99,6 +101,15 @@ impl KafkaLog {
         config.set("partitioner", "murmur2_random");
         config.set("message.max.bytes", (MAX_RECORD_BYTES + BATCH_OVERHEAD_BYTES).to_string());
         config
+    }
+
+    /// A producer outside of transactions that never waits and reports on each record later; for what may be lost but
+    /// must be counted.
+    ///
+    /// # Errors
+    /// A property that librdkafka does not take.
+    pub fn stream(&self, options: StreamOptions) -> Result<StreamProducer> {
+        StreamProducer::new(&self.producer_base(), &options)
     }
 
     fn appender(&self) -> Result<Arc<Appender>> {
