@@ -10,6 +10,7 @@
 //! implementation of `engine::Engine`.
 
 pub mod backend;
+pub mod batching;
 pub mod cli;
 pub mod engine;
 pub mod events;

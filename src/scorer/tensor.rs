@@ -199,6 +199,11 @@ impl Tensor {
         self.data
     }
 
+    /// Name, shape and elements.
+    pub fn into_parts(self) -> (String, Vec<usize>, TensorData) {
+        (self.name, self.shape, self.data)
+    }
+
     pub const fn datatype(&self) -> DataType {
         self.data.datatype()
     }

@@ -70,6 +70,14 @@ pub trait LoadedModel: Send + Sync {
 
 /// One thread's handle to a model.
 pub trait Session: Send {
+    /// Computes once what the first requests would otherwise wait for: memory, kernels, batch sizes that are fixed.
+    ///
+    /// # Errors
+    /// The model cannot be computed as it is meant to be: it must not serve.
+    fn warm(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Scores tensors that satisfy the signature; gives all outputs in the signature's order.
     ///
     /// # Errors
