@@ -3,7 +3,7 @@
 //! `build` turns rows into a [`Reference`], `calibrate` learns from its own windows how far windows differ, `column`
 //! says how a column of a file is read as numbers or categories, `vectors` reads vector and joint signals, `store`
 //! keeps references as files, addressed by their content (`stored_vector`: their vector layouts), `promotions` knows which one is in force and which were, `diff` compares two of them, `weakness`
-//! says which are too small, `moving` what references that follow the stream are the union of. `table` reads the
+//! says which are too small, `window` reads the rows of a file as a window, `moving` what references that follow the stream are the union of. `table` reads the
 //! files that references and reports are made from, `stream` a stretch of the model's topics, `topic` any topic of
 //! JSON objects; to add another source, hand its rows to `Reference::build` as Arrow batches. To add a file format: one
 //! file in `table/` with a function from a path to a `Table`, and its extension in `table::Format`.
@@ -28,6 +28,7 @@ pub mod table;
 pub mod topic;
 mod vectors;
 pub mod weakness;
+pub mod window;
 
 pub use crate::stats::profile::FeatureReference;
 pub use build::ReferenceError;

@@ -55,6 +55,10 @@ impl VectorRows {
         self.entries.chunks_exact(self.dimension.max(1))
     }
 
+    pub(super) fn into_entries(self) -> Vec<f64> {
+        self.entries
+    }
+
     /// Layout and profile of these rows.
     pub(super) fn feature(&self, signal: &Signal) -> FeatureReference {
         let whole: Vec<&[f64]> = self.rows().filter(|row| row.iter().all(|entry| !entry.is_nan())).collect();

@@ -180,7 +180,7 @@ pub fn junit(tested: &[Tested], seconds: f64) -> String {
 }
 
 /// Text as XML has it; characters that XML cannot have are left out.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -14,6 +14,7 @@ pub mod batching;
 pub mod cli;
 pub mod engine;
 pub mod events;
+pub mod gate;
 pub mod names;
 pub mod protocols;
 pub mod registry;

@@ -1,6 +1,7 @@
 //! From a reference's rows to its performance.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 
@@ -96,6 +97,60 @@ pub(in crate::reference) fn build(
         }
     }
     Ok(Some(PerformanceReference { judged_by, classes, profile, segments: of_segments, expectation }))
+}
+
+/// Rows with what was predicted and what came true, row by row.
+#[derive(Debug, Clone)]
+pub struct JudgedRows {
+    pub layout: Arc<PerformanceLayout>,
+    pub predictions: Vec<Prediction>,
+    /// `None`: not known.
+    pub labels: Vec<Option<Label>>,
+    pub segments: Vec<JudgedSegment>,
+}
+
+/// The rows of one segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JudgedSegment {
+    /// Column and value, as in results.
+    pub column: String,
+    pub value: String,
+    /// Their numbers, from 0.
+    pub rows: Vec<usize>,
+}
+
+/// The rows of a file as a reference would judge them; `None` where the model has no `performance`, or a column of it is
+/// missing ([`why_not`]).
+///
+/// # Errors
+/// A column that is needed is missing, or holds another type.
+pub fn judged_rows(
+    model: &Model,
+    columns: &BTreeMap<String, String>,
+    batches: &[RecordBatch],
+) -> Result<Option<JudgedRows>, ReferenceError> {
+    let Some(performance) = &model.performance else { return Ok(None) };
+    if why_not(model, columns, batches).is_some() {
+        return Ok(None);
+    }
+    let reader = Reader { model, columns, batches, judging: judging_signals(performance) };
+    let classes = reader.classes(performance.task)?;
+    let Some(layout) = PerformanceLayout::of(model, &classes) else { return Ok(None) };
+    let labels = reader.labels(&layout)?;
+    let predictions = reader.predictions(&layout, labels.len())?;
+    let mut of_segments = Vec::new();
+    for split in segments::splits(model, columns, batches)? {
+        let mut rows = vec![Vec::new(); split.values.len()];
+        for (row, place) in split.places.iter().enumerate() {
+            if let Some(rows) = rows.get_mut(*place) {
+                rows.push(row);
+            }
+        }
+        for (value, rows) in split.values.iter().zip(rows) {
+            of_segments.push(JudgedSegment { column: split.name.clone(), value: value.clone(), rows });
+        }
+    }
+    Ok(Some(JudgedRows { layout, predictions, labels, segments: of_segments }))
 }
 
 struct Reader<'a> {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use baseline::PerformanceBaseline;
-pub use build::why_not;
+pub use build::{JudgedRows, JudgedSegment, judged_rows, why_not};
 pub use complete::Completion;
 
 use super::segments::SegmentKey;

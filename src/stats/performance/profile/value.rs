@@ -60,7 +60,7 @@ impl PerformanceLayout {
     }
 
     /// Whether the row is in the metrics.
-    pub(super) fn counts(&self, prediction: &Prediction, label: &Label) -> bool {
+    pub fn counts(&self, prediction: &Prediction, label: &Label) -> bool {
         self.is_complete(prediction) && self.fits(label)
     }
 }
