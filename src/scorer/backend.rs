@@ -20,6 +20,11 @@ pub trait Backend: Send + Sync {
     /// For events and metrics: `onnxruntime-cpu`, `proxy-oip`.
     fn engine(&self) -> &'static str;
 
+    /// Id of the version's feature transform, which stands before what computes.
+    fn transform_id(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether a request that comes now would be tried: the model is warm, the peer answers and its circuit is closed.
     fn ready(&self) -> bool;
 

@@ -18,6 +18,7 @@ pub fn scorer(config: &ScorerConfig) -> Vec<Problem> {
     }
     addresses(&mut problems, config);
     http(&mut problems, config);
+    events(&mut problems, config);
     problems.extend(token_checks::tokens_at("/admin/tokens", &config.admin.tokens));
     for (name, value) in &config.kafka.properties {
         let pointer = child("/kafka/properties", name);
@@ -96,6 +97,60 @@ fn http(problems: &mut Vec<Problem>, config: &ScorerConfig) {
             let message = "this time must be longer than nothing";
             let problem = Problem::error("out-of-range", format!("/http/{key}"), message);
             problems.push(problem.help("write `30s`, or leave it out"));
+        }
+    }
+}
+
+fn events(problems: &mut Vec<Problem>, config: &ScorerConfig) {
+    let events = &config.events;
+    let help = "write a number in that range, or leave it out";
+    for (key, count, least, most) in
+        [("max_rows", events.max_rows, 1, 10_000_000), ("max_bytes", events.max_bytes, 1 << 20, 16 << 30)]
+    {
+        if !(least..=most).contains(&count) {
+            let message = format!("`{key}` is {count}; it can be {least} to {most}");
+            problems.push(Problem::error("out-of-range", format!("/events/{key}"), message).help(help));
+        }
+    }
+    for (key, span, most_ms) in [
+        ("linger", events.linger, 60_000),
+        ("delivery_timeout", events.delivery_timeout, 86_400_000),
+        ("close_timeout", events.close_timeout, 3_600_000),
+    ] {
+        if !(1..=most_ms).contains(&span.ms) {
+            let message = format!("`{key}` can be 1ms to {most_ms}ms");
+            let problem = Problem::error("out-of-range", format!("/events/{key}"), message);
+            problems.push(problem.help("write `1s`, or leave it out"));
+        }
+    }
+    let mut topics = vec![("/events/topic".to_string(), &events.topic)];
+    for (model, settings) in &config.models {
+        let at = child("/models", model) + "/events";
+        let own = &settings.events;
+        topics.extend(own.topic.iter().map(|topic| (format!("{at}/topic"), topic)));
+        topics.extend(own.shadow_topic.iter().map(|topic| (format!("{at}/shadow_topic"), topic)));
+        if !(0.0..=1.0).contains(&own.sample) {
+            let message = format!("`sample` is {}; it can be 0 to 1", own.sample);
+            problems
+                .push(Problem::error("out-of-range", format!("{at}/sample"), message).help("write `0.1` for a tenth"));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for (index, name) in own.features.iter().enumerate() {
+            if name.is_empty() || !seen.insert(name) {
+                let message = format!("feature `{name}` has no name of its own");
+                let problem = Problem::error("duplicate", format!("{at}/features/{index}"), message);
+                problems.push(problem.help("name each column once"));
+            }
+        }
+    }
+    for (pointer, topic) in topics {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let is_topic = (1..=249).contains(&topic.len()) && topic.chars().all(allowed) && topic != "." && topic != "..";
+        if !is_topic {
+            let message = format!("`{topic}` is not a topic's name");
+            problems.push(
+                Problem::error("bad-name", pointer, message).help("use 1 to 249 letters, digits, `_`, `.` and `-`"),
+            );
         }
     }
 }

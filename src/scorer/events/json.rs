@@ -5,12 +5,13 @@
 
 use crate::scorer::tensor::{Tensor, TensorData};
 
-use super::layout::{Columns, OutputColumn, write_text};
+use super::layout::{Columns, OutputColumn, Parts, write_text};
 use super::{EventLayout, ScoredEvent};
 
 impl EventLayout {
     /// Appends one row's event to `out`.
     pub(super) fn write_row(&self, event: &ScoredEvent, row: usize, prediction_id: &str, out: &mut Vec<u8>) {
+        let parts = self.parts(event);
         out.extend_from_slice(b"{\"timestamp\":");
         write_json(&event.event_time_ms, out);
         out.push(b',');
@@ -18,17 +19,17 @@ impl EventLayout {
         out.extend_from_slice(b"\"prediction_id\":");
         write_text(prediction_id, out);
         out.extend_from_slice(b",\"features\":{");
-        self.write_features(event, row, out);
+        write_features(parts, event, row, out);
         out.push(b'}');
-        self.write_output(b",\"prediction\":", self.prediction.as_ref(), event, row, out);
-        self.write_output(b",\"score\":", self.score.as_ref(), event, row, out);
+        write_output(b",\"prediction\":", parts.prediction.as_ref(), event, row, out);
+        write_output(b",\"score\":", parts.score.as_ref(), event, row, out);
         out.extend_from_slice(b",\"arm\":\"");
         out.extend_from_slice(event.arm.name().as_bytes());
         out.extend_from_slice(b"\",\"engine\":");
         write_text(event.engine, out);
         out.extend_from_slice(b",\"latency_us\":");
         write_json(&(event.latency.as_micros() as u64), out);
-        out.extend_from_slice(&self.schema);
+        out.extend_from_slice(&parts.schema);
         if let Some(entity) = &event.entity {
             out.extend_from_slice(b",\"entity\":");
             write_text(entity, out);
@@ -37,60 +38,53 @@ impl EventLayout {
         write_text(&event.request_id, out);
         out.push(b'}');
     }
+}
 
-    fn write_features(&self, event: &ScoredEvent, row: usize, out: &mut Vec<u8>) {
-        let mut is_first = true;
-        let mut separate = |out: &mut Vec<u8>| {
-            if !std::mem::take(&mut is_first) {
-                out.push(b',');
-            }
-        };
-        for (index, tensor) in event.inputs.iter().enumerate() {
-            // As a rule in the signature's order.
-            let in_place = self.inputs.get(index).filter(|layout| layout.name == tensor.name());
-            let by_name = || self.inputs.iter().find(|layout| layout.name == tensor.name());
-            let Some(layout) = in_place.or_else(by_name) else { continue };
-            let (start, width) = row_range(tensor, row);
-            match &layout.columns {
-                Columns::Named(keys) => {
-                    for (column, key) in keys.iter().enumerate().take(width) {
-                        separate(out);
-                        out.extend_from_slice(key);
-                        write_element(tensor.data(), start + column, out);
-                    }
-                }
-                Columns::Vector(key) => {
+fn write_features(parts: &Parts, event: &ScoredEvent, row: usize, out: &mut Vec<u8>) {
+    let mut is_first = true;
+    let mut separate = |out: &mut Vec<u8>| {
+        if !std::mem::take(&mut is_first) {
+            out.push(b',');
+        }
+    };
+    for (index, tensor) in event.inputs.iter().enumerate() {
+        // As a rule in the signature's order.
+        let in_place = parts.inputs.get(index).filter(|layout| layout.name == tensor.name());
+        let by_name = || parts.inputs.iter().find(|layout| layout.name == tensor.name());
+        let Some(layout) = in_place.or_else(by_name) else { continue };
+        let (start, width) = row_range(tensor, row);
+        match &layout.columns {
+            Columns::Named(keys) => {
+                for (column, key) in keys.iter().enumerate().take(width) {
                     separate(out);
                     out.extend_from_slice(key);
-                    out.push(b'[');
-                    for column in 0..width {
-                        if column > 0 {
-                            out.push(b',');
-                        }
-                        write_element(tensor.data(), start + column, out);
-                    }
-                    out.push(b']');
+                    write_element(tensor.data(), start + column, parts.empty_is_null, out);
                 }
+            }
+            Columns::Vector(key) => {
+                separate(out);
+                out.extend_from_slice(key);
+                out.push(b'[');
+                for column in 0..width {
+                    if column > 0 {
+                        out.push(b',');
+                    }
+                    write_element(tensor.data(), start + column, parts.empty_is_null, out);
+                }
+                out.push(b']');
             }
         }
     }
+}
 
-    fn write_output(
-        &self,
-        key: &[u8],
-        column: Option<&OutputColumn>,
-        event: &ScoredEvent,
-        row: usize,
-        out: &mut Vec<u8>,
-    ) {
-        let Some(wanted) = column else { return };
-        let Some(tensor) = event.outputs.iter().find(|tensor| tensor.name() == wanted.output) else { return };
-        let (start, width) = row_range(tensor, row);
-        let column = wanted.column.unwrap_or(width.saturating_sub(1));
-        if column < width {
-            out.extend_from_slice(key);
-            write_element(tensor.data(), start + column, out);
-        }
+fn write_output(key: &[u8], column: Option<&OutputColumn>, event: &ScoredEvent, row: usize, out: &mut Vec<u8>) {
+    let Some(wanted) = column else { return };
+    let Some(tensor) = event.outputs.iter().find(|tensor| tensor.name() == wanted.output) else { return };
+    let (start, width) = row_range(tensor, row);
+    let column = wanted.column.unwrap_or(width.saturating_sub(1));
+    if column < width {
+        out.extend_from_slice(key);
+        write_element(tensor.data(), start + column, false, out);
     }
 }
 
@@ -105,7 +99,7 @@ fn write_json<T: serde::Serialize>(value: &T, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
 
-fn write_element(data: &TensorData, index: usize, out: &mut Vec<u8>) {
+fn write_element(data: &TensorData, index: usize, empty_is_null: bool, out: &mut Vec<u8>) {
     macro_rules! element {
         ($values:expr) => {
             match $values.get(index) {
@@ -131,8 +125,8 @@ fn write_element(data: &TensorData, index: usize, out: &mut Vec<u8>) {
             if value.is_finite() { write_json(&value, out) } else { write_unreal(value, out) }
         }
         TensorData::Bytes(values) => match values.get(index) {
-            Some(value) => write_text(&String::from_utf8_lossy(value), out),
-            None => out.extend_from_slice(b"null"),
+            Some(value) if !(empty_is_null && value.is_empty()) => write_text(&String::from_utf8_lossy(value), out),
+            _ => out.extend_from_slice(b"null"),
         },
     }
 }

@@ -1,29 +1,45 @@
 //! What is the same in every event of one version: its names, which output is the score, where events go.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
 use crate::scorer::engine::{Signature, TensorSpec};
 use crate::scorer::score::Arm;
-use crate::scorer::tensor::DataType;
+use crate::scorer::tensor::{DataType, Tensor};
 
 use super::ScoredEvent;
 
 /// What the settings and the manifest say of a version's events.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LayoutOptions {
     pub topic: String,
     /// Where the shadow's events go. `None`: to `topic`, under ids of their own.
     pub shadow_topic: Option<String>,
-    /// Names of the columns of the model's inputs, from its manifest: one for each column, input by input. Empty: unnamed.
+    /// Names of the columns of the model's inputs: one for each column, input by input. Empty: unnamed.
     pub feature_names: Vec<String>,
     /// `OUTPUT` or `OUTPUT:COLUMN`; `None`: the default (see `EventLayout::new`).
     pub score: Option<String>,
     pub prediction: Option<String>,
     /// Id of the feature transform, where there is one.
     pub transform_id: Option<String>,
+    /// Share of the requests of which events are written, 0 to 1.
+    pub sample: f64,
+}
+
+impl Default for LayoutOptions {
+    fn default() -> Self {
+        Self {
+            topic: "predictions".into(),
+            shadow_topic: None,
+            feature_names: Vec::new(),
+            score: None,
+            prediction: None,
+            transform_id: None,
+            sample: 1.0,
+        }
+    }
 }
 
 /// Settings that do not fit the model.
@@ -33,7 +49,7 @@ pub enum LayoutError {
     NoOutput { key: &'static str, output: String, model: String, has: String },
     #[error("`events.{key}` asks for column {column} of output `{output}`, which has {columns}")]
     NoColumn { key: &'static str, column: usize, output: String, columns: usize },
-    #[error("the manifest of {model} names {named} features, its inputs have {columns} columns")]
+    #[error("`events.features` of {model} names {named} features, the inputs have {columns} columns")]
     Names { model: String, named: usize, columns: usize },
 }
 
@@ -59,6 +75,19 @@ pub(super) struct OutputColumn {
     pub column: Option<usize>,
 }
 
+/// What follows from the model's inputs and outputs.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub inputs: Vec<InputLayout>,
+    pub score: Option<OutputColumn>,
+    pub prediction: Option<OutputColumn>,
+    /// `,"schema_id":"..."`
+    pub schema: Vec<u8>,
+    /// A raw feature that is an empty text is missing, as the transform has it.
+    pub empty_is_null: bool,
+    schema_id: String,
+}
+
 /// What is the same in every event of one version.
 #[derive(Debug)]
 pub struct EventLayout {
@@ -66,69 +95,72 @@ pub struct EventLayout {
     version: Arc<str>,
     topic: Arc<str>,
     shadow_topic: Option<Arc<str>>,
-    pub(super) inputs: Vec<InputLayout>,
-    pub(super) score: Option<OutputColumn>,
-    pub(super) prediction: Option<OutputColumn>,
+    options: LayoutOptions,
     /// `"model":"fraud","version":"3",`
     pub(super) names: Vec<u8>,
-    /// `,"schema_id":"..."`
-    pub(super) schema: Vec<u8>,
-    schema_id: String,
+    parts: OnceLock<Parts>,
 }
 
 impl EventLayout {
     /// `signature`: of what requests bring, that is of the raw features where the version has a transform, with the
-    /// model's outputs.
+    /// model's outputs. `None` where it is not known (a proxied model): it is taken from the first event then.
     ///
-    /// Features are called as the manifest names the columns; without names, an input of one column gives its own name to
-    /// a number, one of several columns to a vector. The score is, unless said otherwise, the last column of the output
+    /// Features are called as `feature_names` has it; without names, an input of one column gives its own name to a
+    /// number, one of several columns to a vector. The score is, unless said otherwise, the last column of the output
     /// called `probabilities`, `probability`, `output_probability`, `scores` or `score`, else of the only output of
-    /// floating-point numbers. The prediction is the output called `label`, `output_label`, `class` or `prediction`, else the only
-    /// one that is not of floating-point numbers; a model without such an output has no prediction in its events.
+    /// floating-point numbers. The prediction is the output called `label`, `output_label`, `class` or `prediction`, else
+    /// the only one that is not of floating-point numbers; a model without such an output has no prediction in its events.
     ///
     /// # Errors
     /// An output or column that the model does not have, or another number of names than columns.
     pub fn new(
         model: &str,
         version: &str,
-        signature: &Signature,
-        options: &LayoutOptions,
+        signature: Option<&Signature>,
+        options: LayoutOptions,
     ) -> Result<Arc<Self>, LayoutError> {
-        let inputs = input_layouts(model, signature, &options.feature_names)?;
-        let is_float = |spec: &&TensorSpec| matches!(spec.datatype, DataType::Fp16 | DataType::Fp32 | DataType::Fp64);
-        let score = match &options.score {
-            Some(wanted) => Some(output_column("score", wanted, model, signature)?),
-            None => {
-                let names = ["probabilities", "probability", "output_probability", "scores", "score"];
-                default_output(signature, &names, is_float)
-            }
-        };
-        let prediction = match &options.prediction {
-            Some(wanted) => Some(output_column("prediction", wanted, model, signature)?),
-            None => {
-                let names = ["label", "output_label", "class", "prediction"];
-                default_output(signature, &names, |spec| !is_float(spec))
-            }
-        };
         let mut names = b"\"model\":".to_vec();
         write_text(model, &mut names);
         names.extend_from_slice(b",\"version\":");
         write_text(version, &mut names);
         names.push(b',');
-        let schema_id = schema_id(&inputs, signature, options.transform_id.as_deref());
-        let schema = format!(",\"schema_id\":\"{schema_id}\"").into_bytes();
+        let parts = OnceLock::new();
+        if let Some(signature) = signature {
+            let known = Parts::new(model, signature, &options)?;
+            parts.get_or_init(|| known);
+        }
         Ok(Arc::new(Self {
             model: model.into(),
             version: version.into(),
             topic: options.topic.as_str().into(),
             shadow_topic: options.shadow_topic.as_deref().map(Arc::from),
-            inputs,
-            score,
-            prediction,
             names,
-            schema,
-            schema_id,
+            parts,
+            options,
         }))
+    }
+
+    pub(super) fn parts(&self, event: &ScoredEvent) -> &Parts {
+        self.parts.get_or_init(|| {
+            let signature = signature_of(event);
+            Parts::new(&self.model, &signature, &self.options).unwrap_or_else(|error| {
+                tracing::warn!(model = &*self.model, version = &*self.version, %error, "prediction events are written by default names");
+                let options = LayoutOptions { feature_names: Vec::new(), score: None, prediction: None, ..self.options.clone() };
+                Parts::new(&self.model, &signature, &options).unwrap_or_default()
+            })
+        })
+    }
+
+    /// The same answer for the same id, in every process.
+    pub(super) fn is_sampled(&self, request_id: &str) -> bool {
+        if self.options.sample >= 1.0 {
+            return true;
+        }
+        let digest = Sha256::digest(request_id);
+        let upper = digest.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+        // 53 bits: as many as an f64 has.
+        let share = (upper >> 11) as f64 / (1_u64 << 53) as f64;
+        share < self.options.sample
     }
 
     pub const fn model(&self) -> &Arc<str> {
@@ -140,9 +172,9 @@ impl EventLayout {
     }
 
     /// 16 hexadecimal digits of a hash of the features' names and types and of the transform: the same for versions
-    /// whose events can be compared feature by feature.
-    pub fn schema_id(&self) -> &str {
-        &self.schema_id
+    /// whose events can be compared feature by feature. `None` before it is known.
+    pub fn schema_id(&self) -> Option<&str> {
+        self.parts.get().map(|parts| parts.schema_id.as_str())
     }
 
     pub(super) fn topic(&self, arm: Arm) -> &Arc<str> {
@@ -163,6 +195,44 @@ impl EventLayout {
         if event.arm == Arm::Shadow && self.shadow_topic.is_none() {
             let _ = write!(out, ".shadow-{}", self.version);
         }
+    }
+}
+
+impl Parts {
+    fn new(model: &str, signature: &Signature, options: &LayoutOptions) -> Result<Self, LayoutError> {
+        let inputs = input_layouts(model, signature, &options.feature_names)?;
+        let is_float = |spec: &&TensorSpec| matches!(spec.datatype, DataType::Fp16 | DataType::Fp32 | DataType::Fp64);
+        let score = match &options.score {
+            Some(wanted) => Some(output_column("score", wanted, model, signature)?),
+            None => {
+                let names = ["probabilities", "probability", "output_probability", "scores", "score"];
+                default_output(signature, &names, is_float)
+            }
+        };
+        let prediction = match &options.prediction {
+            Some(wanted) => Some(output_column("prediction", wanted, model, signature)?),
+            None => {
+                let names = ["label", "output_label", "class", "prediction"];
+                default_output(signature, &names, |spec| !is_float(spec))
+            }
+        };
+        let schema_id = schema_id(&inputs, signature, options.transform_id.as_deref());
+        let schema = format!(",\"schema_id\":\"{schema_id}\"").into_bytes();
+        Ok(Self { inputs, score, prediction, schema, empty_is_null: options.transform_id.is_some(), schema_id })
+    }
+}
+
+/// As far as one event shows it.
+fn signature_of(event: &ScoredEvent) -> Signature {
+    let spec = |tensor: &Tensor| TensorSpec {
+        name: tensor.name().into(),
+        datatype: tensor.datatype(),
+        shape: tensor.shape().iter().enumerate().map(|(axis, size)| (axis > 0).then_some(*size)).collect(),
+    };
+    Signature {
+        inputs: event.inputs.iter().map(spec).collect(),
+        outputs: event.outputs.iter().map(spec).collect(),
+        batches: true,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Nothing here may be felt by a request: `EventSink::offer` never waits. What cannot be queued is dropped and counted.
 //! `queue` is what requests see: bounded by rows and bytes, and the counts. `writer` is the thread behind it: it writes
-//! each row as JSON (`layout`, `json`) and hands it to a `transport`; `kafka` is that of production, `memory` that of tests.
+//! each row as JSON (`layout`, `json`) and hands it to a `transport`; `kafka` is that of production, `memory` that of
+//! tests. `start` puts them together as the settings say, `metrics` shows the counts.
 //!
 //! To add a field to events: a line in `json`, its description in `schemas/events/prediction.schema.json`, a row of the
 //! table in docs/scorer-events.md. To add a transport: an implementation of `transport::Transport`.
@@ -12,7 +13,9 @@ pub mod json;
 pub mod kafka;
 pub mod layout;
 pub mod memory;
+pub mod metrics;
 pub mod queue;
+pub mod start;
 pub mod transport;
 pub mod writer;
 
@@ -23,8 +26,10 @@ use super::score::Arm;
 use super::tensor::{Tensor, TensorData};
 
 pub use counts::EventCounts;
-pub use layout::{EventLayout, LayoutOptions};
+pub use layout::{EventLayout, LayoutError, LayoutOptions};
+pub use metrics::EventCollector;
 pub use queue::{EventLimits, EventQueue};
+pub use start::{Events, layout_options};
 pub use writer::EventWriter;
 
 /// What was scored, for all rows of one request and one version.

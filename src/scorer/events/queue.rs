@@ -4,23 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::transport::DeliveryReport;
 use super::{EventCounts, EventSink, ScoredEvent};
 
 /// How much may wait: in the queue and with the producer together.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventLimits {
     pub max_rows: usize,
     pub max_bytes: usize,
-    /// Share of requests of which events are written, 0 to 1, by the hash of the request's id.
-    pub sample: f64,
 }
 
 impl Default for EventLimits {
     fn default() -> Self {
-        Self { max_rows: 100_000, max_bytes: 64 << 20, sample: 1.0 }
+        Self { max_rows: 100_000, max_bytes: 64 << 20 }
     }
 }
 
@@ -136,18 +132,6 @@ impl EventQueue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The same answer for the same id, in every process.
-    fn is_sampled(&self, request_id: &str) -> bool {
-        if self.limits.sample >= 1.0 {
-            return true;
-        }
-        let digest = Sha256::digest(request_id);
-        let upper = digest.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-        // 53 bits: as many as an f64 has.
-        let share = (upper >> 11) as f64 / (1_u64 << 53) as f64;
-        share < self.limits.sample
-    }
 }
 
 impl EventSink for EventQueue {
@@ -157,7 +141,7 @@ impl EventSink for EventQueue {
             return;
         }
         let bytes = event.byte_len();
-        let is_sampled = self.is_sampled(&event.request_id);
+        let is_sampled = event.layout.is_sampled(&event.request_id);
         let mut state = self.state();
         let model = match state.models.get(event.layout.model()) {
             Some(index) => *index,
