@@ -109,6 +109,25 @@ impl TensorData {
         }
     }
 
+    /// So many zeros, `false`s or empty texts.
+    pub fn zeros(datatype: DataType, len: usize) -> Self {
+        match datatype {
+            DataType::Bool => Self::Bool(vec![false; len]),
+            DataType::Uint8 => Self::Uint8(vec![0; len]),
+            DataType::Uint16 => Self::Uint16(vec![0; len]),
+            DataType::Uint32 => Self::Uint32(vec![0; len]),
+            DataType::Uint64 => Self::Uint64(vec![0; len]),
+            DataType::Int8 => Self::Int8(vec![0; len]),
+            DataType::Int16 => Self::Int16(vec![0; len]),
+            DataType::Int32 => Self::Int32(vec![0; len]),
+            DataType::Int64 => Self::Int64(vec![0; len]),
+            DataType::Fp16 => Self::Fp16(vec![0; len]),
+            DataType::Fp32 => Self::Fp32(vec![0.; len]),
+            DataType::Fp64 => Self::Fp64(vec![0.; len]),
+            DataType::Bytes => Self::Bytes(vec![Vec::new(); len]),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {

@@ -1,9 +1,22 @@
 //! What computes scores: a model's bytes become a `LoadedModel`, of which each worker thread holds a `Session`.
 //!
-//! To add an engine: a file with an implementation of `Engine`, and a variant of `settings::EngineKind`. The tests of
-//! `tests/scorer_engine.rs` run over every engine.
+//! `onnx` is ONNX Runtime, whose library `library` finds; `model_check` looks at a model before it is loaded, `values` turns
+//! tensors into the runtime's. For a GPU, `cuda` asks for it, `buckets` decides sizes of batches, and `bound` keeps memory
+//! bound for them.
+//!
+//! To add an engine: a file with an implementation of `Engine`, and a choice in `config::scorer::engine`.
 
 use std::sync::Arc;
+
+mod bound;
+pub mod buckets;
+mod cuda;
+pub mod library;
+pub mod model_check;
+mod onnx;
+mod values;
+
+pub use onnx::OnnxEngine;
 
 use super::tensor::{DataType, Tensor};
 
