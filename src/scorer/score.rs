@@ -19,6 +19,8 @@ pub struct ScoreRequest {
     pub model: String,
     /// A version by name: no traffic policy applies. `None`: the policy decides.
     pub version: Option<String>,
+    /// An arm by name (`canary`, `production`, an arm of an experiment), where settings allow it.
+    pub arm: Option<String>,
     /// The caller's id, echoed and written to the event; made here where the caller gave none.
     pub id: Option<String>,
     /// What is being scored (a customer, a card): the same entity always meets the same version.
@@ -37,6 +39,8 @@ pub enum Arm {
     Production,
     Canary,
     Shadow,
+    /// An experiment's arm with a version of its own.
+    Experiment,
     /// The caller named the version.
     Pinned,
 }
@@ -48,6 +52,7 @@ impl Arm {
             Self::Production => "production",
             Self::Canary => "canary",
             Self::Shadow => "shadow",
+            Self::Experiment => "experiment",
             Self::Pinned => "pinned",
         }
     }
