@@ -23,6 +23,7 @@ pub mod grpc;
 pub mod http;
 pub mod proxy;
 pub mod traffic;
+pub mod traffic_checks;
 pub mod transform;
 
 pub use admin::AdminSettings;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::ScorerConfig;
+use super::{ScorerConfig, traffic_checks};
 use crate::config::diagnostic::Problem;
 use crate::config::literals::is_secret_property;
 use crate::config::receiver_checks::secret;
@@ -32,18 +32,19 @@ pub fn scorer(config: &ScorerConfig) -> Vec<Problem> {
             TextOrSecret::Text(_) => {}
         }
     }
-    for name in config.models.keys() {
+    for (name, settings) in &config.models {
         let pointer = child("/models", name);
         if !is_name(name) {
             let message = format!("`{name}` is not a model name: 1 to 128 letters, digits, `_`, `.` and `-`");
-            problems.push(Problem::error("bad-name", pointer, message).key());
+            problems.push(Problem::error("bad-name", pointer.clone(), message).key());
         }
+        problems.extend(traffic_checks::traffic(&format!("{pointer}/traffic"), &settings.traffic));
     }
     problems
 }
 
 /// As `scorer::names::check_name` has it.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     (1..=128).contains(&name.len()) && name.chars().all(allowed) && name != "." && name != ".."
 }

@@ -9,6 +9,9 @@
 //! (is it worse? is it good enough?), and a line in `trial::guards::all`.
 
 pub mod assign;
+pub mod cells;
 pub mod choose;
+pub mod counters;
+pub mod sequential;
 
 pub use choose::{Ask, Choice, ChoiceError, Exposure, choose};
