@@ -15,7 +15,7 @@ const fn row(code: &'static str, meaning: &'static str, remedy: &'static str) ->
     Code { code, meaning, remedy }
 }
 
-pub const CODES: [Code; 123] = [
+pub const CODES: [Code; 124] = [
     row(
         "action-kind",
         "an action is not exactly one of airflow, argo, webhook and the others",
@@ -57,6 +57,7 @@ pub const CODES: [Code; 123] = [
         "the prediction has not the type that the task needs",
         "docs/models.md lists the type for each task",
     ),
+    row("bad-public-key", "not the public half of a key", "write the line that `driftline-scorer keygen` printed"),
     row(
         "bad-reference",
         "windows cannot be compared with this reference",

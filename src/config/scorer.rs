@@ -22,6 +22,7 @@ pub mod events;
 pub mod grpc;
 pub mod http;
 pub mod proxy;
+pub mod signatures;
 pub mod traffic;
 pub mod traffic_checks;
 pub mod transform;
@@ -33,6 +34,7 @@ pub use events::{EventSettings, ModelEvents};
 pub use grpc::GrpcSettings;
 pub use http::HttpSettings;
 pub use proxy::ProxySettings;
+pub use signatures::SignatureSettings;
 pub use traffic::TrafficPolicy;
 pub use transform::TransformSettings;
 
@@ -45,6 +47,9 @@ pub struct ScorerConfig {
     /// Directory of the models' versions, relative to this file.
     #[serde(default = "default_registry")]
     pub registry: String,
+    /// Whose versions are served.
+    #[serde(default)]
+    pub signatures: SignatureSettings,
     /// Inference over HTTP.
     #[serde(default)]
     pub http: HttpSettings,
@@ -77,6 +82,7 @@ impl Default for ScorerConfig {
         Self {
             version: 1,
             registry: default_registry(),
+            signatures: SignatureSettings::default(),
             http: HttpSettings::default(),
             grpc: GrpcSettings::default(),
             admin: AdminSettings::default(),

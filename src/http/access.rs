@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
-use crate::config::service::{Http, Role};
+use crate::config::service::{Http, Role, Token};
 use crate::dispatch::secret;
 
 /// Shorter ones can be guessed.
@@ -45,9 +45,14 @@ pub struct Caller {
 impl Access {
     /// Reads the tokens; the error names every one that cannot be had.
     pub fn new(http: &Http) -> Result<Self, Vec<String>> {
+        Self::at(&http.bind, &http.tokens)
+    }
+
+    /// As `new`, for any listener.
+    pub fn at(bind: &str, configured: &[Token]) -> Result<Self, Vec<String>> {
         let mut tokens = Vec::new();
         let mut errors = Vec::new();
-        for token in &http.tokens {
+        for token in configured {
             let name = token.name.trim().to_string();
             match secret::resolve(&token.token) {
                 Ok(value) if value.chars().count() < MIN_TOKEN_CHARS => errors.push(format!(
@@ -66,7 +71,7 @@ impl Access {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let (host, _) = http.bind.rsplit_once(':').unwrap_or((&http.bind, ""));
+        let (host, _) = bind.rsplit_once(':').unwrap_or((bind, ""));
         Ok(Self { tokens, is_loopback: is_loopback(host) })
     }
 
@@ -123,8 +128,7 @@ impl Access {
         let name = name_of(host);
         if self.tokens.is_empty() && !is_loopback(&name) {
             return Err(Problem::forbidden(format!(
-                "without `http.tokens`, changes are taken from this machine alone, and `{name}` is no name of it; \
-                 configure tokens"
+                "without tokens, changes are taken from this machine alone, and `{name}` is no name of it; configure tokens"
             )));
         }
         Ok(())
@@ -144,8 +148,8 @@ impl Caller {
         Err(match &self.name {
             Some(name) => Problem::forbidden(format!("token `{name}` may not do this: it needs the role `{word}`")),
             None => Problem::forbidden(
-                "changes are refused: the service listens beyond this machine and has no `http.tokens`; configure them, \
-                 or use the commands of `driftline`",
+                "changes are refused: the service listens beyond this machine and has no tokens; configure them, or use the \
+                 commands",
             ),
         })
     }
@@ -213,7 +217,6 @@ fn port_differs(origin: &str, host: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config::receivers::Secret;
-    use crate::config::service::Token;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap())).collect()

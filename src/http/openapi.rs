@@ -16,7 +16,7 @@ use crate::dispatch::actions::manifest::Manifest;
 use crate::dispatch::control::ControlRecord;
 use crate::windows::result::WindowResult;
 
-type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// One method of one path.
 pub struct Operation {
@@ -25,25 +25,30 @@ pub struct Operation {
     pub summary: &'static str,
     pub role: Role,
     /// Parameters of the query.
-    query: Option<SchemaOf>,
-    body: Option<SchemaOf>,
+    pub(crate) query: Option<SchemaOf>,
+    pub(crate) body: Option<SchemaOf>,
     /// Status and body of success.
     pub status: u16,
-    answer: Option<SchemaOf>,
+    pub(crate) answer: Option<SchemaOf>,
     /// Status of problems that are its own, beside those of access and of a body that cannot be read.
-    problems: &'static [u16],
+    pub(crate) problems: &'static [u16],
 }
 
-fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+pub(crate) fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
 /// A type's properties in place, for parameters.
-fn inline<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+pub(crate) fn inline<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     T::json_schema(generator)
 }
 
-const fn read(path: &'static str, summary: &'static str, query: Option<SchemaOf>, answer: SchemaOf) -> Operation {
+pub(crate) const fn read(
+    path: &'static str,
+    summary: &'static str,
+    query: Option<SchemaOf>,
+    answer: SchemaOf,
+) -> Operation {
     Operation {
         method: "get",
         path,
@@ -57,7 +62,7 @@ const fn read(path: &'static str, summary: &'static str, query: Option<SchemaOf>
     }
 }
 
-const fn write(
+pub(crate) const fn write(
     method: &'static str,
     path: &'static str,
     summary: &'static str,
@@ -212,15 +217,29 @@ pub const OPERATIONS: [Operation; 19] = [
     },
 ];
 
+/// Which API is described.
+pub(crate) struct About {
+    pub(crate) title: &'static str,
+    pub(crate) description: &'static str,
+    /// The key of the configuration that holds its tokens.
+    pub(crate) tokens: &'static str,
+}
+
 /// OpenAPI 3.1.
 pub fn document() -> Value {
+    let description = "Windows, alerts and what people do about them. Lists are paged by `cursor`; errors are RFC 9457 problems. Times are epoch milliseconds unless they say otherwise.";
+    document_of(&OPERATIONS, &About { title: "Driftline", description, tokens: "http.tokens" })
+}
+
+/// The document of these operations.
+pub(crate) fn document_of(operations: &[Operation], about: &About) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
     });
     let mut generator = settings.into_generator();
     let mut paths: Map<String, Value> = Map::new();
-    for operation in &OPERATIONS {
+    for operation in operations {
         let described = describe(operation, &mut generator);
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = described;
@@ -230,9 +249,9 @@ pub fn document() -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {
-            "title": "Driftline",
+            "title": about.title,
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Windows, alerts and what people do about them. Lists are paged by `cursor`; errors are RFC 9457 problems. Times are epoch milliseconds unless they say otherwise.",
+            "description": about.description,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -242,7 +261,7 @@ pub fn document() -> Value {
             "schemas": generator.take_definitions(true),
             "responses": {"Problem": problem},
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "A token of `http.tokens`"},
+                "bearer": {"type": "http", "scheme": "bearer", "description": format!("A token of `{}`", about.tokens)},
                 "basic": {"type": "http", "scheme": "basic", "description": "Any user name, and the token as password"},
             },
         },
@@ -288,7 +307,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
 fn operation_id(operation: &Operation) -> String {
     let parts = operation.path.split('/').filter(|part| {
         let is_name = !part.is_empty() && !part.starts_with('{');
-        is_name && !["api", "v1", "-"].contains(part)
+        is_name && !["api", "admin", "v1", "v2", "-"].contains(part)
     });
     let named: Vec<String> = parts.map(|part| part.replace('.', "_")).collect();
     let one = if operation.path.ends_with('}') { "_one" } else { "" };

@@ -9,6 +9,7 @@
 //! To add a protocol: a file in `protocols` that builds `ScoreRequest` and writes `ScoreResponse`. To add an engine: an
 //! implementation of `engine::Engine`.
 
+pub mod admin;
 pub mod backend;
 pub mod batching;
 pub mod cli;

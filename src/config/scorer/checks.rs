@@ -19,6 +19,7 @@ pub fn scorer(config: &ScorerConfig) -> Vec<Problem> {
     addresses(&mut problems, config);
     http(&mut problems, config);
     events(&mut problems, config);
+    problems.extend(super::signatures::check(&config.signatures));
     problems.extend(token_checks::tokens_at("/admin/tokens", &config.admin.tokens));
     for (name, value) in &config.kafka.properties {
         let pointer = child("/kafka/properties", name);

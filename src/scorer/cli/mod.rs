@@ -1,15 +1,27 @@
 //! The command line of `driftline-scorer`: one file per subcommand, as in `crate::cli`.
 
+mod registry;
+
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// Serves versions of machine-learning models, and writes what it predicts to Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "driftline-scorer", version, about, max_term_width = 100)]
-struct Cli {}
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Registry(registry::RegistryCommand),
+}
 
 pub fn main() -> ExitCode {
-    let Cli {} = Cli::parse();
-    ExitCode::SUCCESS
+    match Cli::parse().command {
+        Command::Registry(command) => registry::run(&command),
+    }
 }

@@ -4,6 +4,7 @@
 //! before the entry is appended; whoever changes the state next appends first what is missing. So at most the newest
 //! entry is missing or torn, and a reader takes it from the state: each generation has one entry at any moment.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::beneath::Dir;
@@ -17,7 +18,7 @@ pub(super) const AUDIT_FILE: &str = "audit.jsonl";
 const MAX_AUDIT_BYTES: u64 = 64 << 20;
 
 /// One change that was made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditEntry {
     /// The generation that came of it.
@@ -35,7 +36,7 @@ pub struct AuditEntry {
 }
 
 /// Which versions served.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Served {
     pub production: Option<String>,

@@ -237,19 +237,45 @@ impl Dir {
         fs::fchmod(&self.fd, DIRECTORY).map_err(|errno| self.failed("unprotect", "", errno))
     }
 
-    /// Removes a directory of files, read-only or not.
+    /// Moves a file of this directory into another, in place of the one there, and syncs both.
     ///
     /// # Errors
-    /// The disk is read-only, or the directory has directories.
-    pub fn remove_dir(&self, name: &str) -> Disk<()> {
+    /// The disk is full or read-only.
+    pub fn move_file_over(&self, name: &str, to: &Self, new_name: &str) -> Disk<()> {
+        self.step("move", name)?;
+        fs::renameat(&self.fd, name, &to.fd, new_name).map_err(|errno| self.failed("move", name, errno))?;
+        to.sync()?;
+        self.sync()
+    }
+
+    /// Removes a file, or a directory of files, read-only or not.
+    ///
+    /// # Errors
+    /// It is missing, the disk is read-only, or the directory has directories.
+    pub fn remove(&self, name: &str) -> Disk<()> {
+        let failed = |errno| self.failed("remove", name, errno);
+        let stat = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            self.step("remove", name)?;
+            return fs::unlinkat(&self.fd, name, AtFlags::empty()).map_err(failed);
+        }
         let dir = self.dir(name)?;
-        fs::fchmod(&dir.fd, DIRECTORY).map_err(|errno| self.failed("remove", name, errno))?;
+        self.step("unprotect", name)?;
+        fs::fchmod(&dir.fd, DIRECTORY).map_err(failed)?;
         for file in dir.names()? {
             self.step("remove", &file)?;
             fs::unlinkat(&dir.fd, &file, AtFlags::empty()).map_err(|errno| dir.failed("remove", &file, errno))?;
         }
         self.step("remove", name)?;
-        fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR).map_err(|errno| self.failed("remove", name, errno))
+        fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR).map_err(failed)
+    }
+
+    /// As `remove`, and nothing where there is no such name.
+    ///
+    /// # Errors
+    /// As `remove`.
+    pub fn remove_if_there(&self, name: &str) -> Disk<()> {
+        if self.has(name)? { self.remove(name) } else { Ok(()) }
     }
 
     /// A file to lock, made if it is missing.
@@ -307,12 +333,18 @@ impl Dir {
             opened => opened,
         };
         opened.map_err(|errno| match errno {
-            Errno::LOOP => {
+            // Where a directory is wanted, a link at the end of the path is told as no directory.
+            Errno::LOOP | Errno::NOTDIR if errno == Errno::LOOP || self.is_link(path) => {
                 let reason = "a symbolic link, and the registry follows none: put the file itself there";
                 self.io_failed(action, path, std::io::Error::other(reason))
             }
             _ => self.failed(action, path, errno),
         })
+    }
+
+    fn is_link(&self, path: &str) -> bool {
+        let stat = fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
     }
 
     fn failed(&self, action: &'static str, name: &str, errno: Errno) -> DiskError {

@@ -1,5 +1,6 @@
 //! What can be changed about which versions serve: a function of the state before, the change and the time.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::state::{Canary, ServingState};
@@ -11,7 +12,7 @@ pub const ALL_BUCKETS: u32 = 10_000;
 const MAX_REJECTED: usize = 1_000;
 
 /// One change of one model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Change {
     /// Into production; what was there becomes `previous`.
@@ -64,7 +65,7 @@ pub enum Change {
 }
 
 /// Where a rollback goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RollbackTo {
     /// The version before.

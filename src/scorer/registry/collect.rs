@@ -24,13 +24,11 @@ impl Registry {
         }
         let (there, leaving) = (dir.dir(VERSIONS)?, dir.make_dir(INCOMING)?);
         for version in &removed {
-            if leaving.has(version)? {
-                leaving.remove_dir(version)?;
-            }
+            leaving.remove_if_there(version)?;
             // First out of sight as a whole: a crash leaves no half of a version.
             there.dir(version)?.unprotect()?;
             there.move_dir(version, &leaving, version)?;
-            leaving.remove_dir(version)?;
+            leaving.remove(version)?;
         }
         Ok(removed)
     }

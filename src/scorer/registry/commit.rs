@@ -19,6 +19,8 @@ pub struct ChangeRequest {
     pub change: Change,
     /// The generation the caller has seen; none: whatever is there.
     pub expected_generation: Option<u64>,
+    /// The version that must be in production; none: whatever is there.
+    pub expected_production: Option<String>,
     pub by: String,
     pub reason: String,
     /// A change that was made under this id is not made again.
@@ -41,12 +43,10 @@ impl Registry {
     /// `Conflict`: the state, the generation or the production version is not as expected. `NotFound`, `Refused`: the
     /// version that would serve is missing or not to be trusted. `Busy`, `Disk`: nothing was changed.
     pub fn change(&self, model: &str, request: &ChangeRequest, now_ms: i64) -> Result<Changed, RegistryError> {
-        check_texts(request)?;
         let dir = self.model_dir(model)?;
-        let seen = self.state_file(model, &dir)?;
-        let checked = match decide(&dir, &seen, request, now_ms)?.1 {
-            Step::Change { version, .. } => version,
-            step => return Ok(step.unchanged(seen.state)),
+        let checked = match self.preview(model, request, now_ms)? {
+            Preview::Change { version } => version,
+            Preview::Unchanged(unchanged) => return Ok(unchanged),
         };
         // Every byte of the version is read before the lock is taken: that may take seconds.
         if let Some(version) = &checked {
@@ -78,6 +78,20 @@ impl Registry {
         Ok(Changed { state: file.state, done_before: None })
     }
 
+    /// What `change` would do if the state stayed as it is; nothing is locked, written or read but the state.
+    ///
+    /// # Errors
+    /// As `change`, but for what is wrong with the version.
+    pub fn preview(&self, model: &str, request: &ChangeRequest, now_ms: i64) -> Result<Preview, RegistryError> {
+        check_texts(request)?;
+        let dir = self.model_dir(model)?;
+        let seen = self.state_file(model, &dir)?;
+        Ok(match decide(&dir, &seen, request, now_ms)?.1 {
+            Step::Change { version, .. } => Preview::Change { version },
+            step => Preview::Unchanged(step.unchanged(seen.state)),
+        })
+    }
+
     /// The audit, oldest first, one entry for each generation.
     ///
     /// # Errors
@@ -90,6 +104,15 @@ impl Registry {
         audit.complete(&state);
         Ok(audit.entries)
     }
+}
+
+/// What a change would do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Preview {
+    /// Nothing: it is so already, or was done before.
+    Unchanged(Changed),
+    /// The version that would come to serve by it, if one would.
+    Change { version: Option<String> },
 }
 
 enum Step {
@@ -116,7 +139,7 @@ fn decide(dir: &Dir, file: &StateFile, request: &ChangeRequest, now_ms: i64) -> 
     if let Some(done) = audit.done_before(file, request)? {
         return Ok((audit, Step::DoneBefore(done)));
     }
-    expect_generation(&file.state, request)?;
+    expect(&file.state, request)?;
     let step = match request.change.apply(&file.state, now_ms)? {
         None => Step::Nothing,
         Some(after) => Step::Change { after, version: request.change.version(&file.state).map(str::to_string) },
@@ -147,11 +170,19 @@ impl From<ChangeError> for RegistryError {
     }
 }
 
-fn expect_generation(state: &ServingState, request: &ChangeRequest) -> Result<(), RegistryError> {
-    match request.expected_generation {
-        Some(expected) if expected != state.generation => Err(RegistryError::Conflict(format!(
+fn expect(state: &ServingState, request: &ChangeRequest) -> Result<(), RegistryError> {
+    if let Some(expected) = request.expected_generation.filter(|expected| *expected != state.generation) {
+        return Err(RegistryError::Conflict(format!(
             "the state is at generation {}, not {expected}: it was changed meanwhile, and nothing was changed now",
             state.generation
+        )));
+    }
+    match (&request.expected_production, &state.production) {
+        (Some(expected), Some(production)) if expected != production => Err(RegistryError::Conflict(format!(
+            "version {production} is in production, not {expected}: nothing was changed"
+        ))),
+        (Some(expected), None) => Err(RegistryError::Conflict(format!(
+            "nothing is in production, where {expected} is expected: nothing was changed"
         ))),
         _ => Ok(()),
     }

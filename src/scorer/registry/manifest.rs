@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::scorer::engine::{Signature, TensorSpec};
@@ -19,7 +20,7 @@ pub const MAX_FILES: usize = 32;
 const MAX_TEXT_BYTES: usize = 1_024;
 
 /// One version of one model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this format: 1.
@@ -38,7 +39,7 @@ pub struct Manifest {
     pub signature: Option<ManifestSignature>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileDigest {
     /// Lower-case hexadecimal.
@@ -47,7 +48,7 @@ pub struct FileDigest {
 }
 
 /// What a version was made from, so that it can be made again. All of it is optional, and none of it is interpreted here.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Lineage {
     /// Id of the feature transform that made the training data, and that serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,14 +72,14 @@ pub struct Lineage {
 }
 
 /// The model's inputs and outputs, in its own order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputSchema {
     pub inputs: Vec<TensorField>,
     pub outputs: Vec<TensorField>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TensorField {
     pub name: String,
@@ -89,7 +90,7 @@ pub struct TensorField {
 }
 
 /// An ed25519 signature of the canonical bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestSignature {
     /// `ed25519`.
@@ -196,5 +197,46 @@ impl Lineage {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN: &str = r#"{
+        "format": 1, "model": "fraud", "version": "3", "created_at_ms": 17,
+        "files": {"model.onnx": {"sha256": "0000000000000000000000000000000000000000000000000000000000000000", "bytes": 5}},
+        "seed": 42, "git_commit": "c0ffee"
+    }"#;
+
+    #[test]
+    fn the_bytes_that_are_signed_are_written_down() {
+        let manifest = Manifest::parse(WRITTEN.as_bytes()).unwrap();
+        let canonical = String::from_utf8(manifest.canonical_bytes().unwrap()).unwrap();
+        let wanted = "driftline-model-manifest-v1\n{\"created_at_ms\":17,\"files\":{\"model.onnx\":{\"bytes\":5,\"sha256\":\
+            \"0000000000000000000000000000000000000000000000000000000000000000\"}},\"format\":1,\"git_commit\":\"c0ffee\",\
+            \"model\":\"fraud\",\"seed\":42,\"version\":\"3\"}";
+        assert_eq!(canonical, wanted);
+        assert_eq!(Manifest::parse(&manifest.pretty_bytes().unwrap()), Ok(manifest));
+    }
+
+    #[test]
+    fn a_manifest_with_anything_unknown_or_impossible_is_refused() {
+        for (right, wrong) in [
+            ("\"format\": 1", "\"format\": 2"),
+            ("\"seed\": 42", "\"sneed\": 42"),
+            ("\"seed\": 42", "\"seed\": -1"),
+            ("\"fraud\"", "\"../fraud\""),
+            ("\"3\"", "\"..\""),
+            ("model.onnx", "other.onnx"),
+            ("\"bytes\": 5", "\"bytes\": 5}, \"../x\": {\"sha256\": \"00\", \"bytes\": 1"),
+            ("\"0000000000", "\"000000000"),
+            ("\"c0ffee\"", "\"\""),
+        ] {
+            let changed = WRITTEN.replacen(right, wrong, 1);
+            assert_ne!(changed, WRITTEN);
+            assert!(Manifest::parse(changed.as_bytes()).is_err(), "{wrong}");
+        }
     }
 }

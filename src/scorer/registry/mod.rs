@@ -23,7 +23,7 @@ pub mod state;
 pub mod store;
 
 pub use change::{Change, RollbackTo};
-pub use commit::{ChangeRequest, Changed};
+pub use commit::{ChangeRequest, Changed, Preview};
 pub use store::{Registry, RegistryError, VerifiedVersion};
 
 /// SHA-256 in lower-case hexadecimal.

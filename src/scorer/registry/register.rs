@@ -48,7 +48,7 @@ impl Registry {
         let (versions, incoming) = (dir.make_dir(VERSIONS)?, dir.make_dir(INCOMING)?);
         // Whoever left these behind has died: they would hold the lock.
         for left_over in incoming.names()? {
-            incoming.remove_dir(&left_over)?;
+            incoming.remove(&left_over)?;
         }
         if let Some(manifest) = self.known(&manifest, registration.version.as_deref())? {
             return Ok(Registered { manifest, was_there: true });
@@ -66,12 +66,34 @@ impl Registry {
             .and_then(|()| Ok(incoming.move_dir(temporary, &versions, &manifest.version)?));
         if written.is_err() && incoming.has(temporary).unwrap_or(false) {
             // On a full disk this makes room again; if it fails too, the next registration tidies up.
-            let _ = incoming.remove_dir(temporary);
+            let _ = incoming.remove(temporary);
         }
         written?;
         // Only a directory that may be written to can be moved, so this comes last; a crash before it does no harm.
         versions.dir(&manifest.version)?.protect()?;
         Ok(Registered { manifest, was_there: false })
+    }
+
+    /// Signs a version that is there; its content stays as it is.
+    ///
+    /// # Errors
+    /// There is no such version, it is not whole, or the disk is full or read-only: the old signature stays.
+    pub fn sign(&self, model: &str, version: &str, key: &SigningKey) -> Result<(), RegistryError> {
+        let dir = self.model_dir(model)?;
+        let _lock = self.lock(model, "register")?;
+        // With a key that is not trusted yet, or none: that is what is about to change. The bytes must be right.
+        let mut manifest = self.whole(model, version)?;
+        key.sign(&mut manifest).map_err(|error| RegistryError::Invalid(error.to_string()))?;
+        let bytes = manifest.pretty_bytes().map_err(RegistryError::Invalid)?;
+        let incoming = dir.make_dir(INCOMING)?;
+        let beside = format!("{version}.{MANIFEST_FILE}");
+        incoming.remove_if_there(&beside)?;
+        incoming.write_new(&beside, &bytes)?;
+        let there = dir.dir(&format!("{VERSIONS}/{version}"))?;
+        there.unprotect()?;
+        let moved = incoming.move_file_over(&beside, &there, MANIFEST_FILE);
+        there.protect()?;
+        Ok(moved?)
     }
 
     fn describe(&self, registration: &Registration, now_ms: i64) -> Result<Manifest, RegistryError> {

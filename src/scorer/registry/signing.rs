@@ -8,6 +8,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use super::manifest::{Manifest, ManifestSignature};
+use crate::config::scorer::SignatureSettings;
 
 const ALGORITHM: &str = "ed25519";
 const PEM_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
@@ -116,6 +117,15 @@ impl Trust {
     /// Several keys at once: while one is replaced, the old and the new one count.
     pub fn new(require_signature: bool, keys: impl IntoIterator<Item = PublicKey>) -> Self {
         Self { require_signature, keys: keys.into_iter().map(|key| (key.id(), key)).collect() }
+    }
+
+    /// From a settings file.
+    ///
+    /// # Errors
+    /// A key is none.
+    pub fn of(settings: &SignatureSettings) -> Result<Self, KeyError> {
+        let keys: Result<Vec<_>, _> = settings.trusted_keys.iter().map(|key| PublicKey::parse(key)).collect();
+        Ok(Self::new(settings.require, keys?))
     }
 
     /// The id of the trusted key that signed the manifest; `None` where no signature is asked for and none can be checked.

@@ -1,5 +1,6 @@
 //! `state.json`: which versions of a model serve.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ pub(super) const STATE_FILE: &str = "state.json";
 const LAST_CHANGE: &str = "last_change";
 
 /// Which versions of a model serve. Changed as a whole: whoever changes it names the generation it has seen.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServingState {
     /// Grows by one with each change; 0 before the first.
@@ -27,8 +28,25 @@ pub struct ServingState {
     pub rejected: Vec<String>,
 }
 
+impl ServingState {
+    /// Where a version serves: production, previous, canary, shadow; or that it was rolled back: rejected.
+    pub fn roles(&self, version: &str) -> Vec<&'static str> {
+        let is = |other: Option<&String>| other.is_some_and(|other| other == version);
+        [
+            ("production", is(self.production.as_ref())),
+            ("previous", is(self.previous.as_ref())),
+            ("canary", is(self.canary.as_ref().map(|canary| &canary.version))),
+            ("shadow", is(self.shadow.as_ref())),
+            ("rejected", self.rejected.iter().any(|rejected| rejected == version)),
+        ]
+        .into_iter()
+        .filter_map(|(role, holds)| holds.then_some(role))
+        .collect()
+    }
+}
+
 /// A version on trial with a share of the traffic.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Canary {
     pub version: String,

@@ -98,6 +98,10 @@ impl Registry {
         Self { max_file_bytes, ..self }
     }
 
+    pub const fn max_file_bytes(&self) -> u64 {
+        self.max_file_bytes
+    }
+
     /// Names of the models, sorted.
     ///
     /// # Errors
@@ -144,8 +148,21 @@ impl Registry {
     /// There is no such version, or it is not what its manifest says.
     pub fn open_version(&self, model: &str, version: &str) -> Result<VerifiedVersion, RegistryError> {
         let (dir, manifest, signed_by) = self.checked_manifest(model, version)?;
-        let refused =
-            |reason: String| RegistryError::Refused(format!("{model} version {version} is refused: {reason}"));
+        let mut files = self.checked_files(&dir, &manifest)?;
+        let missing = || refused(model, version, &format!("it has no `{MODEL_FILE}`"));
+        let model = files.remove(MODEL_FILE).ok_or_else(missing)?;
+        Ok(VerifiedVersion { manifest, signed_by, model, files })
+    }
+
+    /// The manifest of a version whose files are right, whoever signed it.
+    pub(super) fn whole(&self, model: &str, version: &str) -> Result<Manifest, RegistryError> {
+        let (dir, manifest) = self.read_manifest(model, version)?;
+        self.checked_files(&dir, &manifest)?;
+        Ok(manifest)
+    }
+
+    fn checked_files(&self, dir: &Dir, manifest: &Manifest) -> Result<BTreeMap<String, Bytes>, RegistryError> {
+        let refused = |reason: String| refused(&manifest.model, &manifest.version, &reason);
         for name in dir.names()? {
             if name != MANIFEST_FILE && !manifest.files.contains_key(&name) {
                 return Err(refused(format!(
@@ -172,16 +189,12 @@ impl Registry {
             }
             files.insert(name.clone(), Bytes::from(bytes));
         }
-        let model_bytes = files.remove(MODEL_FILE).ok_or_else(|| refused(format!("it has no `{MODEL_FILE}`")))?;
-        Ok(VerifiedVersion { manifest, signed_by, model: model_bytes, files })
+        Ok(files)
     }
 
     fn checked_manifest(&self, model: &str, version: &str) -> Result<(Dir, Manifest, Option<String>), RegistryError> {
         let (dir, manifest) = self.read_manifest(model, version)?;
-        let signed_by = self
-            .trust
-            .check(&manifest)
-            .map_err(|reason| RegistryError::Refused(format!("{model} version {version} is refused: {reason}")))?;
+        let signed_by = self.trust.check(&manifest).map_err(|reason| refused(model, version, &reason))?;
         Ok((dir, manifest, signed_by))
     }
 
@@ -192,10 +205,9 @@ impl Registry {
         let dir = match self.model_dir(model)?.dir(&format!("{VERSIONS}/{version}")) {
             Ok(dir) => dir,
             Err(error) if error.is_missing() => return Err(missing()),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(refused(model, version, &error.to_string())),
         };
-        let refused =
-            |reason: String| RegistryError::Refused(format!("{model} version {version} is refused: {reason}"));
+        let refused = |reason: String| refused(model, version, &reason);
         let bytes = dir.read(MANIFEST_FILE, MAX_MANIFEST_BYTES).map_err(|error| refused(error.to_string()))?;
         let manifest = Manifest::parse(&bytes).map_err(|reason| refused(format!("`{MANIFEST_FILE}`: {reason}")))?;
         // Otherwise a signed manifest of another model would vouch for this one.
@@ -278,6 +290,10 @@ impl Registry {
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+}
+
+fn refused(model: &str, version: &str, reason: &str) -> RegistryError {
+    RegistryError::Refused(format!("{model} version {version} is refused: {reason}"))
 }
 
 fn lock_failed(model: &str, source: std::io::Error) -> RegistryError {

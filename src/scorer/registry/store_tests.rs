@@ -23,7 +23,14 @@ fn with_versions(count: u8) -> (tempfile::TempDir, Registry) {
 }
 
 fn request(change: Change) -> ChangeRequest {
-    ChangeRequest { change, expected_generation: None, by: "test".into(), reason: "why not".into(), request_id: None }
+    ChangeRequest {
+        change,
+        expected_generation: None,
+        expected_production: None,
+        by: "test".into(),
+        reason: "why not".into(),
+        request_id: None,
+    }
 }
 
 fn promote(version: &str) -> ChangeRequest {
