@@ -160,7 +160,7 @@ fn tried(args: &BacktestArgs) -> Result<Tried, Failure> {
 }
 
 /// A bar on a terminal, nothing elsewhere.
-pub(super) fn progress_bar(what: &str) -> ProgressBar {
+pub(crate) fn progress_bar(what: &str) -> ProgressBar {
     let target =
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(0), target);

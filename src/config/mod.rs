@@ -6,7 +6,8 @@
 //! `meaning`, `receiver_checks`, `action_checks` and `performance_checks` (what a schema cannot say). `load` ties them together, `layers`
 //! adds defaults and environment to the service file. `matcher` is what routes and silences ask, `silences` when these hold. What needs several files at once is checked by `rules::workspace`.
 //!
-//! `scorer` is the settings file of the scorer, which has no environment over it, `gate` that of `driftline gate`.
+//! `scorer` is the settings file of the scorer, which has no environment over it, `gate` that of `driftline gate`,
+//! `transform` a model's feature transform.
 //! What a file needs to be told from the others is in `kind`, what people bring along from other tools in `habits`, secrets
 //! and interpolation in any text in `literals`. `codes` lists what can be found, `sarif` writes it for other programs.
 //!
@@ -47,6 +48,7 @@ pub mod service;
 pub mod silences;
 pub mod template;
 pub mod token_checks;
+pub mod transform;
 pub mod units;
 mod violations;
 pub mod yaml;

@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod backend;
+pub mod batch;
 pub mod batching;
 pub mod cli;
 pub mod engine;
@@ -22,3 +23,4 @@ pub mod registry;
 pub mod score;
 pub mod tensor;
 pub mod traffic;
+pub mod transform;

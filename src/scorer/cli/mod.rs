@@ -1,5 +1,6 @@
 //! The command line of `driftline-scorer`: one file per subcommand, as in `crate::cli`.
 
+mod featurize;
 mod registry;
 
 use std::process::ExitCode;
@@ -16,12 +17,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write training data: raw features through the transform that will serve
+    Featurize(featurize::FeaturizeArgs),
     #[command(flatten)]
     Registry(registry::RegistryCommand),
 }
 
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Featurize(args) => featurize::run(&args),
         Command::Registry(command) => registry::run(&command),
     }
 }

@@ -140,6 +140,16 @@ impl EventLayout {
         }))
     }
 
+    /// Output that is the score, and its column (`None`: the last); none before the signature is known.
+    pub fn score_output(&self) -> Option<(&str, Option<usize>)> {
+        self.parts.get()?.score.as_ref().map(|wanted| (wanted.output.as_str(), wanted.column))
+    }
+
+    /// As `score_output`, of the prediction.
+    pub fn prediction_output(&self) -> Option<(&str, Option<usize>)> {
+        self.parts.get()?.prediction.as_ref().map(|wanted| (wanted.output.as_str(), wanted.column))
+    }
+
     pub(super) fn parts(&self, event: &ScoredEvent) -> &Parts {
         self.parts.get_or_init(|| {
             let signature = signature_of(event);
