@@ -46,6 +46,8 @@ pub enum Arm {
 }
 
 impl Arm {
+    pub const ALL: [Self; 5] = [Self::Production, Self::Canary, Self::Shadow, Self::Experiment, Self::Pinned];
+
     /// For events, metrics and headers.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,7 +1,9 @@
 //! The command line of `driftline-scorer`: one file per subcommand, as in `crate::cli`.
 
+mod check;
 mod featurize;
 mod registry;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,10 @@ struct Cli {
 enum Command {
     /// Write training data: raw features through the transform that will serve
     Featurize(featurize::FeaturizeArgs),
+    /// Serve the models of a registry
+    Serve(serve::ServeArgs),
+    /// Check settings files; prints every error with its place and how to mend it
+    Check(check::ScorerCheckArgs),
     #[command(flatten)]
     Registry(registry::RegistryCommand),
 }
@@ -26,6 +32,8 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Featurize(args) => featurize::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Registry(command) => registry::run(&command),
     }
 }

@@ -1,6 +1,7 @@
 //! Wire protocols: each turns bytes into a `ScoreRequest` and a `ScoreResponse` into bytes, and knows nothing of models.
 //!
-//! `elements` reads and writes the elements of a tensor as JSON, `binary` as bytes; the protocols share them.
+//! `elements` reads and writes the elements of a tensor as JSON, `binary` as bytes; the protocols share them. `oip` is the
+//! Open Inference Protocol over HTTP.
 //! Nothing here does input or output, and no input may make it panic or ask for memory
 //! that its length does not warrant: the fuzz targets of `fuzz/` hold it to that.
 //!
@@ -9,6 +10,7 @@
 pub mod binary;
 pub mod capped;
 pub mod elements;
+pub mod oip;
 
 /// Bytes that are no request: 400 with this text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

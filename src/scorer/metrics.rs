@@ -1,0 +1,216 @@
+//! Every metric of the scorer, declared once; served by the admin server.
+//!
+//! To add a metric: a field here with its help text, and a panel of the Scorer dashboard. What is counted on the way of
+//! a request is taken from `arms`, whose handles are made when a version is loaded: a look-up by label costs more than
+//! the count.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use super::score::{Arm, ScoreError};
+use crate::telemetry::Families;
+
+/// Cheap to clone: handles share their values.
+#[derive(Clone)]
+pub struct Metrics {
+    pub registry: Registry,
+    /// Requests, by model, version, arm and code.
+    pub requests: IntCounterVec,
+    /// Rows scored, by model, version and arm.
+    pub rows: IntCounterVec,
+    /// From the last byte of a request to its last score, by model, version and arm.
+    pub request_seconds: HistogramVec,
+    /// Answers over HTTP, by protocol and status.
+    pub http_responses: IntCounterVec,
+    pub http_connections: IntGauge,
+    /// Connections closed at once because there are too many, and those that were too slow.
+    pub http_connections_refused: IntCounterVec,
+    pub http_body_bytes: IntGauge,
+    /// Versions in memory, by model and version.
+    pub loaded_versions: IntGaugeVec,
+    /// Attempts to load a version, by model and outcome.
+    pub loads: IntCounterVec,
+    pub load_seconds: Histogram,
+    /// Generation of the registry's state that is served, by model.
+    pub generation: IntGaugeVec,
+    /// Share of the requests that the canary answers, by model.
+    pub canary_ratio: prometheus::GaugeVec,
+    /// Shadow scores, by model, version and outcome.
+    pub shadow_requests: IntCounterVec,
+    names: Arc<[String]>,
+}
+
+/// What became of a request; a label.
+const CODES: [&str; 7] = ["ok", "not_found", "invalid", "queue_full", "unavailable", "expired", "failed"];
+
+const fn code(outcome: &Result<(), &ScoreError>) -> usize {
+    match outcome {
+        Ok(()) => 0,
+        Err(ScoreError::NotFound(_)) => 1,
+        Err(ScoreError::Invalid(_)) => 2,
+        Err(ScoreError::QueueFull { .. }) => 3,
+        Err(ScoreError::Unavailable(_)) => 4,
+        Err(ScoreError::Expired) => 5,
+        Err(ScoreError::Failed(_)) => 6,
+    }
+}
+
+/// The handles of one version as one arm.
+pub struct ArmCounters {
+    by_code: [IntCounter; CODES.len()],
+    rows: IntCounter,
+    seconds: Histogram,
+}
+
+/// What came of the requests of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    pub answered: u64,
+    pub answered_ns: u64,
+    pub failed: u64,
+    pub rows: u64,
+}
+
+impl ArmCounters {
+    pub fn add_to(&self, totals: &mut Totals) {
+        let [ok, failed @ ..] = &self.by_code;
+        totals.answered += ok.get();
+        totals.answered_ns += (self.seconds.get_sample_sum() * 1e9) as u64;
+        totals.failed += failed.iter().map(IntCounter::get).sum::<u64>();
+        totals.rows += self.rows.get();
+    }
+
+    pub fn count(&self, outcome: Result<(), &ScoreError>, rows: usize, latency: Duration) {
+        if let Some(counter) = self.by_code.get(code(&outcome)) {
+            counter.inc();
+        }
+        if outcome.is_ok() {
+            self.rows.inc_by(rows as u64);
+            self.seconds.observe(latency.as_secs_f64());
+        }
+    }
+}
+
+impl Metrics {
+    /// # Errors
+    /// Two metrics have one name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let families = Families::default();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            families.register(&format!("scorer_{name}"), |name| IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            families.register(&format!("scorer_{name}"), |name| IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let gauge =
+            |name: &str, help: &str| families.register(&format!("scorer_{name}"), |name| IntGauge::new(name, help));
+        let requests = counters(
+            "requests_total",
+            "Requests for scores, by code: ok, not_found, invalid, queue_full, unavailable, expired, failed.",
+            &["model", "version", "arm", "code"],
+        )?;
+        let rows = counters("rows_total", "Rows scored.", &["model", "version", "arm"])?;
+        let request_seconds = families.register("scorer_request_seconds", |name| {
+            let help = "From the last byte of a request to its last score; of requests that were answered.";
+            let buckets = vec![
+                1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0,
+                2.5, 5.0, 10.0,
+            ];
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &["model", "version", "arm"])
+        })?;
+        let http_responses =
+            counters("http_responses_total", "Answers over HTTP, by protocol and status.", &["protocol", "status"])?;
+        let http_connections = gauge("http_connections", "Open connections of clients over HTTP.")?;
+        let http_connections_refused = counters(
+            "http_connections_refused_total",
+            "Connections closed by the scorer: too_many at a time, or too_slow.",
+            &["reason"],
+        )?;
+        let http_body_bytes = gauge("http_body_bytes", "Bytes of the bodies that are being read or scored.")?;
+        let loaded_versions = gauges("loaded_versions", "1 for each version in memory.", &["model", "version"])?;
+        let loads = counters("loads_total", "Attempts to load a version: ok, failed.", &["model", "outcome"])?;
+        let load_seconds = families.register("scorer_load_seconds", |name| {
+            let buckets = prometheus::exponential_buckets(0.001, 2.5, 12)?;
+            Histogram::with_opts(HistogramOpts::new(name, "Time to load and warm one version.").buckets(buckets))
+        })?;
+        let generation = gauges("generation", "Generation of the registry's state that is served.", &["model"])?;
+        let canary_ratio = families.register("scorer_canary_ratio", |name| {
+            let help = "Share of the requests that the canary answers, 0 to 1.";
+            prometheus::GaugeVec::new(Opts::new(name, help), &["model"])
+        })?;
+        let shadow_requests = counters(
+            "shadow_requests_total",
+            "Requests scored by the shadow beside production: ok, failed, dropped.",
+            &["model", "version", "outcome"],
+        )?;
+        let start = families.register("scorer_process_start_time_seconds", |name| {
+            Gauge::new(name, "Start of the process, epoch seconds.")
+        })?;
+        start.set(chrono::Utc::now().timestamp_millis() as f64 / 1000.0);
+        let build_info = gauges("build_info", "Always 1; the version is a label.", &["version"])?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let registry = families.registry.clone();
+        Ok(Self {
+            registry,
+            names: families.into_names().into(),
+            requests,
+            rows,
+            request_seconds,
+            http_responses,
+            http_connections,
+            http_connections_refused,
+            http_body_bytes,
+            loaded_versions,
+            loads,
+            load_seconds,
+            generation,
+            canary_ratio,
+            shadow_requests,
+        })
+    }
+
+    /// Names of all families, with a series or without.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The handles of a version as an arm; they are at zero from then on.
+    pub fn arm(&self, model: &str, version: &str, arm: Arm) -> ArmCounters {
+        ArmCounters {
+            by_code: CODES.map(|code| self.requests.with_label_values(&[model, version, arm.name(), code])),
+            rows: self.rows.with_label_values(&[model, version, arm.name()]),
+            seconds: self.request_seconds.with_label_values(&[model, version, arm.name()]),
+        }
+    }
+
+    /// Counts an answer over HTTP.
+    pub fn http_answered(&self, protocol: &str, status: hyper::StatusCode) {
+        self.http_responses.with_label_values(&[protocol, status.as_str()]).inc();
+    }
+
+    /// Takes out the series of a version that is no longer loaded: versions come and go for years.
+    pub fn forget_version(&self, model: &str, version: &str) {
+        // What is not there need not be removed.
+        for arm in Arm::ALL {
+            for code in CODES {
+                let _ = self.requests.remove_label_values(&[model, version, arm.name(), code]);
+            }
+            let _ = self.rows.remove_label_values(&[model, version, arm.name()]);
+            let _ = self.request_seconds.remove_label_values(&[model, version, arm.name()]);
+        }
+        let _ = self.loaded_versions.remove_label_values(&[model, version]);
+    }
+
+    /// The text format of Prometheus.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        // Writing to memory does not fail.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}

@@ -1,0 +1,77 @@
+//! A second version scored beside the one that answers: what it says goes to events only, and the caller does not wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use super::table::ServedVersion;
+use crate::scorer::events::{EventSink, ScoredEvent};
+use crate::scorer::metrics::Metrics;
+use crate::scorer::score::{Arm, Priority};
+use crate::scorer::tensor::Tensor;
+
+/// Requests that may wait for a shadow; one beyond them is dropped and counted.
+const MAX_WAITING: usize = 256;
+/// A shadow that has not answered by then has missed its time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub struct Shadows {
+    waiting: Arc<Semaphore>,
+    metrics: Metrics,
+    events: Option<Arc<dyn EventSink>>,
+}
+
+impl Shadows {
+    pub fn new(metrics: Metrics, events: Option<Arc<dyn EventSink>>) -> Self {
+        Self { waiting: Arc::new(Semaphore::new(MAX_WAITING)), metrics, events }
+    }
+
+    /// Starts the score of inputs that were just answered.
+    pub fn score(&self, version: Arc<ServedVersion>, answered: &Answered<'_>, inputs: Vec<Tensor>) {
+        let outcomes = self.metrics.shadow_requests.clone();
+        let model = answered.model.to_string();
+        let Ok(permit) = Arc::clone(&self.waiting).try_acquire_owned() else {
+            return outcomes.with_label_values(&[&model, &version.version, "dropped"]).inc();
+        };
+        let events = self.events.clone();
+        let (request_id, entity) = (answered.request_id.to_string(), answered.entity.map(str::to_string));
+        let event_time_ms = answered.event_time_ms;
+        tokio::spawn(async move {
+            let started = Instant::now();
+            let rows = inputs.first().map_or(1, Tensor::rows);
+            let layout = version.layout.clone().filter(|_| events.is_some());
+            let copy = layout.as_ref().map(|_| inputs.clone()).unwrap_or_default();
+            let outcome = version.backend.score(inputs, Priority::Low, Some(started + PATIENCE)).await;
+            drop(permit);
+            let latency = started.elapsed();
+            version.counters(Arm::Shadow).count(outcome.as_ref().map(|_| ()), rows, latency);
+            let word = if outcome.is_ok() { "ok" } else { "failed" };
+            outcomes.with_label_values(&[&model, &version.version, word]).inc();
+            if let (Ok(outputs), Some(layout), Some(events)) = (outcome, layout, events) {
+                let engine = version.backend.engine();
+                let arm = Arm::Shadow;
+                let inputs = copy;
+                events.offer(ScoredEvent {
+                    layout,
+                    arm,
+                    request_id,
+                    entity,
+                    inputs,
+                    outputs,
+                    engine,
+                    latency,
+                    event_time_ms,
+                });
+            }
+        });
+    }
+}
+
+/// What a shadow's event says of the request.
+pub struct Answered<'a> {
+    pub model: &'a str,
+    pub request_id: &'a str,
+    pub entity: Option<&'a str>,
+    pub event_time_ms: i64,
+}
