@@ -35,9 +35,14 @@ impl World {
         self.registry.join("models/fraud/versions").join(version)
     }
 
+    /// The models of these tests are none: what is registered here is not loaded.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_driftline-scorer"));
-        command.args(args).env("DRIFTLINE_SCORER_REGISTRY", &self.registry).env("USER", "tester");
+        command
+            .args(args)
+            .args((args[0] == "register").then_some("--unchecked"))
+            .env("DRIFTLINE_SCORER_REGISTRY", &self.registry)
+            .env("USER", "tester");
         command
     }
 
@@ -261,7 +266,7 @@ fn a_full_disk_is_told_and_changes_nothing() {
     promote(&world, "1");
     let before = world.state();
     let big = world.file("big.onnx", &[7; 100_000]);
-    let output = with_little_room(&world, 8, &["register", "fraud", big.to_str().unwrap()]);
+    let output = with_little_room(&world, 8, &["register", "fraud", big.to_str().unwrap(), "--unchecked"]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{error}");
     assert!(error.contains("cannot write") && error.contains("model.onnx"), "{error}");
@@ -292,8 +297,6 @@ fn a_torn_audit_is_mended_by_the_next_change() {
         let lines = std::fs::read_to_string(&audit).unwrap();
         assert!(lines.ends_with('\n') && lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
         // Back to two generations, for the next length.
-        let world_again = World::new(0);
-        drop(world_again);
         std::fs::remove_file(world.registry.join("models/fraud/state.json")).unwrap();
         std::fs::remove_file(&audit).unwrap();
         promote(&world, "1");
@@ -319,4 +322,58 @@ fn a_retraining_manifest_is_answered_by_one_version() {
     let (code, error) = world.refused(&["register", "other", model, "--retraining-manifest", manifest]);
     assert_eq!(code, 2);
     assert!(error.contains("asks for a version of model fraud, not other"), "{error}");
+}
+
+/// Runs a script with mounts of its own, which only it sees.
+fn with_own_mounts(world: &World, script: &str) -> Output {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "bash", "-c", script]);
+    command.env("SCORER", env!("CARGO_BIN_EXE_driftline-scorer"));
+    command.env("DRIFTLINE_SCORER_REGISTRY", &world.registry).output().unwrap()
+}
+
+#[test]
+#[ignore = "needs Linux's user namespaces: mounts the registry read-only"]
+fn a_read_only_disk_is_told_and_can_be_read() {
+    let world = World::new(2);
+    promote(&world, "1");
+    let (before, big) = (world.state(), world.file("new.onnx", &[9; 100]));
+    let read_only = r#"R="$DRIFTLINE_SCORER_REGISTRY"; mount --bind "$R" "$R" && mount -o remount,ro,bind "$R" && "#;
+    for command in ["promote fraud 2".to_string(), format!("register fraud --unchecked {}", big.display())] {
+        let output = with_own_mounts(&world, &format!("{read_only} \"$SCORER\" {command}"));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{error}");
+        assert!(error.contains("Read-only file system"), "{error}");
+    }
+    for command in ["list", "verify fraud", "audit fraud"] {
+        let output = with_own_mounts(&world, &format!("{read_only} \"$SCORER\" {command}"));
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(world.state(), before);
+}
+
+#[test]
+#[ignore = "needs Linux's user namespaces: mounts a disk of 256 KiB"]
+fn a_disk_without_room_is_told_and_changes_nothing() {
+    let world = World::new(2);
+    promote(&world, "1");
+    let script = r#"
+        set -e
+        full="$DRIFTLINE_SCORER_REGISTRY/../full"; mkdir "$full"; mount -t tmpfs -o size=256k tmpfs "$full"
+        cp -r "$DRIFTLINE_SCORER_REGISTRY/." "$full"; export DRIFTLINE_SCORER_REGISTRY="$full"
+        head -c 1000000 /dev/zero > "$full/fill" 2>/dev/null || true
+        "$SCORER" promote fraud 2 && exit 9
+        "$SCORER" list
+        rm "$full/fill"
+        "$SCORER" promote fraud 2
+        "$SCORER" audit fraud | wc -l
+    "#;
+    let output = with_own_mounts(&world, script);
+    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{error}");
+    assert!(error.contains("No space left on device"), "{error}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("fraud: 1 in production, generation 1"), "{said}");
+    assert_eq!(lines[1], "fraud: 2 in production, 1 before, generation 2");
+    assert_eq!(lines[2].trim(), "2");
 }

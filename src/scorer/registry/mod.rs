@@ -37,4 +37,6 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod store_tests;

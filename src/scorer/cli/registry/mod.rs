@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::config::scorer::{SignatureSettings, load_scorer};
+use crate::config::scorer::{ScorerConfig, load_scorer};
 use crate::scorer::registry::signing::Trust;
 use crate::scorer::registry::{Change, ChangeRequest, Registry, RegistryError};
 
@@ -121,7 +121,7 @@ struct Place {
     /// Settings file of the scorer, for its registry and its trusted keys
     #[arg(long, short, value_name = "FILE", env = "DRIFTLINE_SCORER_CONFIG")]
     config: Option<PathBuf>,
-    /// Directory of the registry, without a settings file
+    /// Directory of the registry; default: the settings file's
     #[arg(long, value_name = "DIR", env = "DRIFTLINE_SCORER_REGISTRY")]
     registry: Option<PathBuf>,
     /// Public key whose signatures count beside those of the settings file; may be given several times
@@ -136,15 +136,8 @@ struct Place {
 
 impl Place {
     fn open(&self) -> Result<Registry, Failure> {
-        let (dir, mut signatures) = match (&self.config, &self.registry) {
-            (Some(path), _) => {
-                let config = load_scorer(path).map_err(|errors| Failure::usage(errors.text(false)))?.value;
-                let base = path.parent().unwrap_or(Path::new("."));
-                (base.join(&config.registry), config.signatures)
-            }
-            (None, Some(dir)) => (dir.clone(), SignatureSettings::default()),
-            (None, None) => return Err(Failure::usage("name a registry: `--registry DIR`, or `--config scorer.yaml`")),
-        };
+        let Settings { dir, config, .. } = self.settings()?;
+        let mut signatures = config.signatures;
         signatures.require |= self.require_signature;
         signatures.trusted_keys.extend(self.trusted_keys.iter().cloned());
         if signatures.require && signatures.trusted_keys.is_empty() {
@@ -154,6 +147,22 @@ impl Place {
         Ok(Registry::open(&dir)?.with_trust(trust))
     }
 
+    fn settings(&self) -> Result<Settings, Failure> {
+        match (&self.config, &self.registry) {
+            (Some(path), registry) => {
+                let config = load_scorer(path).map_err(|errors| Failure::usage(errors.text(false)))?.value;
+                let base = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+                // What is typed counts more than what is written.
+                let dir = registry.clone().unwrap_or_else(|| base.join(&config.registry));
+                Ok(Settings { dir, base, config })
+            }
+            (None, Some(dir)) => {
+                Ok(Settings { dir: dir.clone(), base: PathBuf::from("."), config: ScorerConfig::default() })
+            }
+            (None, None) => Err(Failure::usage("name a registry: `--registry DIR`, or `--config scorer.yaml`")),
+        }
+    }
+
     /// Prints the answer: as it is, or as the lines made of it.
     fn print(&self, answer: &Value, lines: impl FnOnce() -> String) {
         match self.format {
@@ -161,6 +170,14 @@ impl Place {
             Format::Text => println!("{}", lines().trim_end()),
         }
     }
+}
+
+/// Where the registry is, and what the settings file says, if there is one.
+struct Settings {
+    dir: PathBuf,
+    /// What paths of the settings are relative to.
+    base: PathBuf,
+    config: ScorerConfig,
 }
 
 /// Who makes a change, why, and what must hold for it.

@@ -9,8 +9,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Failure, Outcome, Place, now_ms};
+use crate::config::scorer::EngineSettings;
+use crate::config::scorer::engine::Device;
+
+use crate::scorer::engine::{Engine as _, EngineError, OnnxEngine};
 use crate::scorer::registry::Registry;
-use crate::scorer::registry::manifest::{Lineage, MODEL_FILE};
+use crate::scorer::registry::manifest::{InputSchema, Lineage, MODEL_FILE};
 use crate::scorer::registry::register::Registration;
 use crate::scorer::registry::sha256_hex;
 use crate::scorer::registry::signing::{MAX_KEY_BYTES, SigningKey};
@@ -47,6 +51,9 @@ pub struct RegisterArgs {
     /// The retraining manifest that this version answers, as the monitor sent it
     #[arg(long, value_name = "FILE")]
     retraining_manifest: Option<PathBuf>,
+    /// Do not load the model, neither to see that it can be nor for the manifest's `schema`
+    #[arg(long)]
+    unchecked: bool,
     /// Private key to sign the version with
     #[arg(long, value_name = "FILE")]
     sign_key: Option<PathBuf>,
@@ -81,6 +88,7 @@ fn registration(args: &RegisterArgs, registry: &Registry) -> Result<Registration
         answer(&mut lineage, &args.model, path)?;
     }
     let model = read_file(&args.file, registry.max_file_bytes())?;
+    let schema = if args.unchecked { None } else { schema(args, &model)? };
     let mut files = BTreeMap::from([(MODEL_FILE.to_string(), model)]);
     for path in &args.with {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_string();
@@ -89,7 +97,23 @@ fn registration(args: &RegisterArgs, registry: &Registry) -> Result<Registration
             return Err(Failure::usage(format!("two files are called `{name}`")));
         }
     }
-    Ok(Registration { model: args.model.clone(), version: args.version.clone(), files, schema: None, lineage })
+    Ok(Registration { model: args.model.clone(), version: args.version.clone(), files, schema, lineage })
+}
+
+/// What the model takes and gives, by loading it as the scorer will.
+fn schema(args: &RegisterArgs, model: &[u8]) -> Result<Option<InputSchema>, Failure> {
+    let settings = args.place.settings()?;
+    // Whether it can be loaded is asked here, not where it will run: a GPU is not needed for that.
+    let engine_settings = EngineSettings { device: Device::Cpu, cuda: None, ..settings.config.engine };
+    let loaded = OnnxEngine::open(&engine_settings, &settings.base).and_then(|engine| engine.load(model));
+    match loaded {
+        Ok(loaded) => Ok(Some(InputSchema::from(loaded.signature()))),
+        Err(EngineError::Unavailable(reason)) => {
+            eprintln!("warning: {} was not loaded, and its manifest has no `schema`: {reason}", args.file.display());
+            Ok(None)
+        }
+        Err(error) => Err(Failure::refused(format!("{} cannot be served: {error}", args.file.display()))),
+    }
 }
 
 /// Takes from a retraining manifest what it says of the version that answers it.
