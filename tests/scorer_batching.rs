@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use driftline::scorer::batching::queue::{Entry, Queue, QueueLimits, Waiter};
 use driftline::scorer::batching::{BatchSettings, Job, Runner};
 use driftline::scorer::engine::Engine;
 use driftline::scorer::score::{Priority, ScoreError};
+use proptest::prelude::*;
 use scorer_support::{FakeEngine, Habit, features, fp32, scores};
 
 fn runner(engine: &FakeEngine, settings: &BatchSettings) -> Arc<Runner> {
@@ -134,26 +136,25 @@ async fn a_caller_that_is_gone_is_not_computed() {
     assert_eq!(engine.rows.load(Ordering::Relaxed), 1);
 }
 
-#[tokio::test]
-async fn the_more_urgent_is_computed_first() {
-    let engine = FakeEngine::with(Habit::Slow(Duration::from_millis(40)));
-    let runner = runner(&engine, &BatchSettings { max_batch_rows: 1, ..one_worker() });
-    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let mut asked = Vec::new();
-    for (name, priority) in
-        [("first", Priority::Low), ("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)]
-    {
-        let (runner, order) = (Arc::clone(&runner), Arc::clone(&order));
-        asked.push(tokio::spawn(async move {
-            runner.score(Job { priority, ..job(&[0., 0.]) }).await.unwrap();
-            order.lock().unwrap().push(name);
-        }));
-        tokio::time::sleep(Duration::from_millis(5)).await;
+#[test]
+fn the_more_urgent_is_computed_first_and_the_others_fill_its_batch() {
+    let limits =
+        QueueLimits { max_requests: 10, max_rows: 10, max_batch_rows: 2, max_delay: Duration::ZERO, joins: true };
+    let mut queue = Queue::new(limits);
+    let now = Instant::now();
+    for (number, priority) in [Priority::Low, Priority::Low, Priority::Normal, Priority::High].into_iter().enumerate() {
+        let waiter = Asker { number, gone: false };
+        queue.push(Entry {
+            waiter,
+            inputs: vec![features(2, &[0., 0.])],
+            rows: 1,
+            priority,
+            deadline: None,
+            since: now,
+        });
     }
-    for answer in asked {
-        answer.await.unwrap();
-    }
-    assert_eq!(*order.lock().unwrap(), ["first", "high", "normal", "low"]);
+    let mut numbers = || queue.take(now, false).batch.iter().map(|entry| entry.waiter.number).collect::<Vec<_>>();
+    assert_eq!((numbers(), numbers(), numbers()), (vec![3, 2], vec![0, 1], vec![]));
 }
 
 #[tokio::test]
@@ -193,5 +194,109 @@ async fn a_model_that_always_fails_answers_everyone() {
     let answers = futures::future::join_all((0..50).map(|_| runner.score(job(&[1., 1.])))).await;
     for answer in answers {
         assert_eq!(answer.unwrap_err(), ScoreError::Failed("this model always fails".into()));
+    }
+}
+
+/// Somebody who waits, in the queue's model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Asker {
+    number: usize,
+    gone: bool,
+}
+
+impl Waiter for Asker {
+    fn abandoned(&self) -> bool {
+        self.gone
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Ask { rows: usize, width: usize, priority: u8, gone: bool, patience_ms: Option<u64> },
+    Take,
+    Wait { ms: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let ask = (1_usize..6, 1_usize..4, 0_u8..3, prop::bool::weighted(0.1), prop::option::weighted(0.3, 0_u64..20));
+    let ask = ask.prop_map(|(rows, width, priority, gone, patience_ms)| Step::Ask {
+        rows,
+        width,
+        priority,
+        gone,
+        patience_ms,
+    });
+    prop::collection::vec(
+        prop_oneof![4 => ask, 3 => Just(Step::Take), 1 => (0_u64..10).prop_map(|ms| Step::Wait { ms })],
+        0..80,
+    )
+}
+
+proptest! {
+    /// Whatever comes in whatever order: each request leaves once, in a batch of its own kind or dropped; no batch has more
+    /// rows than it may unless it is one request; within a priority and a kind nobody is overtaken; nothing dead is computed.
+    #[test]
+    fn each_request_leaves_the_queue_once_and_in_order(steps in steps(), joins: bool, delay_ms in 0_u64..5) {
+        let limits = QueueLimits {
+            max_requests: 20,
+            max_rows: 60,
+            max_batch_rows: 8,
+            max_delay: Duration::from_millis(delay_ms),
+            joins,
+        };
+        let mut queue: Queue<Asker> = Queue::new(limits);
+        let mut now = Instant::now();
+        let (mut asked, mut left, mut refused) = (0, Vec::new(), 0);
+        let mut computed: Vec<(u8, usize, usize)> = Vec::new();
+        let steps = steps.into_iter().chain(std::iter::repeat_n(Step::Take, 100));
+        for (index, step) in steps.enumerate() {
+            match step {
+                Step::Wait { ms } => now += Duration::from_millis(ms),
+                Step::Ask { rows, width, priority, gone, patience_ms } => {
+                    if !queue.has_room(rows) {
+                        left.extend(queue.sweep(now).iter().map(|entry| entry.waiter.number));
+                    }
+                    if !queue.has_room(rows) {
+                        refused += 1;
+                        continue;
+                    }
+                    queue.push(Entry {
+                        waiter: Asker { number: asked, gone },
+                        inputs: vec![fp32("features", vec![rows, width], vec![0.; rows * width])],
+                        rows,
+                        priority: [Priority::Low, Priority::Normal, Priority::High][priority as usize],
+                        deadline: patience_ms.map(|ms| now + Duration::from_millis(ms)),
+                        since: now,
+                    });
+                    asked += 1;
+                }
+                Step::Take => {
+                    let taken = queue.take(now, index > 100);
+                    let rows: usize = taken.batch.iter().map(|entry| entry.rows).sum();
+                    prop_assert!(rows <= 8 || taken.batch.len() == 1, "{rows} rows in {} requests", taken.batch.len());
+                    prop_assert!(joins || taken.batch.len() <= 1);
+                    if let Some(first) = taken.batch.first() {
+                        let width = first.inputs[0].shape()[1];
+                        for entry in &taken.batch {
+                            prop_assert_eq!(entry.inputs[0].shape()[1], width);
+                            prop_assert!(!entry.is_dead(now));
+                            computed.push((entry.priority as u8, if joins { width } else { 0 }, entry.waiter.number));
+                        }
+                    } else if !queue.is_empty() {
+                        prop_assert!(taken.look_again.is_some_and(|at| at > now), "who waits is looked after");
+                    }
+                    prop_assert!(taken.dropped.iter().all(|entry| entry.is_dead(now)));
+                    left.extend(taken.batch.iter().chain(&taken.dropped).map(|entry| entry.waiter.number));
+                }
+            }
+            prop_assert!(queue.requests() <= 20 && queue.rows() <= 60);
+        }
+        left.extend(queue.drain().iter().map(|entry| entry.waiter.number));
+        left.sort_unstable();
+        prop_assert_eq!(left, (0..asked).collect::<Vec<_>>(), "{} were refused", refused);
+        for (index, later) in computed.iter().enumerate() {
+            let overtaken = computed[..index].iter().find(|earlier| (earlier.0, earlier.1) == (later.0, later.1) && earlier.2 > later.2);
+            prop_assert_eq!(overtaken, None, "{:?} came before", later);
+        }
     }
 }
