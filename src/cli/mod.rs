@@ -13,6 +13,7 @@ pub mod config;
 pub mod dashboards;
 pub mod deliveries;
 pub mod demo;
+pub mod gate;
 pub mod host;
 pub mod init;
 pub mod loaded;
@@ -72,6 +73,8 @@ enum Command {
     Reference(reference::ReferenceArgs),
     /// Compare features as served with features as trained on, value by value; needs no Kafka
     Skew(Box<skew::SkewArgs>),
+    /// Judge a version of a scorer's model before it serves: data, features, and the model beside production
+    Gate(Box<gate::GateArgs>),
     /// What fires, who was told, who works on it
     Alerts(alerts::AlertsArgs),
     /// Keep alerts quiet for a while
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         },
         Command::Reference(args) => reference::run(&args),
         Command::Skew(args) => skew::run(&args),
+        Command::Gate(args) => gate::run(&args),
         Command::Alerts(args) => alerts::run(&args),
         Command::Silence(args) => silence::run(&args),
         Command::Deliveries(args) => deliveries::run(&args),

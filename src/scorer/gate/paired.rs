@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worse_version_is_found_in_rows_in_which_neither_figure_alone_would_show_it() {
+    fn a_worse_version_is_found_and_its_difference_is_surer_than_of_unpaired_rows() {
         let layout = layout();
         let (labels, sides) = draw(&layout, 2_000, [0.6, 0.3], &mut 5);
         let found = compared(&layout, &labels, &sides);
@@ -163,7 +163,9 @@ mod tests {
         let alone = found.candidate_interval.unwrap();
         assert!(high < 0.0, "{found:?}");
         let reach = (alone[1] - alone[0]) / 2.0;
-        assert!(found.difference.unwrap().standard_error * 2.0 < reach, "{found:?}: pairs should be surer");
+        // Of two figures that were independent the difference would reach the root of two further than one of them.
+        let unpaired = reach * std::f64::consts::SQRT_2;
+        assert!(found.difference.unwrap().standard_error * 2.0 < unpaired, "{found:?}: pairs should be surer");
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Feed {
 pub struct ScoringError(pub String);
 
 /// How the inputs are fed; `names` are the features of one matrix in their order, where the version says them. Otherwise
-/// it is fed with `features`, the model file's in the order of their names.
+/// it is fed with the numbers among `features`, the model file's in the order of their names.
 ///
 /// # Errors
 /// Every way in which inputs and features do not fit.
@@ -60,7 +60,8 @@ pub fn feed(signature: &Signature, names: Option<&[String]>, features: &[Column]
     let mut mismatches = Vec::new();
     let feed = match signature.inputs.as_slice() {
         [input] if input.shape.len() == 2 && has(&input.name).is_none() => {
-            let all = || features.iter().map(|(name, _)| name.to_string()).collect();
+            let numeric = features.iter().filter(|(_, values)| matches!(values, Values::Numbers(_)));
+            let all = || numeric.map(|(name, _)| name.to_string()).collect();
             let names: Vec<String> = names.map_or_else(all, <[String]>::to_vec);
             if let Some(width) = input.shape[1].filter(|width| *width != names.len()) {
                 mismatches.push(format!(
