@@ -9,10 +9,36 @@ COPY . .
 # The caches outlive a change of the sources; the binary is copied out, as a cache is not part of the image.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
-    cargo build --release --locked --features tls --bin driftline \
-    && cp target/release/driftline /usr/local/bin/driftline
+    cargo build --release --locked --features tls --bins \
+    && cp target/release/driftline target/release/driftline-scorer /usr/local/bin/
 
-FROM debian:bookworm-slim
+# ONNX Runtime's library, out of the wheel that PyPI has; no Python comes along.
+FROM python:3.13-slim-bookworm AS onnxruntime
+RUN pip download --no-deps --dest /wheel onnxruntime==1.32.0 \
+    && python -m zipfile -e /wheel/onnxruntime-*.whl /unpacked \
+    && mkdir /library \
+    && cp /unpacked/onnxruntime/capi/libonnxruntime.so.1.32.0 /library/
+
+# The scorer: docker build --target scorer.
+FROM debian:bookworm-slim AS scorer
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates libstdc++6 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin driftline \
+    && install -d -o driftline -g driftline /var/lib/driftline-scorer/registry
+COPY --from=build /usr/local/bin/driftline-scorer /usr/local/bin/driftline-scorer
+COPY --from=onnxruntime /library/ /usr/local/lib/
+USER 10001:10001
+WORKDIR /var/lib/driftline-scorer
+# The registry is here; a volume keeps it.
+VOLUME /var/lib/driftline-scorer
+ENV ORT_DYLIB_PATH=/usr/local/lib/libonnxruntime.so.1.32.0
+EXPOSE 8000 8001 9000
+ENTRYPOINT ["driftline-scorer"]
+CMD ["serve", "--config", "/etc/driftline-scorer/scorer.yaml"]
+
+# The monitor: the last stage, and so the default.
+FROM debian:bookworm-slim AS monitor
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
