@@ -324,3 +324,27 @@ fn the_monitor_reads_events_with_no_mapping_and_splits_them_by_arm() {
     assert!(text("arm").contains("canary") && text("arm").contains("production"), "{}", text("arm"));
     assert!(text("amount").contains("0.1") && text("prediction.score").contains("0.225"), "{batch:?}");
 }
+
+#[test]
+fn one_word_says_where_model_version_and_id_stand() {
+    let layout = layout();
+    let records = written(vec![event(&layout, "p", 2)]);
+    let of = |name: &str| {
+        format!(
+            "version: 1\nmodel: {name}\ntopics: [predictions]\nformat: prediction_event\n\
+             features: {{amount: numeric, age: numeric, night: numeric}}\nscore: {{path: score, type: numeric}}\n"
+        )
+    };
+    let own = decoded(&of("fraud"), &records);
+    assert!(own.rejected.is_empty(), "{:?}", own.rejected);
+    let batch = &own.batches[0].batch;
+    let text = |column: &str| format!("{:?}", batch.column_by_name(column).unwrap());
+    assert!(text(driftline::event::VERSION).contains('7'), "{}", text(driftline::event::VERSION));
+    assert!(text(driftline::event::PREDICTION_ID).contains("p-1"), "{}", text(driftline::event::PREDICTION_ID));
+    let other = decoded(&of("churn"), &records);
+    assert_eq!(
+        (other.row_count(), other.unrouted),
+        (0, 2),
+        "events of another model on the same topic are not its own"
+    );
+}

@@ -100,7 +100,7 @@ pub fn load_rules(path: &Path) -> Result<Loaded<RuleFile>, Diagnostics> {
 
 /// `name` stands for the file in messages. Expressions are compiled by `rules::RuleSet`, not here.
 pub fn parse_model_str(name: &str, text: &str) -> Result<Loaded<Model>, Diagnostics> {
-    parse(name, text, |_| Vec::new(), meaning::model).into_result()
+    parse_prepared(name, text, |_| Vec::new(), fill_format, meaning::model).into_result()
 }
 
 /// `name` stands for the file in messages. Expressions are compiled by `rules::RuleSet`, not here.
@@ -144,7 +144,8 @@ pub fn open_model(path: &Path, name: &str, more: impl Fn(&Model) -> Vec<Problem>
 
 /// As `open_model`, of a text at hand.
 pub fn open_model_str(name: &str, text: &str, more: impl Fn(&Model) -> Vec<Problem>) -> Outcome<Model> {
-    parse(name, text, |_| Vec::new(), |model: &Model| [meaning::model(model), more(model)].concat())
+    let meaning = |model: &Model| [meaning::model(model), more(model)].concat();
+    parse_prepared(name, text, |_| Vec::new(), fill_format, meaning)
 }
 
 /// As `load_rules`, keeping what can be kept; `strings` checks texts (expressions) even where the shape is wrong.
@@ -230,11 +231,36 @@ fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Diagnostics> {
     Err(Diagnostics { items: vec![diagnostic] })
 }
 
+/// The fields of a format whose names are given.
+fn fill_format(model: &mut Value) {
+    if model.get("format").and_then(Value::as_str) != Some("prediction_event") {
+        return;
+    }
+    let Some(model) = model.as_object_mut() else { return };
+    let fields = model.entry("fields").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    if let Some(fields) = fields.as_object_mut() {
+        for name in ["model", "version", "prediction_id"] {
+            fields.entry(name).or_insert_with(|| name.into());
+        }
+    }
+}
+
 /// All layers. Problems of the tree, of its shape and of the meaning of everything whose shape is right come together.
 pub fn parse<T: DeserializeOwned + JsonSchema>(
     name: &str,
     text: &str,
     strings: impl Fn(&Value) -> Vec<Problem>,
+    meaning: impl Fn(&T) -> Vec<Problem>,
+) -> Outcome<T> {
+    parse_prepared(name, text, strings, |_| {}, meaning)
+}
+
+/// As `parse`; `prepare` fills in what follows from other keys before the value is made.
+fn parse_prepared<T: DeserializeOwned + JsonSchema>(
+    name: &str,
+    text: &str,
+    strings: impl Fn(&Value) -> Vec<Problem>,
+    prepare: impl Fn(&mut Value),
     meaning: impl Fn(&T) -> Vec<Problem>,
 ) -> Outcome<T> {
     let source = Arc::new(Source::new(name, text));
@@ -259,7 +285,11 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(
         found.push(file.locate(problem));
     }
     let mut loaded = None;
-    match pruned_value.map(serde_json::from_value::<T>) {
+    let prepared = pruned_value.map(|mut value| {
+        prepare(&mut value);
+        value
+    });
+    match prepared.map(serde_json::from_value::<T>) {
         Some(Ok(value)) => {
             let problems = meaning(&value);
             let file = Loaded { value, warnings: Diagnostics::default(), file };

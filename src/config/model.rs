@@ -104,8 +104,11 @@ fn default_max_future() -> Span {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
+    /// Any JSON object; `fields` says where what stands.
     #[default]
     Json,
+    /// JSON as `driftline-scorer` writes it: `fields` need not say where model, version and prediction id stand.
+    PredictionEvent,
 }
 
 /// Dotted paths into an event. A key that holds a dot is written with a backslash before it.

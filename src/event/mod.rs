@@ -143,7 +143,7 @@ impl Decoder {
                 return Err(DecoderError { model: model.model.clone(), problem });
             }
             let mapping = match model.format {
-                Format::Json => Mapping::compile(model)?,
+                Format::Json | Format::PredictionEvent => Mapping::compile(model)?,
             };
             for topic in &model.topics {
                 let route = routes.entry_ref(topic.as_str()).or_default();

@@ -3,6 +3,7 @@
 mod check;
 mod featurize;
 mod registry;
+mod score;
 mod serve;
 
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Write training data: raw features through the transform that will serve
     Featurize(featurize::FeaturizeArgs),
+    /// Score a file or a topic, by the engine and the transform that serve
+    Score(Box<score::ScoreArgs>),
     /// Serve the models of a registry
     Serve(serve::ServeArgs),
     /// Check settings files; prints every error with its place and how to mend it
@@ -32,6 +35,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Featurize(args) => featurize::run(&args),
+        Command::Score(args) => score::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Registry(command) => registry::run(&command),

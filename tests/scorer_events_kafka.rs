@@ -1,0 +1,311 @@
+//! Prediction events and batch scoring on a real broker: it goes away for a minute under load, the monitor reads what was
+//! written, and a scoring of a topic is killed again and again.
+//!
+//! `cargo test --test scorer_events_kafka -- --ignored --nocapture`
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use driftline::config::scorer::ScorerConfig;
+use driftline::log::kafka::{KafkaLog, KafkaOptions};
+use driftline::log::{Log, OutRecord};
+use driftline::scorer::engine::{Signature, TensorSpec};
+use driftline::scorer::events::{EventLayout, EventSink, Events, ScoredEvent, layout_options};
+use driftline::scorer::score::Arm;
+use driftline::scorer::tensor::{DataType, Tensor, TensorData, TensorLimits};
+
+struct Broker {
+    directory: tempfile::TempDir,
+    bootstrap_servers: String,
+}
+
+fn script(arguments: &[&str], directory: &Path) -> String {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh");
+    let output = Command::new(script).args(arguments).arg(directory).output().unwrap();
+    assert!(output.status.success(), "kafka.sh {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_string()
+}
+
+impl Broker {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let bootstrap_servers = script(&["start"], directory.path());
+        Self { directory, bootstrap_servers }
+    }
+
+    fn log(&self) -> KafkaLog {
+        let options = KafkaOptions {
+            bootstrap_servers: self.bootstrap_servers.clone(),
+            client_id: "scorer-events-test".into(),
+            instance: None,
+            properties: Default::default(),
+        };
+        KafkaLog::new(options).unwrap()
+    }
+
+    fn config(&self, topic: &str) -> ScorerConfig {
+        let mut config = ScorerConfig::default();
+        config.kafka.bootstrap_servers.clone_from(&self.bootstrap_servers);
+        config.events.enabled = true;
+        config.events.topic = topic.into();
+        config
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        script(&["kill"], self.directory.path());
+    }
+}
+
+fn layout(config: &ScorerConfig, version: &str) -> Arc<EventLayout> {
+    let spec =
+        |name: &str, width| TensorSpec { name: name.into(), datatype: DataType::Fp32, shape: vec![None, Some(width)] };
+    let signature = Signature { inputs: vec![spec("x", 1)], outputs: vec![spec("score", 1)], batches: true };
+    EventLayout::new("m", version, Some(&signature), layout_options(config, "m", None)).unwrap()
+}
+
+fn event(layout: &Arc<EventLayout>, arm: Arm, id: u64, event_time_ms: i64) -> ScoredEvent {
+    let tensor = |name: &str| {
+        let data = TensorData::Fp32(vec![(id % 1000) as f32]);
+        Tensor::new(name, vec![1, 1], data, &TensorLimits::default()).unwrap()
+    };
+    ScoredEvent {
+        layout: layout.clone(),
+        arm,
+        request_id: id.to_string(),
+        entity: None,
+        inputs: vec![tensor("x")],
+        outputs: vec![tensor("score")],
+        engine: "test",
+        latency: Duration::from_micros(10),
+        event_time_ms,
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// Values of a field of every record, read committed.
+fn values(log: &dyn Log, topic: &str, field: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    for partition in 0..log.partition_count(topic).unwrap().unwrap() {
+        driftline::log::read_to_end(log, topic, partition, |_, value| {
+            let record: serde_json::Value = serde_json::from_slice(value.unwrap()).unwrap();
+            values.push(record[field].as_str().map_or_else(|| record[field].to_string(), str::to_string));
+        })
+        .unwrap();
+    }
+    values
+}
+
+/// 15 s up, 60 s killed, 20 s up again, at 2 000 events/s into a queue of 30 000: what is dropped is dropped at once, what
+/// was sent stands in the topic, once.
+#[test]
+#[ignore = "starts a Kafka broker: needs Java 17 and Maven; takes 2 minutes"]
+fn a_broker_away_for_a_minute_is_not_felt_and_every_event_is_accounted_for() {
+    let broker = Broker::start();
+    let log = broker.log();
+    support::create_topic(&log, "events", 3);
+    let mut config = broker.config("events");
+    config.events.max_rows = 30_000;
+    let events = Events::start(&config).unwrap().unwrap();
+    let layout = layout(&config, "1");
+    let started = Instant::now();
+    let (mut offered, mut slowest) = (0_u64, Duration::ZERO);
+    let (mut is_killed, mut is_back) = (false, false);
+    let load = std::thread::scope(|scope| {
+        let mut waiting = None;
+        while started.elapsed() < Duration::from_secs(95) {
+            let tick = Instant::now();
+            for _ in 0..20 {
+                let event = event(&layout, Arm::Production, offered, now_ms());
+                let before = Instant::now();
+                events.queue.offer(event);
+                slowest = slowest.max(before.elapsed());
+                offered += 1;
+            }
+            let counts = events.queue.counts();
+            assert!(counts.add_up() && counts.in_flight <= 30_000, "{counts:?}");
+            if !is_killed && started.elapsed() > Duration::from_secs(15) {
+                is_killed = true;
+                script(&["kill"], broker.directory.path());
+            }
+            if !is_back && started.elapsed() > Duration::from_secs(75) {
+                is_back = true;
+                // The load goes on while the broker starts.
+                waiting = Some(scope.spawn(|| script(&["start", "--keep"], broker.directory.path())));
+            }
+            std::thread::sleep(Duration::from_millis(10).saturating_sub(tick.elapsed()));
+        }
+        waiting.unwrap().join().unwrap();
+        offered
+    });
+    let before_close = events.queue.counts();
+    let counts = events.close();
+    let ids = values(&log, "events", "prediction_id");
+    let unique: BTreeSet<&String> = ids.iter().collect();
+    println!(
+        "offered {load}, before the close {before_close:?}, at the end {counts:?}, in the topic {}, slowest offer {slowest:?}",
+        ids.len()
+    );
+    assert_eq!(counts.offered, load);
+    assert!(counts.dropped > 0, "a minute at 2 000 events/s is more than 30 000");
+    assert_eq!((counts.failed, counts.in_flight), (0, 0));
+    assert_eq!(counts.sent, ids.len() as u64);
+    assert_eq!(counts.sent + counts.dropped, load);
+    assert_eq!(unique.len(), ids.len(), "no event stands in the topic twice");
+    assert!(slowest < Duration::from_millis(500), "an offer took {slowest:?}");
+}
+
+#[test]
+#[ignore = "needs a broker: DRIFTLINE_TEST_KAFKA"]
+fn the_monitor_counts_the_arms_and_versions_of_what_the_scorer_wrote() {
+    let app = support::unique("scorer-events");
+    let topic = format!("{app}-predictions");
+    let log = support::kafka_log();
+    support::create_topic(&*log, &topic, 2);
+    let model = format!(
+        "version: 1\nmodel: m\ntopics: [{topic}]\nformat: prediction_event\n\
+         features: {{x: numeric, arm: {{type: categorical, path: arm}}}}\nsegments: [arm]\n\
+         score: {{path: score, type: numeric}}\nreferences: {{training: {{path: ../t.csv}}}}\n\
+         windows: {{size: 1m, watermark_delay: 0s, idle_after: 2s}}\n"
+    );
+    let workspace =
+        support::Workspace::new(&app, &model, "version: 1\nrules: []\n", "ingest: {flush_interval: 100ms}\n");
+    let rows: Vec<String> = (0..1000).map(|x| format!("{x},{x},{}", ["production", "canary"][x % 2])).collect();
+    std::fs::write(workspace.dir.join("t.csv"), format!("x,score,arm\n{}\n", rows.join("\n"))).unwrap();
+    workspace.must(&["reference", "build"]);
+    let mut config = ScorerConfig::default();
+    config.kafka.bootstrap_servers = support::broker();
+    config.events.enabled = true;
+    config.events.topic = topic;
+    let events = Events::start(&config).unwrap().unwrap();
+    let (production, canary) = (layout(&config, "1"), layout(&config, "2"));
+    let minute = 1_767_225_600_000;
+    for id in 0..600 {
+        let (layout, arm) = if id % 3 == 0 { (&canary, Arm::Canary) } else { (&production, Arm::Production) };
+        events.queue.offer(event(layout, arm, id, minute + id as i64 * 90));
+    }
+    // A later window closes the first.
+    (600..610).for_each(|id| events.queue.offer(event(&production, Arm::Production, id, minute + 120_000)));
+    let counts = events.close();
+    assert_eq!((counts.sent, counts.dropped, counts.failed), (610, 0, 0));
+    let mut service = workspace.start();
+    service.wait_ready(Duration::from_secs(60));
+    let rows = || -> BTreeSet<String> {
+        let results = workspace.results(&*log).into_iter().filter(|result| result.window.start_ms == minute);
+        results.map(|result| format!("{} {:?} {}", result.version, result.segment, result.rows)).collect()
+    };
+    let has = |found: &BTreeSet<String>, version: &str, arm: &str, count: u64| {
+        found.iter().any(|row| {
+            row.starts_with(&format!("{version} ")) && row.contains(arm) && row.ends_with(&format!(" {count}"))
+        })
+    };
+    support::wait_until("both arms are counted apart", Duration::from_secs(60), || {
+        let found = rows();
+        has(&found, "1", "production", 400) && has(&found, "2", "canary", 200)
+    });
+    assert!(service.terminate().success());
+}
+
+/// The command is killed at random while it scores a topic; in the end each row stands in the output once, with its score.
+#[test]
+#[ignore = "needs a broker and ONNX Runtime: DRIFTLINE_TEST_KAFKA, ORT_DYLIB_PATH"]
+fn a_topic_scored_under_kill_nine_has_every_row_once() {
+    const ROWS: u64 = 60_000;
+    let directory = tempfile::tempdir().unwrap();
+    let app = support::unique("scorer-score");
+    let log = support::kafka_log();
+    let topics = ["in", "out", "out.dead-letter"].map(|name| format!("{app}-{name}"));
+    topics.iter().for_each(|topic| support::create_topic(&*log, topic, 3));
+    let settings = directory.path().join("scorer.yaml");
+    let names = (0..8).map(|index| format!("f{index}")).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "version: 1\nregistry: registry\nkafka: {{bootstrap_servers: \"{}\"}}\nmodels: {{linear: {{events: {{features: [{names}]}}}}}}\n",
+        support::broker()
+    );
+    std::fs::write(&settings, text).unwrap();
+    std::fs::create_dir(directory.path().join("registry")).unwrap();
+    let registry = driftline::scorer::registry::Registry::open(&directory.path().join("registry")).unwrap();
+    let model = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/scorer/linear.onnx")).unwrap();
+    let registration = driftline::scorer::registry::register::Registration {
+        model: "linear".into(),
+        files: [("model.onnx".to_string(), model)].into(),
+        ..Default::default()
+    };
+    registry.register(&registration, None, now_ms()).unwrap();
+    for first in (0..ROWS).step_by(5_000) {
+        let row = |id: u64| {
+            let features: Vec<String> = (0..8).map(|index| format!("\"f{index}\":{}", id % 100)).collect();
+            let value = format!("{{\"id\":{id},\"features\":{{{}}}}}", features.join(","));
+            let topic = topics[0].as_str().into();
+            OutRecord {
+                topic,
+                key: Some(id.to_string().into_bytes()),
+                value: Some(value.into_bytes()),
+                ..OutRecord::default()
+            }
+        };
+        log.append((first..first + 5_000).map(row).collect()).unwrap();
+    }
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_driftline-scorer"));
+        command.args(["score", "--model", "linear", "--version", "1", "--until-end", "--config"]).arg(&settings);
+        command.args(["--topic", &topics[0], "--to", &topics[1], "--group", &app]);
+        command
+    };
+    let written = || -> u64 {
+        let consumer = log
+            .consumer(driftline::log::ConsumerOptions {
+                group: None,
+                topics: Vec::new(),
+                start: driftline::log::StartOffset::Earliest,
+                read_committed: true,
+            })
+            .unwrap();
+        let end = |partition| consumer.offsets(&driftline::log::TopicPartition::new(&topics[1], partition)).unwrap().1;
+        (0..3).map(|partition| end(partition) as u64).sum()
+    };
+    let mut kills = 0;
+    let mut before = 0;
+    while kills < 8 {
+        let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        // In the middle of it: something was written since the last kill.
+        while written() == before && child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "nothing was written in a minute");
+            std::thread::sleep(Duration::from_millis(7 + 13 * kills));
+        }
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        before = written();
+    }
+    let output = command().output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    println!("{kills} kills; then: {}", String::from_utf8_lossy(&output.stdout).trim());
+    assert!(kills >= 3, "the topic was scored before it could be killed three times");
+    let mut ids: Vec<u64> = values(&*log, &topics[1], "id").iter().map(|id| id.parse().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids.len() as u64, ROWS, "rows in the output");
+    assert!(ids.iter().copied().eq(0..ROWS), "each row once");
+    let pairs = values(&*log, &topics[1], "id").into_iter().zip(values(&*log, &topics[1], "score"));
+    for (id, score) in pairs {
+        // Weights 1/8 to 8/8 of eight equal features, bias 0.5.
+        let expected = (id.parse::<u64>().unwrap() % 100) as f64 * 4.5 + 0.5;
+        assert_eq!(score.parse::<f64>().unwrap(), expected, "score of {id}");
+    }
+    assert!(values(&*log, &topics[2], "id").is_empty());
+}
