@@ -10,6 +10,7 @@ use crate::scorer::events::EventLayout;
 use crate::scorer::events::start::layout_options;
 use crate::scorer::registry::state::ServingState;
 use crate::scorer::registry::{Registry, RegistryError};
+use crate::scorer::transform::backend::{of_version, wrap};
 
 /// Names, states and versions of models.
 pub trait Source: Send + Sync {
@@ -53,17 +54,20 @@ impl Source for RegistrySource {
 
     fn load(&self, model: &str, version: &str, settings: &ModelSettings) -> Result<Loaded, String> {
         let verified = self.registry.open_version(model, version).map_err(|error| error.to_string())?;
+        let transform = of_version(&verified, settings.transform.as_ref())?;
         let failed = |error: EngineError| format!("version {version} of model {model} cannot be loaded: {error}");
         let loaded = self.engine.load(&verified.model).map_err(failed)?;
         let runner = Runner::start(loaded, &settings.batching, format!("{model} {version}")).map_err(failed)?;
+        let backend = wrap(transform, Arc::new(runner))
+            .map_err(|reason| format!("version {version} of model {model} cannot be served: {reason}"))?;
         let layout = match self.config.events.enabled {
             true => {
-                let options = layout_options(&self.config, model, verified.manifest.lineage.transform.as_deref());
-                let layout = EventLayout::new(model, version, runner.signature().as_deref(), options);
+                let options = layout_options(&self.config, model, backend.transform_id());
+                let layout = EventLayout::new(model, version, backend.signature().as_deref(), options);
                 Some(layout.map_err(|error| format!("events of model {model} version {version}: {error}"))?)
             }
             false => None,
         };
-        Ok(Loaded { backend: Arc::new(runner), layout })
+        Ok(Loaded { backend, layout })
     }
 }
