@@ -17,7 +17,13 @@ pub struct Cells {
 
 impl Cells {
     pub fn push(&mut self, cell: u16) {
-        *self.counts.entry(cell).or_default() += 1;
+        self.push_many(cell, 1);
+    }
+
+    pub fn push_many(&mut self, cell: u16, count: u64) {
+        if count > 0 {
+            *self.counts.entry(cell).or_default() += count;
+        }
     }
 
     pub fn add(&mut self, other: &Self) {

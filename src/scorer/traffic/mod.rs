@@ -13,5 +13,6 @@ pub mod cells;
 pub mod choose;
 pub mod counters;
 pub mod sequential;
+pub mod trial;
 
 pub use choose::{Ask, Choice, ChoiceError, Exposure, choose};
