@@ -248,7 +248,7 @@ fn answer(changed: Changed) -> ChangeAnswer {
 }
 
 /// Who may not change anything is told so before what is wrong with the body.
-fn read<T: DeserializeOwned>(caller: &Caller, body: &[u8]) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(caller: &Caller, body: &[u8]) -> Result<T, Problem> {
     caller.must(Role::Operate)?;
     serde_json::from_slice(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Problem::unprocessable(format!("the body does not fit: {error}")),

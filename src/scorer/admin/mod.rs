@@ -1,6 +1,6 @@
 //! The admin API: which versions serve, and changing that, over HTTP behind tokens.
 //!
-//! `models` reads, `changes` changes, `repository` is the Open Inference Protocol's extension of that name, `openapi`
+//! `models` reads, `changes` changes, `trial` tells of canaries on trial and of experiments, `repository` is the Open Inference Protocol's extension of that name, `openapi`
 //! describes all of it. Who may do what, and how errors are written, is as in the monitor (`http::access`,
 //! `http::problem`). What is in memory is asked of the process that serves, through `Serving`.
 //!
@@ -10,6 +10,7 @@ pub mod changes;
 pub mod models;
 pub mod openapi;
 pub mod repository;
+pub mod trial;
 
 use std::sync::Arc;
 
@@ -82,6 +83,9 @@ pub fn router(admin: Admin) -> Router {
         .route("/admin/v1/models/{model}/versions", get(models::versions))
         .route("/admin/v1/models/{model}/versions/{version}", get(models::version))
         .route("/admin/v1/models/{model}/audit", get(models::audit))
+        .route("/admin/v1/models/{model}/trial", get(trial::trial))
+        .route("/admin/v1/models/{model}/trial/labels", post(trial::report_labels))
+        .route("/admin/v1/models/{model}/experiments", get(trial::experiments))
         .route("/admin/v1/models/{model}/promote", post(changes::promote))
         .route("/admin/v1/models/{model}/rollback", post(changes::roll_back))
         .route("/admin/v1/models/{model}/canary", post(changes::set_canary).delete(changes::clear_canary))

@@ -5,9 +5,11 @@ use serde_json::Value;
 use super::changes::{CanaryRequest, ChangeAnswer, ClearQuery, PromoteRequest, RollbackRequest, ShadowRequest};
 use super::models::{AuditQuery, Items, ModelItem, VersionItem};
 use super::repository::{IndexItem, IndexRequest};
+use super::trial::{LabelAnswer, LabelRequest, TrialItem};
 use crate::config::service::Role;
 use crate::http::openapi::{About, Operation, SchemaOf, document_of, inline, of, read, write};
 use crate::scorer::registry::audit::AuditEntry;
+use crate::scorer::traffic::experiment::ExperimentResult;
 
 const fn change(path: &'static str, summary: &'static str, body: SchemaOf) -> Operation {
     write("post", path, summary, Some(body), (200, of::<ChangeAnswer>), &[404, 409, 503])
@@ -18,7 +20,7 @@ const fn clear(path: &'static str, summary: &'static str, query: Option<SchemaOf
 }
 
 /// Everything under `/admin`, and the protocol's repository extension.
-pub const OPERATIONS: [Operation; 15] = [
+pub const OPERATIONS: [Operation; 18] = [
     Operation {
         problems: &[503],
         ..read("/admin/v1/models", "Models, and which of their versions serve", None, of::<Items<ModelItem>>)
@@ -42,6 +44,32 @@ pub const OPERATIONS: [Operation; 15] = [
             "Who changed what, when and why, newest first",
             Some(inline::<AuditQuery>),
             of::<Items<AuditEntry>>,
+        )
+    },
+    Operation {
+        problems: &[404, 422, 503],
+        ..read(
+            "/admin/v1/models/{model}/trial",
+            "The canary's trial that runs or ran last, and why it decides as it does",
+            None,
+            of::<TrialItem>,
+        )
+    },
+    write(
+        "post",
+        "/admin/v1/models/{model}/trial/labels",
+        "Report a metric over labels of both sides of the trial",
+        Some(of::<LabelRequest>),
+        (200, of::<LabelAnswer>),
+        &[404, 409, 503],
+    ),
+    Operation {
+        problems: &[404, 422, 503],
+        ..read(
+            "/admin/v1/models/{model}/experiments",
+            "What each arm of each experiment came to",
+            None,
+            of::<Items<ExperimentResult>>,
         )
     },
     change("/admin/v1/models/{model}/promote", "Put a version into production", of::<PromoteRequest>),

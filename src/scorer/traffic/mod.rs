@@ -12,6 +12,7 @@ pub mod assign;
 pub mod cells;
 pub mod choose;
 pub mod counters;
+pub mod experiment;
 pub mod sequential;
 pub mod trial;
 

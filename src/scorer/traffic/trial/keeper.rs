@@ -156,6 +156,7 @@ impl Keeper {
         let request = ChangeRequest {
             change,
             expected_generation: Some(state.generation),
+            expected_production: None,
             by: BY.into(),
             reason: shortened(&decision.says),
             request_id: None,

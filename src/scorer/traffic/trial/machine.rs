@@ -31,6 +31,8 @@ pub struct Trial {
     pub evidence: Evidence,
     /// None while it runs.
     pub outcome: Option<Outcome>,
+    /// The newest decision.
+    pub last: Option<Decision>,
     /// Decisions that changed something, or ended the trial.
     pub history: Vec<Decision>,
 }
@@ -130,6 +132,7 @@ impl Trial {
             requests_before_step: 0,
             evidence: Evidence::default(),
             outcome: None,
+            last: None,
             history: Vec::new(),
         })
     }
@@ -169,6 +172,7 @@ impl Trial {
         if !matches!(decision.verdict, Verdict::Hold | Verdict::NotDecided) {
             self.remember(decision.clone());
         }
+        self.last = Some(decision.clone());
         Some(decision)
     }
 

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::machine::{Trial, Verdict, buckets};
 use crate::config::scorer::traffic::{ErrorGuard, Guards, LatencyGuard, Progressive, ScoreDriftGuard, ScoreMeanGuard};
-use crate::config::units::{Share, Span};
+use crate::config::units::Span;
 use crate::scorer::registry::state::{Canary, ServingState};
 use crate::scorer::traffic::cells::{latency_cell, score_cell};
 use crate::scorer::traffic::counters::{Block, Counts};

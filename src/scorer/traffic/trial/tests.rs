@@ -42,6 +42,7 @@ impl Place {
         let request = ChangeRequest {
             change,
             expected_generation: None,
+            expected_production: None,
             by: "ana".into(),
             reason: String::new(),
             request_id: None,
@@ -177,6 +178,7 @@ fn a_decision_that_comes_too_late_changes_nothing() {
     let request = ChangeRequest {
         change: decision.change(&trial).unwrap(),
         expected_generation: Some(state.generation),
+        expected_production: None,
         by: BY.into(),
         reason: decision.says,
         request_id: None,
