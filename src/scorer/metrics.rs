@@ -42,6 +42,17 @@ pub struct Metrics {
     pub canary_ratio: prometheus::GaugeVec,
     /// Shadow scores, by model, version and outcome.
     pub shadow_requests: IntCounterVec,
+    /// Scores of the shadow less production's, without sign, by model and version.
+    pub shadow_difference: HistogramVec,
+    /// The largest of them since the start.
+    pub shadow_difference_max: prometheus::GaugeVec,
+    /// Scores that differ by more than the tolerance.
+    pub shadow_differences: IntCounterVec,
+    /// Turns of trials, by model and verdict.
+    pub trial_decisions: IntCounterVec,
+    pub trial_requests_needed: IntGaugeVec,
+    /// By model and guard.
+    pub trial_log_e: prometheus::GaugeVec,
     names: Arc<[String]>,
 }
 
@@ -148,6 +159,34 @@ impl Metrics {
             "Requests scored by the shadow beside production: ok, failed, dropped.",
             &["model", "version", "outcome"],
         )?;
+        let shadow_difference = families.register("scorer_shadow_difference", |name| {
+            let help = "Score of the shadow less production's for the same row, without sign.";
+            let buckets = vec![1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0];
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &["model", "version"])
+        })?;
+        let shadow_difference_max = families.register("scorer_shadow_difference_max", |name| {
+            let help = "Largest difference between a shadow's and production's score since the start.";
+            prometheus::GaugeVec::new(Opts::new(name, help), &["model", "version"])
+        })?;
+        let shadow_differences = counters(
+            "shadow_differences_total",
+            "Scores of the shadow that differ from production's by more than the tolerance.",
+            &["model", "version"],
+        )?;
+        let trial_decisions = counters(
+            "trial_decisions_total",
+            "Turns of canaries' trials: hold, not_decided, advance, promote, roll_back, stop.",
+            &["model", "verdict"],
+        )?;
+        let trial_requests_needed = gauges(
+            "trial_requests_needed",
+            "Requests that the canary has yet to answer before its trial can go on; -1: cannot be told.",
+            &["model"],
+        )?;
+        let trial_log_e = families.register("scorer_trial_evidence_ratio", |name| {
+            let help = "Evidence that the canary is worse, by guard: logarithm of the e-value over what rolls back; 1 rolls back.";
+            prometheus::GaugeVec::new(Opts::new(name, help), &["model", "guard"])
+        })?;
         let start = families.register("scorer_process_start_time_seconds", |name| {
             Gauge::new(name, "Start of the process, epoch seconds.")
         })?;
@@ -171,6 +210,12 @@ impl Metrics {
             generation,
             canary_ratio,
             shadow_requests,
+            shadow_difference,
+            shadow_difference_max,
+            shadow_differences,
+            trial_decisions,
+            trial_requests_needed,
+            trial_log_e,
         })
     }
 

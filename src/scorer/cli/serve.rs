@@ -28,6 +28,7 @@ use crate::scorer::serve::Scorer;
 use crate::scorer::serve::follow::{FollowHandle, Follower};
 use crate::scorer::serve::http::{Context, server::HttpServer};
 use crate::scorer::serve::source::RegistrySource;
+use crate::scorer::serve::trials::Trials;
 use crate::telemetry::{self, LogFormat};
 
 mod serving;
@@ -99,6 +100,7 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
     let settings = config.models.iter().map(|(name, model)| (name.clone(), Arc::new(model.clone()))).collect();
     let source = Arc::new(RegistrySource { registry: Arc::clone(&registry), engine, config: Arc::new(config.clone()) });
     let follow = Follower::new(source, Arc::clone(&scorer), settings).start().map_err(shown)?;
+    let trials = Trials::start(Arc::clone(&registry), Arc::clone(&scorer), follow.clone(), now_ms).map_err(shown)?;
     let stop = CancellationToken::new();
     let context = Arc::new(Context::new(Arc::clone(&scorer), &config.http));
     let server = HttpServer::start(http, context, &config.http, &stop).map_err(shown)?;
@@ -115,6 +117,7 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
     stop.cancel();
     let drained = tokio::task::spawn_blocking(move || {
         server.join();
+        trials.stop();
         events.map(|events| events.close())
     });
     if let Ok(Some(counts)) = drained.await {

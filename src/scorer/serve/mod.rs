@@ -2,7 +2,8 @@
 //!
 //! `table` is what serves at one instant; requests take it whole, so that a swap fails none. `follow` puts another table
 //! in its place when the registry changes, from what `source` loads. `inputs` checks tensors against a signature, `shadow`
-//! scores a second version beside the one that answers. `http` is the server of the HTTP protocols.
+//! scores a second version beside the one that answers,
+//! `trials` gives each model's trial its turn. `http` is the server of the HTTP protocols.
 //!
 //! To add something that happens with each request: a step of `Scorer::score`, which waits for nothing but the score.
 
@@ -16,15 +17,16 @@ pub mod inputs;
 pub mod shadow;
 pub mod source;
 pub mod table;
+pub mod trials;
 
-use self::shadow::{Answered, Shadows};
+use self::shadow::{Answered, Compared, MAX_COMPARED, Shadows};
 use self::table::{ServedModel, ServedVersion, Table};
 use super::events::{EventSink, ScoredEvent};
 use super::metrics::Metrics;
 use super::protocols::shown;
 use super::score::{Arm, ScoreError, ScoreRequest, ScoreResponse};
 use super::tensor::Tensor;
-use super::traffic::counters::Answer;
+use super::traffic::counters::{Answer, scores};
 use super::traffic::{self, Ask, Choice, ChoiceError};
 
 /// Scores requests of any protocol.
@@ -90,8 +92,8 @@ impl Scorer {
         version.counters(choice.arm).count(outcome.as_ref().map(|_| ()), rows, latency);
         match &outcome {
             Ok(response) => model.counters.record(&choice, Answer::Scored(&response.outputs), latency),
-            // What the version is not to blame for says nothing of it.
-            Err(ScoreError::NotFound(_) | ScoreError::Invalid(_) | ScoreError::QueueFull { .. }) => {}
+            // Also what is refused as invalid: a canary that takes other inputs than production refuses every request.
+            Err(ScoreError::NotFound(_)) => {}
             Err(_) => model.counters.record(&choice, Answer::Failed, latency),
         }
         outcome
@@ -127,7 +129,12 @@ impl Scorer {
                 event_time_ms: epoch_ms(),
             };
             if let Some(shadow) = shadow {
-                self.shadows.score(Arc::clone(shadow), &answered, copy.clone());
+                let compared = Compared {
+                    scores: scores(&outputs).take(MAX_COMPARED).collect(),
+                    tolerance: model.settings.traffic.shadow.tolerance,
+                    most_waiting: model.settings.traffic.shadow.queue_requests,
+                };
+                self.shadows.score(Arc::clone(shadow), &answered, copy.clone(), compared);
             }
             if let (Some(layout), Some(events)) = (layout, &self.events) {
                 events.offer(ScoredEvent {

@@ -10,11 +10,41 @@ use crate::scorer::events::{EventSink, ScoredEvent};
 use crate::scorer::metrics::Metrics;
 use crate::scorer::score::{Arm, Priority};
 use crate::scorer::tensor::Tensor;
+use crate::scorer::traffic::counters::scores;
 
-/// Requests that may wait for a shadow; one beyond them is dropped and counted.
-const MAX_WAITING: usize = 256;
+/// Requests of all models that may wait for shadows; one beyond them is dropped and counted.
+const MAX_WAITING: usize = 1 << 16;
+/// Rows of a request that are compared.
+pub const MAX_COMPARED: usize = 256;
 /// A shadow that has not answered by then has missed its time.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the shadow's scores are compared with.
+pub struct Compared {
+    pub scores: Vec<f64>,
+    /// Scores farther apart than this are counted as different.
+    pub tolerance: f64,
+    /// Requests that may wait for this shadow.
+    pub most_waiting: usize,
+}
+
+impl Compared {
+    fn count(&self, metrics: &Metrics, labels: &[&str; 2], outputs: &[Tensor]) {
+        let largest = metrics.shadow_difference_max.with_label_values(labels);
+        let differences = metrics.shadow_difference.with_label_values(labels);
+        for (score, shadow) in self.scores.iter().zip(scores(outputs)) {
+            let apart = (shadow - score).abs();
+            // What is no number on one side only differs, but not by any number.
+            if apart.is_finite() {
+                differences.observe(apart);
+                largest.set(largest.get().max(apart));
+            }
+            if apart > self.tolerance || score.is_nan() != shadow.is_nan() {
+                metrics.shadow_differences.with_label_values(labels).inc();
+            }
+        }
+    }
+}
 
 pub struct Shadows {
     waiting: Arc<Semaphore>,
@@ -28,13 +58,15 @@ impl Shadows {
     }
 
     /// Starts the score of inputs that were just answered.
-    pub fn score(&self, version: Arc<ServedVersion>, answered: &Answered<'_>, inputs: Vec<Tensor>) {
+    pub fn score(&self, version: Arc<ServedVersion>, answered: &Answered<'_>, inputs: Vec<Tensor>, compared: Compared) {
         let outcomes = self.metrics.shadow_requests.clone();
         let model = answered.model.to_string();
-        let Ok(permit) = Arc::clone(&self.waiting).try_acquire_owned() else {
+        let waiting = MAX_WAITING - self.waiting.available_permits().min(MAX_WAITING);
+        let permit = Arc::clone(&self.waiting).try_acquire_owned().ok().filter(|_| waiting < compared.most_waiting);
+        let Some(permit) = permit else {
             return outcomes.with_label_values(&[&model, &version.version, "dropped"]).inc();
         };
-        let events = self.events.clone();
+        let (metrics, events) = (self.metrics.clone(), self.events.clone());
         let (request_id, entity) = (answered.request_id.to_string(), answered.entity.map(str::to_string));
         let event_time_ms = answered.event_time_ms;
         tokio::spawn(async move {
@@ -48,6 +80,9 @@ impl Shadows {
             version.counters(Arm::Shadow).count(outcome.as_ref().map(|_| ()), rows, latency);
             let word = if outcome.is_ok() { "ok" } else { "failed" };
             outcomes.with_label_values(&[&model, &version.version, word]).inc();
+            if let Ok(outputs) = &outcome {
+                compared.count(&metrics, &[&model, &version.version], outputs);
+            }
             if let (Ok(outputs), Some(layout), Some(events)) = (outcome, layout, events) {
                 let engine = version.backend.engine();
                 let arm = Arm::Shadow;

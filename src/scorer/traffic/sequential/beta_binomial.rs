@@ -12,15 +12,25 @@ const PRIOR: f64 = 0.5;
 
 /// Logarithm of the mixture's e-value against a rate.
 pub fn log_e(seen: Hits, rate: f64) -> f64 {
+    log_mixture(seen) - log_likelihood(seen, rate)
+}
+
+/// Logarithm of the likelihood, averaged over rates under the prior.
+fn log_mixture(seen: Hits) -> f64 {
     let (hits, misses) = (seen.hits as f64, (seen.n - seen.hits) as f64);
-    let term = |count: f64, chance: f64| if count == 0.0 { 0.0 } else { count * chance.ln() };
-    ln_beta(hits + PRIOR, misses + PRIOR) - ln_beta(PRIOR, PRIOR) - term(hits, rate) - term(misses, 1.0 - rate)
+    ln_beta(hits + PRIOR, misses + PRIOR) - ln_beta(PRIOR, PRIOR)
+}
+
+fn log_likelihood(seen: Hits, rate: f64) -> f64 {
+    let term = |count: u64, chance: f64| if count == 0 { 0.0 } else { count as f64 * chance.ln() };
+    term(seen.hits, rate) + term(seen.n - seen.hits, 1.0 - rate)
 }
 
 /// The lowest and the highest rate not yet excluded at a level; (0, 1) before anything is seen.
 pub fn interval(seen: Hits, alpha: f64) -> (f64, f64) {
     let Some(rate) = seen.rate() else { return (0.0, 1.0) };
-    let excluded = |candidate: f64| log_e(seen, candidate) >= super::log_threshold(alpha);
+    let least = log_mixture(seen) - super::log_threshold(alpha);
+    let excluded = |candidate: f64| log_likelihood(seen, candidate) <= least;
     let low = if seen.hits == 0 { 0.0 } else { boundary(rate, 0.0, excluded) };
     let high = if seen.hits == seen.n { 1.0 } else { boundary(rate, 1.0, excluded) };
     (low, high)
@@ -28,7 +38,7 @@ pub fn interval(seen: Hits, alpha: f64) -> (f64, f64) {
 
 /// Where `excluded` begins between a rate inside and an end outside, by halving: the e-value grows from `inside` on.
 fn boundary(mut inside: f64, mut outside: f64, excluded: impl Fn(f64) -> bool) -> f64 {
-    for _ in 0..60 {
+    for _ in 0..52 {
         let middle = f64::midpoint(inside, outside);
         if excluded(middle) {
             outside = middle;
