@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 /// Serves versions of machine-learning models, and writes what it predicts to Kafka.
 #[derive(Debug, Parser)]
-#[command(name = "driftline-scorer", version, about, max_term_width = 100)]
+#[command(name = "driftline-scorer", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -1,9 +1,9 @@
 //! Wire protocols: each turns bytes into a `ScoreRequest` and a `ScoreResponse` into bytes, and knows nothing of models.
 //!
 //! `elements` reads and writes the elements of a tensor as JSON, `binary` as bytes; the protocols share them. `oip` is the
-//! Open Inference Protocol over HTTP.
-//! Nothing here does input or output, and no input may make it panic or ask for memory
-//! that its length does not warrant: the fuzz targets of `fuzz/` hold it to that.
+//! Open Inference Protocol over HTTP; `rows` what KServe V1, TensorFlow Serving and TorchServe have in common. Nothing here
+//! does input or output, and no input may make it panic or ask for memory that its length does not warrant:
+//! `tests/scorer_hostile.rs` holds it to that.
 //!
 //! To add a protocol: a file with its decoder and encoder, and routes in `serve::http::route`.
 
@@ -11,6 +11,7 @@ pub mod binary;
 pub mod capped;
 pub mod elements;
 pub mod oip;
+pub mod rows;
 
 /// Bytes that are no request: 400 with this text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,8 @@
 //!
 //! `server` accepts connections and deals them to worker threads; `connection` keeps slow clients from holding one;
 //! `body` reads a request's body within its limits; `route` tells what a path asks for; `answer` is what goes back. One
-//! file for each protocol's requests: `oip`, `tensorflow` (with KServe V1, whose paths are the same), `torchserve`.
+//! file for each protocol's requests: `oip`, `rows` (KServe V1 and
+//! TensorFlow Serving, whose paths are the same), `torchserve`.
 //!
 //! To add a protocol: its paths in `route`, a file with its handler here, and its row in docs/scorer.md.
 
@@ -12,7 +13,9 @@ pub mod connection;
 pub mod headers;
 pub mod oip;
 pub mod route;
+pub mod rows;
 pub mod server;
+pub mod torchserve;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use hyper::Method;
 
 use crate::scorer::names::check_name;
+use crate::scorer::protocols::shown;
 
 /// A model, and a version of it if the path has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,28 @@ pub struct Target<'a> {
 pub enum Route<'a> {
     Home,
     Oip(OipRoute<'a>),
+    Rows(RowsRoute<'a>),
+    TorchServe(TorchServeRoute<'a>),
+}
+
+/// Requests of KServe V1 and of TensorFlow Serving's REST API, whose paths are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowsRoute<'a> {
+    List,
+    Model(Target<'a>),
+    Metadata(Target<'a>),
+    Predict(Target<'a>),
+    /// `:classify`, `:regress`, `:explain`.
+    Unsupported(&'a str),
+}
+
+/// Requests of TorchServe's inference API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TorchServeRoute<'a> {
+    Ping,
+    List,
+    Describe(Target<'a>),
+    Predict(Target<'a>),
 }
 
 /// Requests of the Open Inference Protocol.
@@ -65,6 +88,17 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, RouteError
     match segments.get(..count).unwrap_or_default() {
         [""] => read(method, Route::Home),
         ["v2", rest @ ..] => oip(method, rest),
+        ["v1", "models", rest @ ..] => rows(method, rest),
+        ["ping"] => read(method, Route::TorchServe(TorchServeRoute::Ping)),
+        ["models"] => read(method, Route::TorchServe(TorchServeRoute::List)),
+        ["models", model] => read(method, Route::TorchServe(TorchServeRoute::Describe(target(model, None)?))),
+        ["models", model, version] => {
+            read(method, Route::TorchServe(TorchServeRoute::Describe(target(model, Some(version))?)))
+        }
+        ["predictions", model] => post(method, Route::TorchServe(TorchServeRoute::Predict(target(model, None)?))),
+        ["predictions", model, version] => {
+            post(method, Route::TorchServe(TorchServeRoute::Predict(target(model, Some(version))?)))
+        }
         _ => Err(RouteError::NotFound),
     }
 }
@@ -93,6 +127,35 @@ fn oip<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, RouteError> {
         ["repository", ..] => Ok(Route::Oip(OipRoute::Repository)),
         ["systemsharedmemory" | "cudasharedmemory", ..] => Ok(Route::Oip(OipRoute::SharedMemory)),
         _ => Err(RouteError::NotFound),
+    }
+}
+
+/// A verb stands behind the last segment: `/v1/models/fraud:predict`.
+fn rows<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, RouteError> {
+    let Some((last, before)) = rest.split_last() else { return read(method, Route::Rows(RowsRoute::List)) };
+    let (last, verb) = last.split_once(':').map_or((*last, None), |(last, verb)| (last, Some(verb)));
+    let of = match (before, last) {
+        ([], model) => target(model, None)?,
+        ([model, "versions"], version) => target(model, Some(version))?,
+        // A label is an arm's name; `production` is the only one that is always there.
+        ([model, "labels"], "production" | "stable") => target(model, None)?,
+        ([_, "labels"], label) => {
+            let message = format!("there is no label `{}`: use `production`, or a version", shown(label));
+            return Err(RouteError::BadName(message));
+        }
+        ([model], "metadata") if verb.is_none() => {
+            return read(method, Route::Rows(RowsRoute::Metadata(target(model, None)?)));
+        }
+        ([model, "versions", version], "metadata") if verb.is_none() => {
+            return read(method, Route::Rows(RowsRoute::Metadata(target(model, Some(version))?)));
+        }
+        _ => return Err(RouteError::NotFound),
+    };
+    match verb {
+        None => read(method, Route::Rows(RowsRoute::Model(of))),
+        Some("predict") => post(method, Route::Rows(RowsRoute::Predict(of))),
+        Some(verb @ ("classify" | "regress" | "explain")) => Ok(Route::Rows(RowsRoute::Unsupported(verb))),
+        Some(_) => Err(RouteError::NotFound),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{self, Answer, Refusal};
 use super::connection::Connection;
 use super::route::{Route, RouteError, route};
-use super::{Context, oip};
+use super::{Context, oip, rows, torchserve};
 use crate::config::scorer::HttpSettings;
 
 /// Most workers unless the settings say another number: more of them only wait for the same scores.
@@ -198,6 +198,8 @@ async fn handle(context: &Context, request: Request<Incoming>) -> Answer {
     let (protocol, outcome) = match route(request.method(), uri.path()) {
         Ok(Route::Home) => ("none", Ok(home())),
         Ok(Route::Oip(route)) => ("oip", oip::answer(context, route, request).await),
+        Ok(Route::Rows(route)) => ("rows", rows::answer(context, route, request).await),
+        Ok(Route::TorchServe(route)) => ("torchserve", Ok(torchserve::answer(context, route, request).await)),
         Err(error) => ("none", Err(refused(error))),
     };
     let answer = outcome.unwrap_or_else(Refusal::into_answer);
