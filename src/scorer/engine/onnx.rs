@@ -86,20 +86,31 @@ impl OnnxEngine {
     }
 
     fn builder(&self, weights: &PrepackedWeights) -> Result<SessionBuilder, ort::Error> {
-        let threads = self.intra_op_threads;
         SessionBuilder::new(&self.environment)?
-            .with_intra_threads(threads)
-            .and_then(|builder| builder.with_inter_threads(1))
-            .and_then(|builder| builder.with_parallel_execution(false))
-            .and_then(|builder| builder.with_optimization_level(GraphOptimizationLevel::All))
+            .with_intra_threads(self.intra_op_threads)
+            .map_err(without_builder)?
+            .with_inter_threads(1)
+            .map_err(without_builder)?
+            .with_parallel_execution(false)
+            .map_err(without_builder)?
+            .with_optimization_level(GraphOptimizationLevel::All)
+            .map_err(without_builder)?
             // A pattern is kept for each shape that was ever seen: batches of any size would fill the memory with them.
-            .and_then(|builder| builder.with_memory_pattern(false))
+            .with_memory_pattern(false)
+            .map_err(without_builder)?
             // Threads that spin take the processor from those that read requests.
-            .and_then(|builder| builder.with_intra_op_spinning(false))
-            .and_then(|builder| builder.with_prepacked_weights(weights))
-            .and_then(|builder| builder.with_log_level(LogLevel::Warning))
-            .map_err(|error| ort::Error::new(error.message()))
+            .with_intra_op_spinning(false)
+            .map_err(without_builder)?
+            .with_prepacked_weights(weights)
+            .map_err(without_builder)?
+            .with_log_level(LogLevel::Warning)
+            .map_err(without_builder)
     }
+}
+
+/// A failed setting, without the builder that it would give back.
+fn without_builder(error: ort::Error<SessionBuilder>) -> ort::Error {
+    ort::Error::new(error.message())
 }
 
 impl Engine for OnnxEngine {
