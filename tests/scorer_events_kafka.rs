@@ -309,3 +309,143 @@ fn a_topic_scored_under_kill_nine_has_every_row_once() {
     }
     assert!(values(&*log, &topics[2], "id").is_empty());
 }
+
+/// One request on a connection that is kept; status and body.
+fn post(stream: &mut std::net::TcpStream, path: &str, body: &str) -> (u16, String) {
+    use std::io::{Read, Write};
+    let length = body.len();
+    write!(stream, "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+        .unwrap();
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer).unwrap();
+        assert!(read > 0, "the connection was closed: {}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&answer);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length =
+            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_string));
+        if body.len() >= length.unwrap().parse::<usize>().unwrap() {
+            return (head.split_whitespace().nth(1).unwrap().parse().unwrap(), body.to_string());
+        }
+    }
+}
+
+const SERVED_TRANSFORM: &str = "version: 1\noutput: features\ninputs: {a: number, c: text}\nfeatures:\n\
+    - {from: a, name: f0}\n- {from: a, name: f1, steps: [{clip: {max: 50}}]}\n\
+    - {from: c, steps: [{one_hot: {categories: [x, y]}}]}\n\
+    - {from: a, name: f4}\n- {from: a, name: f5}\n- {from: a, name: f6}\n- {from: a, name: f7}\n";
+
+/// What the linear model says of raw features: weights 1/8 to 8/8, bias 0.5.
+fn served_score(a: f64, c: &str) -> f64 {
+    let category = [("x", 0.375), ("y", 0.5)].iter().find(|(name, _)| *name == c).map_or(0.0, |(_, weight)| *weight);
+    a * 27.0 / 8.0 + a.min(50.0) / 4.0 + category + 0.5
+}
+
+/// The real scorer, a model with a feature transform, two clients: 10 s up, 60 s without a broker, then up again.
+#[test]
+#[ignore = "starts a Kafka broker: needs Java 17 and Maven, and ONNX Runtime: ORT_DYLIB_PATH; takes 2 minutes"]
+fn no_request_of_the_scorer_fails_while_the_broker_is_away() {
+    let broker = Broker::start();
+    let log = broker.log();
+    support::create_topic(&log, "events", 3);
+    let directory = tempfile::tempdir().unwrap();
+    let (http, admin) = (support::free_port(), support::free_port());
+    let settings = format!(
+        "version: 1\nregistry: registry\nhttp: {{bind: \"127.0.0.1:{http}\"}}\ngrpc: {{enabled: false}}\n\
+         admin: {{bind: \"127.0.0.1:{admin}\"}}\nkafka: {{bootstrap_servers: \"{}\"}}\n\
+         events: {{enabled: true, topic: events, max_rows: 5000}}\n",
+        broker.bootstrap_servers
+    );
+    std::fs::write(directory.path().join("scorer.yaml"), settings).unwrap();
+    std::fs::create_dir(directory.path().join("registry")).unwrap();
+    let registry = driftline::scorer::registry::Registry::open(&directory.path().join("registry")).unwrap();
+    let model = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/scorer/linear.onnx")).unwrap();
+    let registration = driftline::scorer::registry::register::Registration {
+        model: "m".into(),
+        files: [("model.onnx".into(), model), ("transform.yaml".into(), SERVED_TRANSFORM.into())].into(),
+        ..Default::default()
+    };
+    registry.register(&registration, None, now_ms()).unwrap();
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_driftline-scorer"));
+        command.current_dir(directory.path()).env("NO_COLOR", "1");
+        command
+    };
+    let promoted =
+        command().args(["promote", "m", "1", "--config", "scorer.yaml", "--reason", "test"]).output().unwrap();
+    assert!(promoted.status.success(), "{}", String::from_utf8_lossy(&promoted.stderr));
+    let file = std::fs::File::create(directory.path().join("scorer.log")).unwrap();
+    let mut child =
+        command().args(["serve", "--config", "scorer.yaml"]).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+    support::wait_until("the model is ready", Duration::from_secs(30), || {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "{}",
+            std::fs::read_to_string(directory.path().join("scorer.log")).unwrap()
+        );
+        support::http_get(http, "/v2/models/m/ready").is_some_and(|(status, _)| status == 200)
+    });
+    let started = Instant::now();
+    let answered: u64 = std::thread::scope(|scope| {
+        let client = move |first: u64| {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", http)).unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut answered = 0;
+            while started.elapsed() < Duration::from_secs(90) {
+                let (a, c) = (answered % 100, ["x", "y", "z", ""][(answered % 4) as usize]);
+                let body = format!(
+                    "{{\"id\":\"{first}-{answered}\",\"inputs\":[{{\"name\":\"a\",\"datatype\":\"FP64\",\"shape\":[1],\"data\":[{a}]}},\
+                     {{\"name\":\"c\",\"datatype\":\"BYTES\",\"shape\":[1],\"data\":[\"{c}\"]}}]}}"
+                );
+                let (status, body) = post(&mut stream, "/v2/models/m/infer", &body);
+                assert_eq!(status, 200, "{body}");
+                let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+                let score = answer["outputs"][0]["data"][0].as_f64().unwrap();
+                assert_eq!(score, served_score(a as f64, c), "a = {a}, c = {c}: {body}");
+                answered += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            answered
+        };
+        let clients = [scope.spawn(move || client(0)), scope.spawn(move || client(1))];
+        std::thread::sleep(Duration::from_secs(10));
+        script(&["kill"], broker.directory.path());
+        std::thread::sleep(Duration::from_secs(60));
+        script(&["start", "--keep"], broker.directory.path());
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    let count = |name: &str| -> u64 {
+        let (_, text) = support::http_get(admin, "/metrics").unwrap();
+        let prefix = format!("driftline_scorer_events_{name}{{model=\"m\"}} ");
+        text.lines()
+            .find_map(|line| line.strip_prefix(&prefix))
+            .unwrap_or_else(|| panic!("{name}:\n{text}"))
+            .parse()
+            .unwrap()
+    };
+    support::wait_until("everything is sent", Duration::from_secs(60), || count("in_flight") == 0);
+    let (offered, sent, dropped, failed) =
+        (count("offered_total"), count("sent_total"), count("dropped_total"), count("failed_total"));
+    let ids = values(&log, "events", "prediction_id");
+    println!(
+        "answered {answered}; offered {offered}, sent {sent}, dropped {dropped}, failed {failed}; in the topic {}",
+        ids.len()
+    );
+    assert_eq!((offered, failed), (answered, 0));
+    assert!(dropped > 0, "the queue of 5 000 was never full");
+    assert_eq!(sent + dropped, offered);
+    assert_eq!(sent, ids.len() as u64);
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
+    // What is waiting at SIGTERM is sent.
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", http)).unwrap();
+    let last = "{\"id\":\"last\",\"inputs\":[{\"name\":\"a\",\"datatype\":\"FP64\",\"shape\":[1],\"data\":[1]},\
+                {\"name\":\"c\",\"datatype\":\"BYTES\",\"shape\":[1],\"data\":[\"\"]}]}";
+    assert_eq!(post(&mut stream, "/v2/models/m/infer", last).0, 200);
+    drop(stream);
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    support::wait_until("it has stopped", Duration::from_secs(40), || child.try_wait().unwrap().is_some());
+    assert!(child.wait().unwrap().success());
+    assert!(values(&log, "events", "prediction_id").contains(&"last".to_string()), "SIGTERM sends what waits");
+}
