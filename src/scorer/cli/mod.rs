@@ -18,6 +18,8 @@ struct Cli {
     command: Command,
 }
 
+// One is made in the life of a process: its size costs nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Write training data: raw features through the transform that will serve
