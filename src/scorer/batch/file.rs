@@ -190,12 +190,11 @@ fn json_rows(
     Ok(done)
 }
 
+/// A line's text, and its object.
+type Line = (String, Map<String, Value>);
+
 /// The next rows with their text; empty lines are passed over.
-fn read_chunk(
-    input: &Path,
-    reader: &mut BufReader<File>,
-    line: &mut u64,
-) -> Result<Vec<(String, Map<String, Value>)>, BatchError> {
+fn read_chunk(input: &Path, reader: &mut BufReader<File>, line: &mut u64) -> Result<Vec<Line>, BatchError> {
     let mut chunk = Vec::new();
     let mut text = String::new();
     while chunk.len() < CHUNK_ROWS {

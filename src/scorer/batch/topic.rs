@@ -70,7 +70,10 @@ pub fn run_topic(
     let mut running =
         Running { job, scorer, consumer, producer, at_end: BTreeSet::new(), counts: TopicCounts::default() };
     let mut retry_at: Option<Instant> = None;
-    while !stop.is_cancelled() && !(job.until_end && running.is_at_end()) {
+    while !stop.is_cancelled() {
+        if job.until_end && running.is_at_end() {
+            break;
+        }
         if retry_at.is_some_and(|at| Instant::now() < at) {
             std::thread::sleep(POLL_TIMEOUT);
             continue;

@@ -31,7 +31,7 @@ enum Command {
     /// Check settings files; prints every error with its place and how to mend it
     Check(check::ScorerCheckArgs),
     #[command(flatten)]
-    Registry(registry::RegistryCommand),
+    Registry(Box<registry::RegistryCommand>),
 }
 
 pub fn main() -> ExitCode {
