@@ -11,7 +11,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::entry::Entry;
-use super::lines::line_of;
+use super::lines::{Lines, line_of};
 use super::{Effect, Parcel, Schedule};
 use crate::dispatch::delivery::{DeliveryKey, DeliveryStatus, DigestPlace};
 use crate::dispatch::digest::Digest;
@@ -108,6 +108,12 @@ impl Digests {
         self.first(&item.receiver).is_some_and(|sealed| sealed.in_flight && sealed.items.contains(item))
     }
 
+    /// Deliveries in sealed digests that are not on their way.
+    fn waiting(&self) -> Vec<DeliveryKey> {
+        let waiting = self.sealed.values().flatten().filter(|sealed| !sealed.in_flight);
+        waiting.flat_map(|sealed| sealed.items.iter().cloned()).collect()
+    }
+
     /// Receivers with a digest to send, and when.
     pub fn due(&self) -> impl Iterator<Item = (&str, i64)> {
         let first = self.sealed.iter().filter_map(|(receiver, queue)| Some((receiver.as_str(), queue.front()?)));
@@ -122,20 +128,25 @@ impl Digests {
         self.sealed.get(receiver)?.front()
     }
 
-    /// Takes a whole collection out once it is due or full.
-    fn take_due(&mut self, now_ms: i64, most: usize) -> Option<(String, i64, Vec<DeliveryKey>)> {
-        let due = self.collecting.iter().find(|((_, until_ms), items)| *until_ms <= now_ms || items.len() >= most);
+    /// Takes a whole collection out once it is due or full. What is held back fills none: it would only go to the next.
+    fn take_due(&mut self, lines: &Lines, now_ms: i64, most: usize) -> Option<(String, i64, Vec<DeliveryKey>)> {
+        let is_held = |key: &DeliveryKey| lines.get(key).is_some_and(|entry| entry.held_by.is_some());
+        let is_full = |items: &[DeliveryKey]| items.iter().filter(|key| !is_held(key)).count() >= most;
+        let due = self.collecting.iter().find(|((_, until_ms), items)| *until_ms <= now_ms || is_full(items));
         let (receiver, until_ms) = due?.0.clone();
         let items = self.collecting.remove(&(receiver.clone(), until_ms))?;
         Some((receiver, until_ms, items))
     }
 
-    /// Items of sealed digests whose number is not the recorded one, by `is_whole`; they are no longer in a digest.
+    /// Items of sealed digests whose number is not the recorded one, by `is_whole`; they are no longer in a digest. Nor are
+    /// those of the digests after one of these, none of which has been tried: sealed again, it would come after them.
     pub fn break_up(&mut self, is_whole: impl Fn(&DeliveryKey) -> bool) -> Vec<DeliveryKey> {
         let mut loose = Vec::new();
         for queue in self.sealed.values_mut() {
+            let mut is_behind = false;
             queue.retain(|sealed| {
-                let keep = sealed.in_flight || is_whole(&sealed.key);
+                let keep = sealed.in_flight || (!is_behind && is_whole(&sealed.key));
+                is_behind |= !keep;
                 if !keep {
                     loose.extend(sealed.items.iter().cloned());
                 }
@@ -162,8 +173,10 @@ impl Digests {
 impl Schedule {
     /// Closes what has been collected for long enough, or is enough.
     pub(super) fn seal_digests(&mut self, now_ms: i64) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        while let Some((receiver, until_ms, mut items)) = self.digests.take_due(now_ms, self.limits.max_digest) {
+        let mut effects = self.send_alone(self.digests.waiting(), now_ms);
+        while let Some((receiver, until_ms, mut items)) =
+            self.digests.take_due(&self.lines, now_ms, self.limits.max_digest)
+        {
             let silenced = |key: &DeliveryKey| {
                 let entry = self.lines.get(key)?;
                 Some(self.control.silenced_by(&entry.notification, now_ms)?.id.clone())
@@ -172,9 +185,38 @@ impl Schedule {
                 items.iter().filter_map(|key| Some((key.clone(), silenced(key)?))).collect();
             items.retain(|key| !held.iter().any(|(other, _)| other == key));
             for (key, silence) in held {
+                let line = self.lines.get(&key).map(|entry| line_of(&key, entry));
                 effects.extend(self.collect_later(&key, silence, now_ms));
+                effects.extend(line.map(|line| self.tidy(&line, now_ms)).unwrap_or_default());
+            }
+            effects.extend(self.send_alone(items.clone(), now_ms));
+            items.retain(|key| self.lines.get(key).is_some_and(|entry| entry.digest.is_some()));
+            let behind: Vec<(DeliveryKey, Entry)> = items
+                .iter()
+                .filter_map(|key| Some((key.clone(), self.lines.collected_before(key, &items)?.clone())))
+                .collect();
+            items.retain(|key| !behind.iter().any(|(other, _)| other == key));
+            for (key, earlier) in behind {
+                effects.extend(self.collect_with(&key, &earlier, now_ms));
             }
             effects.extend(self.seal(&receiver, until_ms.min(now_ms), items, now_ms));
+        }
+        effects
+    }
+
+    /// Of these deliveries, those behind one that is sent by itself (a person asked for it) follow by themselves too: in
+    /// a digest they could overtake it.
+    fn send_alone(&mut self, collected: Vec<DeliveryKey>, now_ms: i64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for key in collected {
+            if !self.lines.follows_one_alone(&key) {
+                continue;
+            }
+            self.digests.remove(&key);
+            let entry = self.lines.update(&key, |entry| {
+                (entry.held_by, entry.digest, entry.next_attempt_ms) = (None, None, now_ms);
+            });
+            effects.extend(entry.map(|entry| entry.record(&key, DeliveryStatus::Pending, now_ms)));
         }
         effects
     }
@@ -191,12 +233,25 @@ impl Schedule {
         Some(entry.record(key, DeliveryStatus::Pending, now_ms))
     }
 
+    /// To the digest of what is before it in its line.
+    fn collect_with(&mut self, key: &DeliveryKey, earlier: &Entry, now_ms: i64) -> Option<Effect> {
+        let entry = self.lines.update(key, |entry| {
+            (entry.held_by, entry.next_attempt_ms) = (earlier.held_by.clone(), earlier.next_attempt_ms);
+            entry.digest = earlier.digest.clone();
+        })?;
+        self.digests.collect(key, entry);
+        Some(entry.record(key, DeliveryStatus::Pending, now_ms))
+    }
+
     fn seal(&mut self, receiver: &str, until_ms: i64, mut items: Vec<DeliveryKey>, now_ms: i64) -> Vec<Effect> {
         items.retain(|key| self.lines.get(key).is_some());
         items.sort_by_key(|key| {
             let came = self.lines.get(key).map(|entry| (entry.first_at_ms, entry.notification.sequence));
             (came, key.notification_id.clone())
         });
+        // Digests go in the order in which they were sealed, after a restart too, which knows them by their ends.
+        let last = self.digests.sealed.get(receiver).and_then(|queue| queue.back());
+        let until_ms = last.map_or(until_ms, |last| until_ms.max(last.until_ms.saturating_add(1)));
         let mut hash = Sha256::new();
         hash.update(format!("{receiver}|{until_ms}"));
         items.iter().for_each(|key| hash.update(format!("|{}", key.notification_id)));

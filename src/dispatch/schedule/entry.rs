@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Effect;
 use crate::dispatch::delivery::{DeliveryKey, DeliveryRecord, DeliveryStatus, DigestPlace};
 use crate::dispatch::receiver::Telling;
-use crate::rules::episode::Notification;
+use crate::rules::episode::{EpisodeStatus, Notification};
 
 /// Longest error text kept in a record, in characters.
 const MAX_ERROR_CHARS: usize = 500;
@@ -71,6 +71,10 @@ impl Entry {
 
     pub fn is_news(&self) -> bool {
         matches!(self.telling, Telling::News | Telling::InPlaceOf { .. })
+    }
+
+    pub fn is_end(&self) -> bool {
+        self.notification.status == EpisodeStatus::Resolved
     }
 
     pub fn is_reminder(&self) -> bool {

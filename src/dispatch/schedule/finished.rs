@@ -11,8 +11,16 @@ use crate::dispatch::delivery::DeliveryKey;
 #[derive(Debug, Default)]
 pub struct Finished {
     by_time: BTreeSet<(i64, DeliveryKey)>,
-    /// When it was finished, and the partition of its record.
-    known: BTreeMap<DeliveryKey, (i64, i32)>,
+    known: BTreeMap<DeliveryKey, Done>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    at_ms: i64,
+    /// Of its record.
+    partition: i32,
+    /// It was about the end of its episode.
+    is_end: bool,
 }
 
 impl Finished {
@@ -22,17 +30,25 @@ impl Finished {
 
     /// The partition of its record.
     pub fn partition(&self, key: &DeliveryKey) -> Option<i32> {
-        self.known.get(key).map(|(_, partition)| *partition)
+        self.known.get(key).map(|done| done.partition)
     }
 
-    pub fn insert(&mut self, key: DeliveryKey, at_ms: i64, partition: i32) {
+    /// Whether the end of the episode is done with at the receiver. Ids of news are `{episode}-{sequence}`.
+    pub fn has_end(&self, episode_id: &str, receiver: &str) -> bool {
+        let first = DeliveryKey { notification_id: format!("{episode_id}-"), receiver: String::new() };
+        let is_of_episode = |id: &str| id.strip_prefix(episode_id).is_some_and(|rest| rest.starts_with('-'));
+        let mut done = self.known.range(first..).take_while(|(key, _)| is_of_episode(&key.notification_id));
+        done.any(|(key, done)| key.receiver == receiver && done.is_end)
+    }
+
+    pub fn insert(&mut self, key: DeliveryKey, at_ms: i64, partition: i32, is_end: bool) {
         self.remove(&key);
         self.by_time.insert((at_ms, key.clone()));
-        self.known.insert(key, (at_ms, partition));
+        self.known.insert(key, Done { at_ms, partition, is_end });
     }
 
     pub fn remove(&mut self, key: &DeliveryKey) -> Option<i32> {
-        let (at_ms, partition) = self.known.remove(key)?;
+        let Done { at_ms, partition, .. } = self.known.remove(key)?;
         self.by_time.remove(&(at_ms, key.clone()));
         Some(partition)
     }
@@ -56,7 +72,7 @@ impl Finished {
     }
 
     pub fn drop_partitions(&mut self, is_lost: impl Fn(i32) -> bool) {
-        self.known.retain(|_, (_, partition)| !is_lost(*partition));
+        self.known.retain(|_, done| !is_lost(done.partition));
         self.by_time.retain(|(_, key)| self.known.contains_key(key));
     }
 }
@@ -73,7 +89,7 @@ mod tests {
     fn the_old_and_the_many_are_forgotten_oldest_first_but_not_what_is_kept() {
         let mut finished = Finished::default();
         for (at_ms, id) in [(5, "a"), (1, "b"), (9, "c"), (2, "d")] {
-            finished.insert(key(id), at_ms, 0);
+            finished.insert(key(id), at_ms, 0, false);
         }
         let ids = |forgotten: Vec<(DeliveryKey, i32)>| -> Vec<String> {
             forgotten.into_iter().map(|(key, _)| key.notification_id).collect()

@@ -53,6 +53,24 @@ impl Lines {
         Some((key, self.entries.get(key)?))
     }
 
+    /// Whether something before it in its line, other than a reminder, is in no digest.
+    pub fn follows_one_alone(&self, key: &DeliveryKey) -> bool {
+        self.before(key).any(|(_, earlier)| earlier.digest.is_none() && !earlier.is_reminder())
+    }
+
+    /// What was collected before it in its line, is not among `these` and in no sealed digest.
+    pub fn collected_before(&self, key: &DeliveryKey, these: &[DeliveryKey]) -> Option<&Entry> {
+        let is_collected = |entry: &Entry| entry.digest.as_ref().is_some_and(|place| place.id.is_none());
+        let mut before = self.before(key).filter(|(other, earlier)| is_collected(earlier) && !these.contains(other));
+        before.next().map(|(_, earlier)| earlier)
+    }
+
+    fn before(&self, key: &DeliveryKey) -> impl Iterator<Item = (&DeliveryKey, &Entry)> {
+        let line = self.entries.get(key).and_then(|entry| self.order.get(&line_of(key, entry)));
+        let earlier = line.into_iter().flat_map(BTreeMap::values).take_while(move |other| *other != key);
+        earlier.filter_map(|other| Some((other, self.entries.get(other)?)))
+    }
+
     pub fn is_in_flight(&self, key: &DeliveryKey) -> bool {
         self.entries.get(key).is_some_and(|entry| self.in_flight.get(&line_of(key, entry)) == Some(key))
     }

@@ -270,7 +270,7 @@ impl Schedule {
     fn finish(&mut self, key: &DeliveryKey, status: DeliveryStatus, now_ms: i64) -> Option<Effect> {
         self.digests.remove(key);
         let entry = self.lines.remove(key)?;
-        self.finished.insert(key.clone(), now_ms, entry.partition);
+        self.finished.insert(key.clone(), now_ms, entry.partition, entry.is_end());
         self.note_told(key, &entry, status, now_ms);
         Some(entry.record(key, status, now_ms))
     }

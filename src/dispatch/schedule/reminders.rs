@@ -121,8 +121,12 @@ impl Schedule {
         let line = line_of(key, entry);
         let redelivered = entry.telling == Telling::Redelivery;
         match entry.notification.status {
-            EpisodeStatus::Resolved if !redelivered => self.told.end(&line),
-            EpisodeStatus::Firing if status == DeliveryStatus::Delivered && !redelivered => {
+            EpisodeStatus::Resolved => self.told.end(&line),
+            // What was sent again at somebody's command is news to the receiver unless the end has been before it.
+            EpisodeStatus::Firing
+                if status == DeliveryStatus::Delivered
+                    && !(redelivered && self.finished.has_end(&line.0, &key.receiver)) =>
+            {
                 self.told.tell(key, entry, now_ms);
             }
             _ => {}

@@ -1,12 +1,12 @@
 //! What a predecessor has recorded is taken up, and given up when its partition goes to somebody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::stranger;
 use super::entry::Entry;
 use super::health::Alerted;
 use super::heartbeat::Beat;
-use super::lines::Line;
+use super::lines::{Line, line_of};
 use super::{Effect, Schedule};
 use crate::dispatch::delivery::{DeliveryKey, DeliveryRecord, DeliveryStatus};
 use crate::dispatch::receiver::Telling;
@@ -37,7 +37,8 @@ impl Schedule {
         let is_final = record.status.is_final();
         if is_final && asked.is_empty() {
             let at_ms = record.finished_at_ms.or(record.delivered_at_ms).unwrap_or(record.first_at_ms);
-            self.finished.insert(key.clone(), at_ms, partition);
+            let is_end = record.notification.status == EpisodeStatus::Resolved;
+            self.finished.insert(key.clone(), at_ms, partition, is_end);
             self.restore_told(&key, record, partition, at_ms);
             return;
         }
@@ -81,7 +82,8 @@ impl Schedule {
                     state.alerted = Some(Alerted { notification: record.notification.clone().into(), partition });
                 }
             }
-            _ if is_end && record.status.is_final() => {
+            // An end that is sent again has been told, or given up, before.
+            _ if is_end && (record.status.is_final() || record.telling == Telling::Redelivery) => {
                 let sequence = restoring.ended.entry(line.clone()).or_insert(0);
                 *sequence = (*sequence).max(record.notification.sequence);
                 if self.told.sequence(&line).is_some_and(|told| told < record.notification.sequence) {
@@ -123,9 +125,14 @@ impl Schedule {
         let loose = self.digests.break_up(is_whole);
         self.collect_again(&loose);
         self.plan_reminders();
+        let mut effects = Vec::new();
+        // What was on its way when its end came is not any more.
+        let lines: BTreeSet<Line> = self.lines.entries().map(|(key, entry)| line_of(key, entry)).collect();
+        for line in &lines {
+            effects.extend(self.tidy(line, now_ms));
+        }
         let strangers = self.lines.entries().filter(|(key, _)| self.policy.receiver(&key.receiver).is_none());
         let strangers: Vec<DeliveryKey> = strangers.map(|(key, _)| key.clone()).collect();
-        let mut effects = Vec::new();
         for key in strangers {
             let entry = self.lines.update(&key, |entry| entry.last_error = Some(stranger(&key.receiver)));
             let Some(entry) = entry.cloned() else { continue };

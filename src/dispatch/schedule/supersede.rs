@@ -21,7 +21,8 @@ impl Schedule {
         keys
     }
 
-    /// Reminders before news, and what was collected before news that go at once.
+    /// Reminders before news, what was collected before news that go at once, and what a silence holds back before news
+    /// that it does not (a silence of `warn` is no silence of what has become `critical` since).
     fn pass_over(&mut self, line: &Line, now_ms: i64) -> Vec<Effect> {
         let keys = self.at_rest(line);
         let of = |key: &DeliveryKey| self.lines.get(key);
@@ -29,9 +30,20 @@ impl Schedule {
         let Some(last_news) = last_news else { return Vec::new() };
         let is_at_once = |key: &DeliveryKey| of(key).is_some_and(|entry| entry.is_news() && entry.digest.is_none());
         let last_at_once = keys.iter().rposition(is_at_once).unwrap_or(0);
+        let is_heard = |key: &DeliveryKey| {
+            of(key).is_some_and(|entry| {
+                entry.is_news()
+                    && entry.notification.status == EpisodeStatus::Firing
+                    && self.control.silenced_by(&entry.notification, now_ms).is_none()
+            })
+        };
+        let last_heard = keys.iter().rposition(is_heard).unwrap_or(0);
         let passed = keys.iter().enumerate().filter(|(place, key)| {
             let Some(entry) = of(key) else { return false };
-            (*place < last_news && entry.is_reminder()) || (*place < last_at_once && entry.digest.is_some())
+            let is_held = entry.is_news() && entry.held_by.is_some() && entry.attempts == 0;
+            (*place < last_news && entry.is_reminder())
+                || (*place < last_at_once && entry.digest.is_some())
+                || (*place < last_heard && is_held)
         });
         let passed: Vec<DeliveryKey> = passed.map(|(_, key)| key.clone()).collect();
         let newer = keys.get(last_news).map(|key| key.notification_id.clone()).unwrap_or_default();
@@ -80,9 +92,11 @@ impl Schedule {
             }
             (false, Some(silence)) => {
                 let reason = format!("ended while silence `{silence}` held it back");
+                // What is on its way may arrive: then its end is owed.
+                let on_its_way = self.lines.of_line(line).len() > keys.len();
                 let mut effects: Vec<Effect> =
                     earlier.iter().filter_map(|key| self.supersede(key, &reason, now_ms)).collect();
-                if !self.told.contains(line) {
+                if !self.told.contains(line) && !on_its_way {
                     effects.extend(self.supersede(end, &reason, now_ms));
                 }
                 effects
