@@ -151,7 +151,7 @@ fn binary_data_cut_off_at_each_byte_are_an_error_and_lengths_that_lie_too() {
             }
         }
     }
-    for size in [0, 1, 15, 17, 29, 1 << 40] {
+    for size in [0_u64, 1, 15, 17, 29, 1 << 40] {
         let lying = json!({"inputs": [
             {"name": "n", "shape": [2], "datatype": "INT64", "parameters": {"binary_data_size": size}},
         ]})
