@@ -161,7 +161,7 @@ mod tests {
         let limits = TensorLimits::default();
         let scalar = Tensor::new("x", vec![], TensorData::Fp32(vec![1.]), &limits).unwrap();
         assert!(!joinable(
-            &[scalar.clone()],
+            std::slice::from_ref(&scalar),
             &[Tensor::new("x", vec![1], TensorData::Fp32(vec![1.]), &limits).unwrap()]
         ));
         assert_eq!(common_rows(&[scalar]), None);

@@ -33,3 +33,14 @@ pub fn shown(text: &str) -> String {
     }
     shown
 }
+
+/// What the JSON reader has to say, without the text of the request that it may repeat at any length.
+pub fn told(error: &serde_json::Error) -> String {
+    const MOST: usize = 160;
+    let whole = error.to_string();
+    let mut told: String = whole.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if whole.chars().nth(MOST).is_some() {
+        told.push_str(&format!("... at line {} column {}", error.line(), error.column()));
+    }
+    told
+}

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::capped::Capped;
-use super::{DecodeError, elements, shown};
+use super::{DecodeError, elements, shown, told};
 use crate::scorer::engine::{Signature, TensorSpec};
 use crate::scorer::tensor::{Tensor, TensorData, TensorLimits};
 
@@ -42,7 +42,7 @@ struct Body<'a> {
 /// The body is no request, or not of this model.
 pub fn decode(body: &[u8], signature: &Signature, limits: &TensorLimits) -> Result<(Form, Vec<Tensor>), DecodeError> {
     let body: Body<'_> = serde_json::from_slice(body)
-        .map_err(|error| DecodeError::new(format!("the body is no request for predictions: {error}")))?;
+        .map_err(|error| DecodeError::new(format!("the body is no request for predictions: {}", told(&error))))?;
     match (body.instances, body.inputs) {
         (Some(_), Some(_)) => Err(DecodeError::new("the body has both `instances` and `inputs`; send one of them")),
         (None, None) => Err(DecodeError::new("the body has neither `instances` nor `inputs`")),
@@ -76,7 +76,7 @@ fn columns(json: &RawValue, signature: &Signature, limits: &TensorLimits) -> Res
         return Ok(vec![tensor(only_input(signature)?, json, limits)?]);
     }
     let named: Named<'_> =
-        serde_json::from_str(json.get()).map_err(|error| DecodeError::new(format!("`inputs`: {error}")))?;
+        serde_json::from_str(json.get()).map_err(|error| DecodeError::new(format!("`inputs`: {}", told(&error))))?;
     check_names(&named, signature)?;
     let column = |spec: &TensorSpec| {
         let json = named.get(spec.name.as_str()).ok_or_else(|| missing(spec))?;
@@ -109,7 +109,7 @@ fn rows(json: &RawValue, signature: &Signature, limits: &TensorLimits) -> Result
         return Ok(vec![tensor(only_input(signature)?, json, limits)?]);
     }
     let objects: Capped<Named<'_>, MAX_OBJECTS> =
-        serde_json::from_str(json.get()).map_err(|error| DecodeError::new(format!("`instances`: {error}")))?;
+        serde_json::from_str(json.get()).map_err(|error| DecodeError::new(format!("`instances`: {}", told(&error))))?;
     for object in &objects.0 {
         check_names(object, signature)?;
     }

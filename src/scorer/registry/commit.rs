@@ -107,6 +107,8 @@ impl Registry {
 }
 
 /// What a change would do.
+// One lives for the length of a request: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Preview {
     /// Nothing: it is so already, or was done before.
@@ -115,6 +117,8 @@ pub enum Preview {
     Change { version: Option<String> },
 }
 
+// As above.
+#[allow(clippy::large_enum_variant)]
 enum Step {
     /// It was done under this request id.
     DoneBefore(AuditEntry),

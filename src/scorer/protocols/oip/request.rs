@@ -8,7 +8,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::scorer::protocols::capped::Capped;
-use crate::scorer::protocols::{DecodeError, binary, elements, shown};
+use crate::scorer::protocols::{DecodeError, binary, elements, shown, told};
 use crate::scorer::score::Priority;
 use crate::scorer::tensor::{self, DataType, Tensor, TensorLimits};
 
@@ -150,7 +150,7 @@ pub fn decode(body: &[u8], header_length: Option<usize>, limits: &TensorLimits) 
         })?,
     };
     let raw: RawRequest<'_> = serde_json::from_slice(json)
-        .map_err(|error| DecodeError::new(format!("the body is no inference request: {error}")))?;
+        .map_err(|error| DecodeError::new(format!("the body is no inference request: {}", told(&error))))?;
     refuse_if(raw.parameters.refused)?;
     let most = limits.max_tensors.min(MAX_TENSORS);
     if raw.inputs.0.len() > most || raw.outputs.0.len() > most {

@@ -6,7 +6,7 @@
 //! docs/scorer-traffic.md. E-values are kept as natural logarithms.
 //!
 //! To add a test: a file with its state (counts or log e-values, mergeable or folded block by block), what it is of, its
-//! source, a simulation under the null hypothesis, and a line in scripts/sequential_golden.py for an independent figure.
+//! source, and a simulation under the null hypothesis.
 
 pub mod bernoulli;
 pub mod beta_binomial;

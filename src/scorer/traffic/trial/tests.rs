@@ -139,7 +139,8 @@ fn a_canary_that_fails_loses_its_traffic_before_its_dwell_is_over_and_is_rejecte
 
 #[test]
 fn what_somebody_else_changes_stands_and_ends_the_trial() {
-    let by_hand: [(&str, fn(&Place)); 3] = [
+    type ByHand = fn(&Place);
+    let by_hand: [(&str, ByHand); 3] = [
         ("promotion", |place| drop(place.change(Change::Promote { version: "3".into(), force: false }, 50))),
         ("another canary's end", |place| drop(place.change(Change::ClearCanary { version: None, reject: false }, 50))),
         ("share by hand", |place| {
