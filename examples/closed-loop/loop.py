@@ -179,7 +179,8 @@ class Loop:
         return get(f"http://127.0.0.1:{self.ports['monitor']}{path}")
 
     def alerts(self, rule):
-        return [alert for alert in self.monitor("/api/v1/alerts?limit=100")["items"] if alert["rule"] == rule]
+        episodes = self.monitor("/api/v1/episodes?limit=100")["items"]
+        return [episode["latest"] | {"firing": episode["firing"]} for episode in episodes if episode["latest"]["rule"] == rule]
 
     def runs(self, action):
         return [run for run in self.monitor("/api/v1/actions?limit=100")["items"] if run["action"] == action]
@@ -369,7 +370,7 @@ class Loop:
         say(f"retraining is asked for: run {run['run'][:12]} of {run['model']}@{run['version']}")
         wait_for("the new version in production", 240, self.promoted_or_problem)
         wait_for("the run succeeded", 30, lambda: any(run["state"] == "succeeded" for run in self.runs("retrain-orders")))
-        wait_for("the alert ended", 90, lambda: not [alert for alert in self.alerts("inputs-moved") if is_open(alert)])
+        wait_for("the alert ended", 90, lambda: not [alert for alert in self.alerts("inputs-moved") if alert["firing"]])
         say("the alert has ended")
 
     def promoted_or_problem(self):
@@ -407,7 +408,6 @@ class Loop:
         wanted = {
             "retrainings that succeeded": metric(monitor, "driftline_action_runs", action="retrain-orders", state="succeeded"),
             "rollbacks that succeeded": metric(monitor, "driftline_action_runs", action="rollback-orders", state="succeeded"),
-            "requests answered by version 1": metric(scorer, "driftline_scorer_requests_total", version="1"),
             "requests answered by version 2": metric(scorer, "driftline_scorer_requests_total", version="2"),
             "prediction events sent": metric(scorer, "driftline_scorer_events_sent_total"),
         }
@@ -434,10 +434,6 @@ class Loop:
             for name in self.processes:
                 lines = (self.work / f"{name}.log").read_text().splitlines()[-25:]
                 print(f"--- the end of {name}.log", *lines, sep="\n")
-
-
-def is_open(alert):
-    return alert.get("status") in ("firing", "recovering", "pending")
 
 
 def handler_of(loop):

@@ -178,7 +178,7 @@ fn feature_checks(measurements: &Measurements) -> Vec<Check> {
             (_, differences) => passes_if(differences == 0),
         };
         let found = format!("{} of {} rows differ", features.parity_differences, features.parity_rows);
-        let wanted = "rows scored alone and in batches are equal".to_string();
+        let wanted = "rows scored alone and in batches are equal to 0.00001".to_string();
         checks.push(check(Stage::Features, "parity", outcome, found, wanted));
     }
     checks
