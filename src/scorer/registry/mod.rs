@@ -1,9 +1,11 @@
 //! Versions of models on disk, and which of them serve.
 //!
-//!     models/<name>/versions/<version>/{model.onnx, MANIFEST.json, ...}   immutable
-//!     models/<name>/state.json                                           which versions serve; compare-and-swap on `generation`
-//!     models/<name>/audit.jsonl                                          every change, appended
-//!     models/<name>/incoming/                                            versions on their way in or out
+//! ```text
+//! models/<name>/versions/<version>/{model.onnx, MANIFEST.json, ...}   immutable
+//! models/<name>/state.json                                           which versions serve; compare-and-swap on `generation`
+//! models/<name>/audit.jsonl                                          every change, appended
+//! models/<name>/incoming/                                            versions on their way in or out
+//! ```
 //!
 //! `store` reads, `register` writes a version, `commit` changes the state, `collect` removes what is not wanted any more.
 //! `change` says what a change does to a state, as a function. `beneath` is the only file that touches the disk, and
