@@ -3,7 +3,9 @@
 //!
 //! For a difference d of two means whose variance is V, and effects spread like a normal law of variance T around 0,
 //!
-//!     e = sqrt(V / (V + T)) exp(T d^2 / (2 V (V + T)))
+//! ```text
+//! e = sqrt(V / (V + T)) exp(T d^2 / (2 V (V + T)))
+//! ```
 //!
 //! V is estimated from the two samples, so the promise holds in the limit of many observations: callers ask for a least
 //! number of each side first.
