@@ -20,6 +20,7 @@ pub mod gate;
 pub mod metrics;
 pub mod names;
 pub mod protocols;
+pub mod proxy;
 pub mod registry;
 pub mod score;
 pub mod serve;

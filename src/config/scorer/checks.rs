@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{ScorerConfig, traffic_checks};
+use super::{ScorerConfig, proxy_checks, traffic_checks};
 use crate::config::diagnostic::Problem;
 use crate::config::literals::is_secret_property;
 use crate::config::receiver_checks::secret;
@@ -40,6 +40,11 @@ pub fn scorer(config: &ScorerConfig) -> Vec<Problem> {
             problems.push(Problem::error("bad-name", pointer.clone(), message).key());
         }
         problems.extend(traffic_checks::traffic(&format!("{pointer}/traffic"), &settings.traffic));
+    }
+    for (name, settings) in &config.models {
+        if let Some(proxy) = &settings.proxy {
+            proxy_checks::proxy(&mut problems, &(child("/models", name) + "/proxy"), proxy);
+        }
     }
     problems
 }

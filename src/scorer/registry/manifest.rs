@@ -9,8 +9,10 @@ use crate::scorer::engine::{Signature, TensorSpec};
 use crate::scorer::names::check_name;
 use crate::scorer::tensor::DataType;
 
-/// The model's file; every version has it.
+/// The model's file; every version has it, but those that another server computes.
 pub const MODEL_FILE: &str = "model.onnx";
+/// What the version is on a server that computes it (`scorer::proxy`), in place of the model's file.
+pub const PEER_FILE: &str = "peer.json";
 pub const MANIFEST_FILE: &str = "MANIFEST.json";
 /// Longest manifest that is read, bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -101,6 +103,11 @@ pub struct ManifestSignature {
     pub value: String,
 }
 
+/// Whether there is a model's file, or what stands in its place, and not both.
+pub fn has_model(has: impl Fn(&str) -> bool) -> bool {
+    has(MODEL_FILE) != has(PEER_FILE)
+}
+
 impl From<&Signature> for InputSchema {
     fn from(signature: &Signature) -> Self {
         let fields = |specs: &[TensorSpec]| specs.iter().map(TensorField::from).collect();
@@ -136,8 +143,8 @@ impl Manifest {
         }
         check_name("model", &self.model).map_err(|bad| bad.to_string())?;
         check_name("version", &self.version).map_err(|bad| bad.to_string())?;
-        if !self.files.contains_key(MODEL_FILE) {
-            return Err(format!("`files` has no `{MODEL_FILE}`"));
+        if !has_model(|file| self.files.contains_key(file)) {
+            return Err(format!("`files` has no `{MODEL_FILE}` (or has a `{PEER_FILE}` beside it)"));
         }
         if self.files.len() > MAX_FILES {
             return Err(format!("{} files: at most {MAX_FILES} are allowed", self.files.len()));

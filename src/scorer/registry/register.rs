@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::beneath::Dir;
-use super::manifest::{FileDigest, InputSchema, Lineage, MANIFEST_FILE, MAX_FILES, MODEL_FILE, Manifest};
+use super::manifest::{FileDigest, InputSchema, Lineage, MANIFEST_FILE, MAX_FILES, MODEL_FILE, Manifest, has_model};
 use super::sha256_hex;
 use super::signing::SigningKey;
 use super::store::{INCOMING, RESERVED_VERSIONS, Registry, RegistryError, VERSIONS};
@@ -15,7 +15,7 @@ pub struct Registration {
     pub model: String,
     /// None: the number after the highest.
     pub version: Option<String>,
-    /// Bytes by name; `model.onnx` must be among them.
+    /// Bytes by name; `model.onnx` must be among them, or `peer.json` in its place.
     pub files: BTreeMap<String, Vec<u8>>,
     pub schema: Option<InputSchema>,
     pub lineage: Lineage,
@@ -108,7 +108,7 @@ impl Registry {
         }
         let invalid = |reason: String| RegistryError::Invalid(reason);
         lineage.check().map_err(invalid)?;
-        if !files.contains_key(MODEL_FILE) || files.len() > MAX_FILES {
+        if !has_model(|file| files.contains_key(file)) || files.len() > MAX_FILES {
             return Err(invalid(format!("a version has `{MODEL_FILE}` and at most {MAX_FILES} files in all")));
         }
         let mut digests = BTreeMap::new();

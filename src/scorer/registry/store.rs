@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::audit::AuditEntry;
 use super::beneath::{Dir, DiskError};
-use super::manifest::{MANIFEST_FILE, MAX_MANIFEST_BYTES, MODEL_FILE, Manifest};
+use super::manifest::{MANIFEST_FILE, MAX_MANIFEST_BYTES, MODEL_FILE, Manifest, PEER_FILE};
 use super::sha256_hex;
 use super::signing::Trust;
 use super::state::{STATE_FILE, ServingState, StateFile};
@@ -62,7 +62,7 @@ pub struct VerifiedVersion {
     pub manifest: Manifest,
     /// The id of the trusted key that signed it; none if it is not signed, or by a key that is not trusted.
     pub signed_by: Option<String>,
-    /// The model's bytes.
+    /// The model's bytes, or those of what stands in its place.
     pub model: Bytes,
     /// The other files by name.
     pub files: BTreeMap<String, Bytes>,
@@ -150,7 +150,7 @@ impl Registry {
         let (dir, manifest, signed_by) = self.checked_manifest(model, version)?;
         let mut files = self.checked_files(&dir, &manifest)?;
         let missing = || refused(model, version, &format!("it has no `{MODEL_FILE}`"));
-        let model = files.remove(MODEL_FILE).ok_or_else(missing)?;
+        let model = files.remove(MODEL_FILE).or_else(|| files.remove(PEER_FILE)).ok_or_else(missing)?;
         Ok(VerifiedVersion { manifest, signed_by, model, files })
     }
 
