@@ -16,16 +16,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::scorer::{ScorerConfig, load_scorer};
 use crate::http::access::Access;
-use crate::scorer::admin::{self, Admin};
+use crate::scorer::admin::{self, Admin, Serving};
 use crate::scorer::engine::OnnxEngine;
 use crate::scorer::events::EventSink;
 use crate::scorer::events::metrics::EventCollector;
 use crate::scorer::events::start::Events;
 use crate::scorer::metrics::Metrics;
+use crate::scorer::proxy::version::register;
 use crate::scorer::registry::Registry;
 use crate::scorer::registry::signing::Trust;
 use crate::scorer::serve::Scorer;
 use crate::scorer::serve::follow::{FollowHandle, Follower};
+use crate::scorer::serve::grpc::{Calls, server as grpc_server};
 use crate::scorer::serve::http::{Context, server::HttpServer};
 use crate::scorer::serve::source::RegistrySource;
 use crate::scorer::serve::trials::Trials;
@@ -85,10 +87,19 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
         .map_err(|errors| errors.iter().map(shown).collect::<Vec<_>>().join("\n"))?;
     let trust = Trust::of(&config.signatures).map_err(shown)?;
     let registry = Arc::new(Registry::open(&directory.join(&config.registry)).map_err(shown)?.with_trust(trust));
+    for (name, model) in &config.models {
+        if let Some(proxy) = &model.proxy {
+            register(&registry, name, proxy, now_ms()).map_err(shown)?;
+        }
+    }
     let engine = Arc::new(OnnxEngine::open(&config.engine, directory).map_err(shown)?);
     // Ports first: whoever finds them taken should not have waited for models to load.
     let http = listen("http.bind", &config.http.bind).await?;
     let admin_listener = listen("admin.bind", &config.admin.bind).await?;
+    let grpc = match config.grpc.enabled {
+        true => Some(listen("grpc.bind", &config.grpc.bind).await?),
+        false => None,
+    };
     let metrics = Metrics::new().map_err(shown)?;
     let events = Events::start(config).map_err(shown)?;
     if let Some(events) = &events {
@@ -98,15 +109,30 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
     let sink = events.as_ref().map(|events| Arc::clone(&events.queue) as Arc<dyn EventSink>);
     let scorer = Arc::new(Scorer::new(metrics, sink));
     let settings = config.models.iter().map(|(name, model)| (name.clone(), Arc::new(model.clone()))).collect();
-    let source = Arc::new(RegistrySource { registry: Arc::clone(&registry), engine, config: Arc::new(config.clone()) });
+    let source = Arc::new(RegistrySource {
+        registry: Arc::clone(&registry),
+        engine,
+        config: Arc::new(config.clone()),
+        runtime: tokio::runtime::Handle::current(),
+    });
     let follow = Follower::new(source, Arc::clone(&scorer), settings).start().map_err(shown)?;
     let trials = Trials::start(Arc::clone(&registry), Arc::clone(&scorer), follow.clone(), now_ms).map_err(shown)?;
     let stop = CancellationToken::new();
     let context = Arc::new(Context::new(Arc::clone(&scorer), &config.http));
-    let server = HttpServer::start(http, context, &config.http, &stop).map_err(shown)?;
+    let server = HttpServer::start(http, Arc::clone(&context), &config.http, &stop).map_err(shown)?;
     tracing::info!(address = %server.address(), "serving inference over HTTP");
     let serving = Arc::new(serving::Here { scorer: Arc::clone(&scorer), follow: follow.clone() });
-    let admin = Admin { registry, serving, access: Arc::new(access), now_ms };
+    let access = Arc::new(access);
+    let grpc = match grpc {
+        Some(listener) => {
+            tracing::info!(address = %listener.local_addr().map_err(shown)?, "serving inference over gRPC");
+            let calls =
+                Calls { context, access: Arc::clone(&access), serving: Arc::clone(&serving) as Arc<dyn Serving> };
+            Some(grpc_server::start(listener, calls, stop.clone()))
+        }
+        None => None,
+    };
+    let admin = Admin { registry, serving, access, now_ms };
     tracing::info!(address = %admin_listener.local_addr().map_err(shown)?, "serving health, metrics and the admin API");
     let stopped = stop.clone();
     let admin_server = axum::serve(admin_listener, router(admin, Arc::clone(&scorer)))
@@ -124,6 +150,10 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
         tracing::info!(?counts, "prediction events");
     }
     admin_server.abort();
+    if let Some(grpc) = grpc {
+        // The calls under way end with their deadlines; a client that only holds its connection is not waited for.
+        let _ = tokio::time::timeout(config.http.drain_timeout.to_std(), grpc).await;
+    }
     end(follow, scorer);
     Ok(())
 }

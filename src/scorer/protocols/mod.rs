@@ -10,6 +10,7 @@
 pub mod binary;
 pub mod capped;
 pub mod elements;
+pub mod grpc;
 pub mod oip;
 pub mod rows;
 

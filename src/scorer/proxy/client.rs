@@ -9,7 +9,7 @@ use reqwest::{RequestBuilder, Response, Url};
 use super::protocol::{Body, Came, Protocol};
 use crate::config::scorer::ProxySettings;
 use crate::config::secret::resolve_text;
-const HEADER_LENGTH: &str = "inference-header-content-length";
+use crate::scorer::protocols::oip::HEADER_LENGTH;
 use crate::scorer::protocols::shown;
 
 /// First pause before a connection is tried again; each further one is twice as long.

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 pub mod follow;
+pub mod grpc;
 pub mod http;
 pub mod inputs;
 pub mod shadow;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use crate::config::scorer::{ModelSettings, ScorerConfig};
 use crate::scorer::backend::Backend;
 use crate::scorer::batching::Runner;
 use crate::scorer::engine::{Engine, EngineError};
 use crate::scorer::events::EventLayout;
 use crate::scorer::events::start::layout_options;
+use crate::scorer::proxy::Peer;
 use crate::scorer::registry::state::ServingState;
 use crate::scorer::registry::{Registry, RegistryError};
 use crate::scorer::transform::backend::{of_version, wrap};
@@ -41,6 +44,8 @@ pub struct RegistrySource {
     pub registry: Arc<Registry>,
     pub engine: Arc<dyn Engine>,
     pub config: Arc<ScorerConfig>,
+    /// Where connections to servers that compute live.
+    pub runtime: Handle,
 }
 
 impl Source for RegistrySource {
@@ -56,9 +61,14 @@ impl Source for RegistrySource {
         let verified = self.registry.open_version(model, version).map_err(|error| error.to_string())?;
         let transform = of_version(&verified, settings.transform.as_ref())?;
         let failed = |error: EngineError| format!("version {version} of model {model} cannot be loaded: {error}");
-        let loaded = self.engine.load(&verified.model).map_err(failed)?;
-        let runner = Runner::start(loaded, &settings.batching, format!("{model} {version}")).map_err(failed)?;
-        let backend = wrap(transform, Arc::new(runner))
+        let computed: Arc<dyn Backend> = match &settings.proxy {
+            Some(proxy) => Arc::new(Peer::connect(model, version, proxy, &verified.model, &self.runtime)?),
+            None => {
+                let loaded = self.engine.load(&verified.model).map_err(failed)?;
+                Arc::new(Runner::start(loaded, &settings.batching, format!("{model} {version}")).map_err(failed)?)
+            }
+        };
+        let backend = wrap(transform, computed)
             .map_err(|reason| format!("version {version} of model {model} cannot be served: {reason}"))?;
         let layout = match self.config.events.enabled {
             true => {

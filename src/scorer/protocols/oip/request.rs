@@ -124,7 +124,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Parameters<'a> {
 }
 
 /// To pass these over would give another answer than was asked for.
-fn refusal(parameter: &str) -> Option<&'static str> {
+pub fn refusal(parameter: &str) -> Option<&'static str> {
     match parameter {
         "shared_memory_region" | "shared_memory_offset" | "shared_memory_byte_size" => {
             Some("shared memory is not supported; send the data in the request")
