@@ -33,7 +33,7 @@ WORKDIR /var/lib/driftline-scorer
 # The registry is here; a volume keeps it.
 VOLUME /var/lib/driftline-scorer
 ENV ORT_DYLIB_PATH=/usr/local/lib/libonnxruntime.so.1.32.0
-EXPOSE 8000 9000
+EXPOSE 8000 8001 9000
 ENTRYPOINT ["driftline-scorer"]
 CMD ["serve", "--config", "/etc/driftline-scorer/scorer.yaml"]
 
