@@ -196,6 +196,7 @@ fn every_relative_link_leads_to_a_file() {
 fn every_metric_named_is_exported() {
     let mut exported: BTreeSet<String> = metrics::names(&Metrics::new().unwrap()).unwrap().into_iter().collect();
     exported.extend(driftline::scorer::events::EventCollector::names());
+    exported.extend(driftline::scorer::batching::metrics::BatchCollector::names());
     let scorer = driftline::scorer::metrics::Metrics::new().unwrap();
     exported.extend(scorer.names().iter().cloned());
     let mut unknown = Vec::new();

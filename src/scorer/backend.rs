@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
+use super::batching::RunnerStats;
 use super::engine::Signature;
 use super::score::{Priority, ScoreError};
 use super::tensor::Tensor;
@@ -27,6 +28,11 @@ pub trait Backend: Send + Sync {
 
     /// Whether a request that comes now would be tried: the model is warm, the peer answers and its circuit is closed.
     fn ready(&self) -> bool;
+
+    /// Its queue and batches, where there are such in this process.
+    fn batching(&self) -> Option<RunnerStats> {
+        None
+    }
 
     /// Scores the rows of one request; gives all outputs.
     ///

@@ -1,5 +1,7 @@
 //! Tensors as they come from a protocol and go to an engine: named, row-major, in memory of their own.
 
+use std::sync::Arc;
+
 /// Element types, by the names of the Open Inference Protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DataType {
@@ -177,12 +179,12 @@ pub enum TensorError {
     Length { name: String, shape: Vec<usize>, found: usize, wanted: usize },
 }
 
-/// A named tensor whose shape and elements agree.
+/// A named tensor whose shape and elements agree. Clones share the elements: events and shadows cost no copy of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     name: String,
     shape: Vec<usize>,
-    data: TensorData,
+    data: Arc<TensorData>,
 }
 
 impl Tensor {
@@ -199,7 +201,7 @@ impl Tensor {
         if data.len() != wanted {
             return Err(TensorError::Length { name, shape, found: data.len(), wanted });
         }
-        Ok(Self { name, shape, data })
+        Ok(Self { name, shape, data: Arc::new(data) })
     }
 
     pub fn name(&self) -> &str {
@@ -214,16 +216,17 @@ impl Tensor {
         &self.data
     }
 
+    /// The elements; copied where a clone still shares them.
     pub fn into_data(self) -> TensorData {
-        self.data
+        Arc::unwrap_or_clone(self.data)
     }
 
-    /// Name, shape and elements.
+    /// Name, shape and elements; these are copied where a clone still shares them.
     pub fn into_parts(self) -> (String, Vec<usize>, TensorData) {
-        (self.name, self.shape, self.data)
+        (self.name, self.shape, Arc::unwrap_or_clone(self.data))
     }
 
-    pub const fn datatype(&self) -> DataType {
+    pub fn datatype(&self) -> DataType {
         self.data.datatype()
     }
 

@@ -36,6 +36,10 @@ pub struct RunnerStats {
     /// Workers that compute or wait for work.
     pub workers: u64,
     pub batches: u64,
+    /// Batches by their rows: cell `i` has those of at most `2^i` rows that are in no cell before it, the last all larger.
+    pub batches_by_rows: [u64; ROW_CELLS],
+    /// Rows of all batches, those that failed included.
+    pub batch_rows: u64,
     /// Rows scored.
     pub rows: u64,
     /// Batches that failed as a whole and were computed again in parts.
@@ -50,21 +54,37 @@ pub struct RunnerStats {
     pub busy: Duration,
 }
 
+/// Cells of the batches' sizes: 1, 2, 4 to 4096 rows, and more.
+pub const ROW_CELLS: usize = 14;
+
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) batches: AtomicU64,
+    batches_by_rows: [AtomicU64; ROW_CELLS],
+    batch_rows: AtomicU64,
     pub(super) rows: AtomicU64,
     pub(super) split_batches: AtomicU64,
     pub(super) failed: AtomicU64,
     refused: AtomicU64,
     dropped: AtomicU64,
-    busy_ns: AtomicU64,
+    pub(super) busy_ns: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn began(&self, rows: usize) {
+        let cell = rows.max(1).next_power_of_two().trailing_zeros() as usize;
+        if let Some(count) = self.batches_by_rows.get(cell.min(ROW_CELLS - 1)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.batch_rows.fetch_add(rows as u64, Ordering::Relaxed);
+    }
 }
 
 struct State {
     queue: Queue<Reply>,
     /// Nothing new is taken once this is false; what waits is computed.
     open: bool,
+    /// Workers that compute or wait.
+    workers: usize,
     idle: usize,
     pace: Pace,
 }
@@ -111,7 +131,7 @@ impl Runner {
             max_delay: Duration::from_micros(settings.max_queue_delay_us),
             joins: model.signature().batches,
         };
-        let state = State { queue: Queue::new(limits), open: true, idle: 0, pace: Pace::default() };
+        let state = State { queue: Queue::new(limits), open: true, workers, idle: 0, pace: Pace::default() };
         let shared = Arc::new(Shared {
             label: label.into(),
             counters: Counters::default(),
@@ -159,17 +179,20 @@ impl Runner {
     }
 
     pub fn stats(&self) -> RunnerStats {
-        let (queued_requests, queued_rows) = {
+        let (queued_requests, queued_rows, workers) = {
             let state = self.shared.lock();
-            (state.queue.requests() as u64, state.queue.rows() as u64)
+            (state.queue.requests() as u64, state.queue.rows() as u64, state.workers as u64)
         };
         let counters = &self.shared.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let batches_by_rows = counters.batches_by_rows.each_ref().map(read);
         RunnerStats {
             queued_requests,
             queued_rows,
-            workers: *self.shared.alive.borrow() as u64,
-            batches: read(&counters.batches),
+            workers,
+            batches: batches_by_rows.iter().sum(),
+            batches_by_rows,
+            batch_rows: read(&counters.batch_rows),
             rows: read(&counters.rows),
             split_batches: read(&counters.split_batches),
             failed: read(&counters.failed),
@@ -195,9 +218,9 @@ impl Runner {
             deadline: job.deadline,
             since: now,
         };
-        let (swept, room) = {
+        let (swept, retry_after) = {
             let mut state = self.shared.lock();
-            if !state.open || *self.shared.alive.borrow() == 0 {
+            if !state.open || state.workers == 0 {
                 return Err(ScoreError::Unavailable(format!("{} is not serving any more", self.shared.label)));
             }
             let swept = if state.queue.has_room(rows) { Vec::new() } else { state.queue.sweep(now) };
@@ -208,15 +231,17 @@ impl Runner {
                     self.shared.wake.notify_one();
                 }
             }
-            let waiting = state.queue.rows();
-            let workers = *self.shared.alive.borrow();
-            (swept, if room { Ok(()) } else { Err(state.pace.until_computed(waiting, workers)) })
+            let retry_after = (!room).then(|| state.pace.until_computed(state.queue.rows(), state.workers));
+            (swept, retry_after)
         };
         self.shared.drop_unanswered(swept);
-        room.map(|()| answer).map_err(|retry_after| {
-            self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-            ScoreError::QueueFull { model: self.shared.label.clone(), retry_after }
-        })
+        match retry_after {
+            None => Ok(answer),
+            Some(retry_after) => {
+                self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                Err(ScoreError::QueueFull { model: self.shared.label.clone(), retry_after })
+            }
+        }
     }
 
     fn rows_of(&self, inputs: &[Tensor]) -> Result<usize, ScoreError> {
@@ -261,7 +286,12 @@ impl Backend for Runner {
     }
 
     fn ready(&self) -> bool {
-        *self.shared.alive.borrow() > 0 && self.shared.lock().open
+        let state = self.shared.lock();
+        state.workers > 0 && state.open
+    }
+
+    fn batching(&self) -> Option<RunnerStats> {
+        Some(self.stats())
     }
 
     async fn score(
@@ -275,9 +305,13 @@ impl Backend for Runner {
 }
 
 impl Shared {
-    /// What is to be computed next; waits for it. `None`: the queue is closed and empty.
-    pub(super) fn next_batch(&self) -> Option<Vec<Entry<Reply>>> {
+    /// What is to be computed next; waits for it. `None`: the queue is closed and empty. `last`: rows of the worker's last
+    /// batch and how long they took.
+    pub(super) fn next_batch(&self, last: Option<(usize, Duration)>) -> Option<Vec<Entry<Reply>>> {
         let mut state = self.lock();
+        if let Some((rows, took)) = last {
+            state.pace.computed(rows, took);
+        }
         loop {
             let closing = !state.open;
             let taken = state.queue.take(Instant::now(), closing);
@@ -311,17 +345,13 @@ impl Shared {
         }
     }
 
-    pub(super) fn computed(&self, rows: usize, took: Duration) {
-        self.counters.busy_ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
-        self.lock().pace.computed(rows, took);
-    }
-
     /// The last one to go leaves nobody waiting.
     pub(super) fn worker_ended(&self) {
         let left_alone = {
             let mut state = self.lock();
-            self.alive.send_modify(|workers| *workers -= 1);
-            if *self.alive.borrow() == 0 { state.queue.drain() } else { Vec::new() }
+            state.workers -= 1;
+            self.alive.send_replace(state.workers);
+            if state.workers == 0 { state.queue.drain() } else { Vec::new() }
         };
         for entry in left_alone {
             let text = format!("{} is not serving any more", self.label);

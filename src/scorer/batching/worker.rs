@@ -39,13 +39,16 @@ impl Worker {
 
     /// Until the queue is closed and empty, or no session can be had after a failure.
     pub(super) fn run(mut self) {
-        while let Some(batch) = self.shared.next_batch() {
+        let mut last = None;
+        while let Some(batch) = self.shared.next_batch(last) {
             let started = Instant::now();
             let rows = batch.iter().map(|entry| entry.rows).sum();
-            self.shared.counters.batches.fetch_add(1, Ordering::Relaxed);
+            self.shared.counters.began(rows);
             // A panic outside the session is a mistake of ours: those who wait are told by their closed channels.
             let whole = catch_unwind(AssertUnwindSafe(|| self.compute(batch)));
-            self.shared.computed(rows, started.elapsed());
+            let took = started.elapsed();
+            self.shared.counters.busy_ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+            last = Some((rows, took));
             if !whole.unwrap_or(false) && !self.renew_session() {
                 break;
             }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::scorer::{ScorerConfig, load_scorer};
 use crate::http::access::Access;
 use crate::scorer::admin::{self, Admin, Serving};
+use crate::scorer::batching::metrics::BatchCollector;
 use crate::scorer::engine::OnnxEngine;
 use crate::scorer::events::EventSink;
 use crate::scorer::events::metrics::EventCollector;
@@ -108,6 +109,9 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
     }
     let sink = events.as_ref().map(|events| Arc::clone(&events.queue) as Arc<dyn EventSink>);
     let scorer = Arc::new(Scorer::new(metrics, sink));
+    let seen = Arc::downgrade(&scorer);
+    let batching = BatchCollector::new(move || seen.upgrade().map(|scorer| scorer.batching()).unwrap_or_default());
+    scorer.metrics().registry.register(Box::new(batching.map_err(shown)?)).map_err(shown)?;
     let settings = config.models.iter().map(|(name, model)| (name.clone(), Arc::new(model.clone()))).collect();
     let source = Arc::new(RegistrySource {
         registry: Arc::clone(&registry),

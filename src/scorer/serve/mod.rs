@@ -22,6 +22,7 @@ pub mod trials;
 
 use self::shadow::{Answered, Compared, MAX_COMPARED, Shadows};
 use self::table::{ServedModel, ServedVersion, Table};
+use super::batching::metrics::BatchSeries;
 use super::events::{EventSink, ScoredEvent};
 use super::metrics::Metrics;
 use super::protocols::shown;
@@ -54,6 +55,17 @@ impl Scorer {
     /// What serves now.
     pub fn table(&self) -> Arc<Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Queues and batches of the versions in memory.
+    pub fn batching(&self) -> Vec<BatchSeries> {
+        let table = self.table();
+        let versions = table.models.values().flat_map(|model| model.versions.values().map(move |one| (model, one)));
+        let series = versions.filter_map(|(model, version)| {
+            let stats = version.backend.batching()?;
+            Some(BatchSeries { model: model.name.clone(), version: version.version.clone(), stats })
+        });
+        series.collect()
     }
 
     /// Puts another table in place; requests under way finish with the one that they have.

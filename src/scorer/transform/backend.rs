@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::config::scorer::TransformSettings;
 use crate::scorer::backend::Backend;
+use crate::scorer::batching::RunnerStats;
 use crate::scorer::engine::Signature;
 use crate::scorer::registry::VerifiedVersion;
 use crate::scorer::score::{Priority, ScoreError};
@@ -137,6 +138,10 @@ impl Backend for TransformedBackend {
 
     fn ready(&self) -> bool {
         self.inner.ready()
+    }
+
+    fn batching(&self) -> Option<RunnerStats> {
+        self.inner.batching()
     }
 
     async fn score(
