@@ -47,6 +47,7 @@ impl EventWriter {
             told: EventCounts::default(),
             told_at: None,
             last_refusal: None,
+            written_out: WrittenOut::default(),
         };
         let thread = std::thread::Builder::new().name("scorer-events".into()).spawn(move || writing.run())?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)), close_limit })
@@ -80,7 +81,20 @@ struct Writing {
     told: EventCounts,
     told_at: Option<Instant>,
     last_refusal: Option<String>,
+    written_out: WrittenOut,
 }
+
+/// What the queue is yet to be told of events that became records: its lock is that of the requests, and is not taken for
+/// each row.
+#[derive(Default)]
+struct WrittenOut {
+    rows: usize,
+    bytes_before: usize,
+    bytes_after: usize,
+}
+
+/// Rows after which the queue is told.
+const TOLD_ROWS: usize = 256;
 
 impl Writing {
     fn run(mut self) {
@@ -131,7 +145,12 @@ impl Writing {
                 EventRecord { topic: &topic, key: key.as_bytes(), value: &text, event_time_ms: event.event_time_ms };
             let before = if row + 1 == rows { left } else { queued.bytes / rows };
             left -= before;
-            self.queue.resize(before, record.byte_len());
+            self.written_out.rows += 1;
+            self.written_out.bytes_before += before;
+            self.written_out.bytes_after += record.byte_len();
+            if self.written_out.rows >= TOLD_ROWS {
+                self.tell_queue();
+            }
             self.send(record, queued.model);
             self.text = text;
         }
@@ -151,6 +170,7 @@ impl Writing {
             }
         };
         self.last_refusal = Some(refusal);
+        self.tell_queue();
         self.queue.settle(&[DeliveryReport { tag, sent: 0, failed: 1, bytes: record.byte_len() }]);
     }
 
@@ -167,8 +187,17 @@ impl Writing {
     }
 
     fn settle(&mut self, wait: Duration) {
+        // First what a record weighs, then that it is gone.
+        self.tell_queue();
         let reports = self.transport.reports(wait);
         self.queue.settle(&reports);
+    }
+
+    fn tell_queue(&mut self) {
+        let WrittenOut { rows, bytes_before, bytes_after } = std::mem::take(&mut self.written_out);
+        if rows > 0 {
+            self.queue.resize(bytes_before, bytes_after);
+        }
     }
 
     /// The queue is closed and empty: waits for what is with the transport.
