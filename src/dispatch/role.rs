@@ -216,6 +216,7 @@ impl Role<'_> {
         while let Some(ended) = self.attempts.try_next() {
             self.settle(ended, &mut turn);
         }
+        self.find(&turn)?;
         turn.effects.extend(self.schedule.step(Input::Plan, now_ms()));
         let has_changed = !turn.effects.is_empty();
         self.write(turn)?;
@@ -240,7 +241,7 @@ impl Role<'_> {
         self.attempts.start(key, parcel, context);
     }
 
-    /// Commands, and what they ask to have sent again.
+    /// Commands of people.
     fn follow_control(&mut self, turn: &mut Turn) -> Result<()> {
         let commands: Vec<ControlRecord> = match self.control.poll() {
             Ok(commands) => commands,
@@ -250,14 +251,19 @@ impl Role<'_> {
                 return Ok(());
             }
         };
-        let mut wanted: BTreeMap<i32, BTreeSet<DeliveryKey>> = BTreeMap::new();
         for record in commands {
             tracing::info!(role = ROLE, id = record.id, by = record.by, command = ?record.command, "commanded");
-            for effect in self.schedule.step(Input::Control { record: Box::new(record) }, now_ms()) {
-                match effect {
-                    Effect::Find { key, partition } => drop(wanted.entry(partition).or_default().insert(key)),
-                    effect => turn.effects.push(effect),
-                }
+            turn.effects.extend(self.schedule.step(Input::Control { record: Box::new(record) }, now_ms()));
+        }
+        Ok(())
+    }
+
+    /// Deliveries that are done and are to be sent again are read back.
+    fn find(&mut self, turn: &Turn) -> Result<()> {
+        let mut wanted: BTreeMap<i32, BTreeSet<&DeliveryKey>> = BTreeMap::new();
+        for effect in &turn.effects {
+            if let Effect::Find { key, partition } = effect {
+                wanted.entry(*partition).or_default().insert(key);
             }
         }
         for (partition, keys) in wanted {

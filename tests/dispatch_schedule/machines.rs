@@ -444,6 +444,82 @@ fn a_redelivery_of_what_waits_is_tried_at_once() {
     assert_eq!(bench.told("a"), ["held-0"], "a silence does not hold back what a person asks for");
 }
 
+/// A beginning that was refused, or held back, and an end that a silence kept from being told.
+fn passed_over(refused: bool) -> Bench {
+    let mut bench = bench(&to_a(", repeat: 1h"));
+    if refused {
+        bench.refusing.insert("a".into());
+        bench.read(&fires("e", 0, &["a"]));
+        bench.pass(1);
+        bench.refusing.clear();
+        assert_eq!(bench.status("e-0", "a"), DeliveryStatus::Failed);
+    }
+    bench.command("s1", silence(bench.now_ms + HOUR_MS));
+    if !refused {
+        bench.read(&fires("e", 0, &["a"]));
+        bench.pass(1);
+    }
+    bench.read(&ends("e", 1, &["a"]));
+    bench.pass(1);
+    assert_eq!(bench.status("e-1", "a"), DeliveryStatus::Superseded);
+    let reason = bench.record("e-1", "a").last_error.clone().unwrap();
+    let expected = if refused { "; its beginning was not told" } else { "" };
+    assert_eq!(reason, format!("ended while silence `s1` held it back{expected}"));
+    bench
+}
+
+fn again(id: &str) -> Command {
+    Command::Redeliver { notification_id: id.into(), receiver: "a".into() }
+}
+
+#[test]
+fn who_is_sent_a_beginning_again_is_told_of_the_end_that_was_passed_over() {
+    for (refused, restarts) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut bench = passed_over(refused);
+        bench.command("c1", again("e-0"));
+        bench.step(Input::Plan);
+        assert_eq!(bench.turn(), 1, "the beginning alone: the end is owed once that has arrived");
+        assert_eq!(bench.told("a"), ["e-0"]);
+        if restarts {
+            bench.restart();
+        }
+        bench.pass(1);
+        assert_eq!(bench.told("a"), ["e-0", "e-1"], "refused: {refused}, restarted: {restarts}");
+        assert_eq!(bench.sent[1].telling, Telling::Redelivery);
+        assert_eq!(bench.status("e-1", "a"), DeliveryStatus::Delivered);
+        bench.restart();
+        bench.pass(9 * HOUR_MS);
+        assert_eq!(bench.told("a"), ["e-0", "e-1"], "once, and no reminder of what has ended");
+    }
+}
+
+#[test]
+fn an_end_is_owed_for_no_beginning_that_was_refused_again() {
+    let mut bench = passed_over(true);
+    bench.refusing.insert("a".into());
+    bench.command("c1", again("e-0"));
+    bench.pass(1);
+    bench.refusing.clear();
+    bench.restart();
+    bench.pass(9 * HOUR_MS);
+    assert_eq!(bench.told("a"), Vec::<String>::new());
+    assert_eq!(bench.status("e-1", "a"), DeliveryStatus::Superseded);
+}
+
+#[test]
+fn an_end_that_is_owed_waits_for_a_receiver_that_is_down() {
+    let mut bench = passed_over(true);
+    bench.command("c1", again("e-0"));
+    bench.turn();
+    bench.down.insert("a".into());
+    bench.pass(MINUTE_MS);
+    assert_eq!((bench.told("a"), bench.status("e-1", "a")), (vec!["e-0".to_string()], DeliveryStatus::Pending));
+    bench.restart();
+    bench.down.clear();
+    bench.pass(HOUR_MS);
+    assert_eq!(bench.told("a"), ["e-0", "e-1"]);
+}
+
 #[test]
 fn what_is_long_done_is_forgotten_but_not_what_still_fires() {
     let mut bench = bench(&to_a(", repeat: 10d"));

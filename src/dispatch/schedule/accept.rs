@@ -21,7 +21,7 @@ impl Schedule {
             if self.policy.receiver(receiver).is_none() {
                 entry.last_error = Some(stranger(receiver));
                 effects.push(entry.record(&key, DeliveryStatus::Failed, now_ms));
-                self.finished.insert(key.clone(), now_ms, partition, entry.is_end());
+                self.finished.insert(key.clone(), entry.done(DeliveryStatus::Failed, now_ms));
                 effects.extend(self.fall_back(&key, &entry, now_ms));
                 continue;
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Effect;
+use super::finished::Done;
 use crate::dispatch::delivery::{DeliveryKey, DeliveryRecord, DeliveryStatus, DigestPlace};
 use crate::dispatch::receiver::Telling;
 use crate::rules::episode::{EpisodeStatus, Notification};
@@ -84,6 +85,12 @@ impl Entry {
     /// Held back or collected: it waits for something other than its receiver.
     pub fn is_resting(&self) -> bool {
         self.held_by.is_some() || self.digest.as_ref().is_some_and(|digest| digest.id.is_none())
+    }
+
+    /// What is remembered of it once it has this final status.
+    pub fn done(&self, status: DeliveryStatus, at_ms: i64) -> Done {
+        let is_passed_over = status == DeliveryStatus::Superseded;
+        Done { at_ms, partition: self.partition, is_end: self.is_end(), is_passed_over }
     }
 
     pub fn record(&self, key: &DeliveryKey, status: DeliveryStatus, now_ms: i64) -> Effect {

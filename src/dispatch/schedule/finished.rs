@@ -15,12 +15,14 @@ pub struct Finished {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Done {
-    at_ms: i64,
+pub struct Done {
+    pub at_ms: i64,
     /// Of its record.
-    partition: i32,
+    pub partition: i32,
     /// It was about the end of its episode.
-    is_end: bool,
+    pub is_end: bool,
+    /// It was superseded.
+    pub is_passed_over: bool,
 }
 
 impl Finished {
@@ -33,18 +35,29 @@ impl Finished {
         self.known.get(key).map(|done| done.partition)
     }
 
-    /// Whether the end of the episode is done with at the receiver. Ids of news are `{episode}-{sequence}`.
+    /// Whether the end of the episode is done with at the receiver.
     pub fn has_end(&self, episode_id: &str, receiver: &str) -> bool {
+        self.end(episode_id, receiver).is_some()
+    }
+
+    /// The end of the episode at the receiver if it was not sent, and the partition of its record.
+    pub fn passed_over_end(&self, episode_id: &str, receiver: &str) -> Option<(DeliveryKey, i32)> {
+        let (key, done) = self.end(episode_id, receiver)?;
+        done.is_passed_over.then(|| (key.clone(), done.partition))
+    }
+
+    /// Ids of news are `{episode}-{sequence}`.
+    fn end(&self, episode_id: &str, receiver: &str) -> Option<(&DeliveryKey, &Done)> {
         let first = DeliveryKey { notification_id: format!("{episode_id}-"), receiver: String::new() };
         let is_of_episode = |id: &str| id.strip_prefix(episode_id).is_some_and(|rest| rest.starts_with('-'));
         let mut done = self.known.range(first..).take_while(|(key, _)| is_of_episode(&key.notification_id));
-        done.any(|(key, done)| key.receiver == receiver && done.is_end)
+        done.find(|(key, done)| key.receiver == receiver && done.is_end)
     }
 
-    pub fn insert(&mut self, key: DeliveryKey, at_ms: i64, partition: i32, is_end: bool) {
+    pub fn insert(&mut self, key: DeliveryKey, done: Done) {
         self.remove(&key);
-        self.by_time.insert((at_ms, key.clone()));
-        self.known.insert(key, Done { at_ms, partition, is_end });
+        self.by_time.insert((done.at_ms, key.clone()));
+        self.known.insert(key, done);
     }
 
     pub fn remove(&mut self, key: &DeliveryKey) -> Option<i32> {
@@ -89,7 +102,8 @@ mod tests {
     fn the_old_and_the_many_are_forgotten_oldest_first_but_not_what_is_kept() {
         let mut finished = Finished::default();
         for (at_ms, id) in [(5, "a"), (1, "b"), (9, "c"), (2, "d")] {
-            finished.insert(key(id), at_ms, 0, false);
+            let done = Done { at_ms, partition: 0, is_end: false, is_passed_over: false };
+            finished.insert(key(id), done);
         }
         let ids = |forgotten: Vec<(DeliveryKey, i32)>| -> Vec<String> {
             forgotten.into_iter().map(|(key, _)| key.notification_id).collect()

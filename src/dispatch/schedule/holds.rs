@@ -1,7 +1,7 @@
 //! Silences of people, asked of the clock: what matches is held back until the silence ends.
 //!
 //! Then what still fires is told. What ended meanwhile is not told at all, unless its beginning was: who was told of the
-//! beginning is told of the end, silenced or not.
+//! beginning is told of the end, silenced or not; `owed` if it is told later.
 
 use super::lines::Line;
 use super::{Effect, Schedule};
@@ -48,7 +48,7 @@ impl Schedule {
             if was_tried || self.told.contains(line) {
                 return Vec::new();
             }
-            let reason = format!("ended while silence `{silence}` held its beginning back");
+            let reason = format!("ended while silence `{silence}` held it back; its beginning was not told");
             return self.supersede(&key, &reason, now_ms).into_iter().collect();
         }
         if entry.held_by.as_ref() == Some(&silence) && entry.next_attempt_ms == until_ms {

@@ -10,7 +10,7 @@
 //! 5. What is sent by itself was recorded as pending before.
 //!
 //! One concern, one file, each with its part of the state: `lines` (order), `limits` and `breaker` (retries),
-//! `rate_limit`, `holds` (silences of people), `supersede` (one message instead of several), `digests`, `reminders`,
+//! `rate_limit`, `holds` (silences of people), `owed` (ends after all), `supersede` (one message instead of several), `digests`, `reminders`,
 //! `fallback`, `health` (alerts about receivers), `heartbeat`, `finished` (what is remembered of what is done). To add
 //! one: its part in `Schedule`, a call in `plan`, and what it needs in the record, so that a restart goes on with it.
 //!
@@ -28,6 +28,7 @@ mod heartbeat;
 mod holds;
 mod limits;
 mod lines;
+mod owed;
 mod policy;
 mod rate_limit;
 mod reminders;
@@ -89,7 +90,8 @@ pub enum Effect {
     Record { record: Box<DeliveryRecord>, partition: i32 },
     /// Write a tombstone there.
     Forget { key: DeliveryKey, partition: i32 },
-    /// Look this finished delivery up in the `deliveries` topic and `restore` it: it is to be sent again.
+    /// Look this finished delivery up in the `deliveries` topic and `restore` it before the next `Plan`: it is to be sent
+    /// again.
     Find { key: DeliveryKey, partition: i32 },
     /// Send this; `attempt` counts from 1. `key` is the delivery's, or the digest's.
     Attempt { key: DeliveryKey, parcel: Parcel, telling: Telling, attempt: u32 },
@@ -270,7 +272,7 @@ impl Schedule {
     fn finish(&mut self, key: &DeliveryKey, status: DeliveryStatus, now_ms: i64) -> Option<Effect> {
         self.digests.remove(key);
         let entry = self.lines.remove(key)?;
-        self.finished.insert(key.clone(), now_ms, entry.partition, entry.is_end());
+        self.finished.insert(key.clone(), entry.done(status, now_ms));
         self.note_told(key, &entry, status, now_ms);
         Some(entry.record(key, status, now_ms))
     }

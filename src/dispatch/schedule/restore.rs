@@ -7,6 +7,7 @@ use super::entry::Entry;
 use super::health::Alerted;
 use super::heartbeat::Beat;
 use super::lines::{Line, line_of};
+use super::owed::Owed;
 use super::{Effect, Schedule};
 use crate::dispatch::delivery::{DeliveryKey, DeliveryRecord, DeliveryStatus};
 use crate::dispatch::receiver::Telling;
@@ -21,6 +22,7 @@ pub(super) struct Restoring {
     sealed: BTreeMap<DeliveryKey, (usize, usize)>,
     /// Ends of alerts about receivers, by receiver.
     answering: BTreeMap<String, String>,
+    pub owed: Owed,
 }
 
 impl Schedule {
@@ -37,9 +39,11 @@ impl Schedule {
         let is_final = record.status.is_final();
         if is_final && asked.is_empty() {
             let at_ms = record.finished_at_ms.or(record.delivered_at_ms).unwrap_or(record.first_at_ms);
-            let is_end = record.notification.status == EpisodeStatus::Resolved;
-            self.finished.insert(key.clone(), at_ms, partition, is_end);
-            self.restore_told(&key, record, partition, at_ms);
+            let (status, entry) = (record.status, Entry::restored(record, partition));
+            self.finished.insert(key.clone(), entry.done(status, at_ms));
+            if status == DeliveryStatus::Delivered {
+                self.restore_told(&key, &entry, at_ms);
+            }
             return;
         }
         let mut entry = Entry::restored(record, partition);
@@ -59,8 +63,11 @@ impl Schedule {
     fn note_restored(&mut self, key: &DeliveryKey, record: &DeliveryRecord, partition: i32) {
         let line = (record.notification.episode_id.clone(), key.receiver.clone());
         let is_end = record.notification.status == EpisodeStatus::Resolved;
+        let is_known = self.finished.contains(key); // and found again: its digest is done with, or knows it no longer
         let restoring = self.restoring.get_or_insert_default();
-        if let Some((id, size)) = record.digest.as_ref().and_then(|place| Some((place.id.clone()?, place.size))) {
+        if let Some((id, size)) = record.digest.as_ref().and_then(|place| Some((place.id.clone()?, place.size)))
+            && !is_known
+        {
             let digest = DeliveryKey { notification_id: id, receiver: key.receiver.clone() };
             restoring.sealed.entry(digest).or_insert((0, size)).0 += 1;
         }
@@ -82,31 +89,34 @@ impl Schedule {
                     state.alerted = Some(Alerted { notification: record.notification.clone().into(), partition });
                 }
             }
-            // An end that is sent again has been told, or given up, before.
-            _ if is_end && (record.status.is_final() || record.telling == Telling::Redelivery) => {
-                let sequence = restoring.ended.entry(line.clone()).or_insert(0);
-                *sequence = (*sequence).max(record.notification.sequence);
-                if self.told.sequence(&line).is_some_and(|told| told < record.notification.sequence) {
-                    self.told.end(&line);
-                }
-            }
-            _ => {}
+            _ => self.note_alert(line, record, partition),
         }
     }
 
-    fn restore_told(&mut self, key: &DeliveryKey, record: DeliveryRecord, partition: i32, at_ms: i64) {
-        if record.status != DeliveryStatus::Delivered {
-            return;
+    fn note_alert(&mut self, line: Line, record: &DeliveryRecord, partition: i32) {
+        let (is_end, sequence) = (record.notification.status == EpisodeStatus::Resolved, record.notification.sequence);
+        let restoring = self.restoring.get_or_insert_default();
+        // An end that is sent again has been told, or given up, before.
+        if is_end && (record.status.is_final() || record.telling == Telling::Redelivery) {
+            let ended = restoring.ended.entry(line.clone()).or_insert(0);
+            *ended = (*ended).max(sequence);
+            if self.told.sequence(&line).is_some_and(|told| told < sequence) {
+                self.told.end(&line);
+            }
         }
+        restoring.owed.note(line, record, partition);
+    }
+
+    fn restore_told(&mut self, key: &DeliveryKey, entry: &Entry, at_ms: i64) {
         if let Some(limit) = self.policy.receiver(&key.receiver).and_then(|policy| policy.rate_limit) {
             self.receivers.entry(key.receiver.clone()).or_default().limiter.sent(Some(limit), at_ms);
         }
-        let is_alert = !matches!(record.telling, Telling::Heartbeat { .. } | Telling::ReceiverHealth { .. });
-        let line = (record.notification.episode_id.clone(), key.receiver.clone());
+        let is_alert = !matches!(entry.telling, Telling::Heartbeat { .. } | Telling::ReceiverHealth { .. });
+        let line = line_of(key, entry);
         let ended = self.restoring.as_ref().and_then(|restoring| restoring.ended.get(&line));
-        let is_over = ended.is_some_and(|ended| *ended > record.notification.sequence);
-        if is_alert && !is_over && record.notification.status == EpisodeStatus::Firing {
-            self.told.tell(key, &Entry::restored(record, partition), at_ms);
+        let is_over = ended.is_some_and(|ended| *ended > entry.notification.sequence);
+        if is_alert && !is_over && !entry.is_end() {
+            self.told.tell(key, entry, at_ms);
         }
     }
 
@@ -124,6 +134,7 @@ impl Schedule {
         let is_whole = |digest: &DeliveryKey| restoring.sealed.get(digest).is_none_or(|(seen, size)| seen >= size);
         let loose = self.digests.break_up(is_whole);
         self.collect_again(&loose);
+        self.take_up_owed(restoring.owed, now_ms);
         self.plan_reminders();
         let mut effects = Vec::new();
         // What was on its way when its end came is not any more.

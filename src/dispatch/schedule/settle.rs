@@ -36,8 +36,12 @@ impl Schedule {
         let updated = updated.cloned();
         if verdict.status.is_final() {
             let mut effects: Vec<Effect> = self.finish(key, verdict.status, now_ms).into_iter().collect();
-            if let (DeliveryStatus::Failed | DeliveryStatus::Expired, Some(entry)) = (verdict.status, updated) {
-                effects.extend(self.fall_back(key, &entry, now_ms));
+            match (verdict.status, updated) {
+                (DeliveryStatus::Failed | DeliveryStatus::Expired, Some(entry)) => {
+                    effects.extend(self.fall_back(key, &entry, now_ms));
+                }
+                (DeliveryStatus::Delivered, Some(entry)) => effects.extend(self.owe_the_end(key, &entry)),
+                _ => {}
             }
             if verdict.status == DeliveryStatus::Expired {
                 effects.extend(self.expire_others(&key.receiver, now_ms));
