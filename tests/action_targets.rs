@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use action_support::{Answer, Request, Service, action, going_ahead, secret};
+use axum::http::Method;
 use driftline::dispatch::actions::run::{External, RunRecord};
 use driftline::dispatch::actions::target::{CallOutcome, Means, Progress, Target, build};
 use driftline::dispatch::signature::SigningKey;
@@ -22,6 +23,8 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// What GitHub lists where no run of the workflow is new enough.
+const NO_RUNS: &str = r#"{"total_count": 0, "workflow_runs": []}"#;
 const NAME: &str = "driftline-21dbebbc54c3dc7e1f74797b3abd0145";
 
 /// One kind of target, as a rules file has it; `{url}` and `{secret}` are filled in.
@@ -130,12 +133,17 @@ async fn each_target_is_sent_the_documented_request_and_its_successes_are_known(
         let service = Service::default();
         let (target, run, _secret) = target(kind, &service.start().await);
         for (status, body) in kind.accepts {
+            if kind.name == "github" {
+                service.answer(200, NO_RUNS);
+            }
             service.answer(*status, body);
             let outcome = target.call(&run).await;
             let accepted = matches!(outcome, CallOutcome::Accepted { .. } | CallOutcome::Done { .. });
             assert!(accepted, "{} {status}: {outcome:?}", kind.name);
         }
-        let requests: Vec<Value> = service.requests().iter().map(shown).collect();
+        let calls = service.requests();
+        let requests: Vec<Value> = calls.iter().filter(|call| call.method == Method::POST).map(shown).collect();
+        assert_eq!(requests.len(), kind.accepts.len(), "{}", kind.name);
         assert!(
             requests.windows(2).all(|pair| pair[0] == pair[1]),
             "{}: a call differs from the one before",
@@ -350,6 +358,38 @@ async fn githubs_rate_limits_come_as_403() {
         CallOutcome::Retry { after_ms: Some(after_ms), .. } => assert!((110_000..=120_000).contains(&after_ms)),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_workflow_that_runs_already_by_its_name_is_not_started_again() {
+    let service = Service::default();
+    let (target, run, _secret) = target(kind("github"), &service.start().await);
+    let listed = |title: &str| {
+        let run = json!({"id": 7, "display_title": title, "html_url": "https://github.com/acme/models/actions/runs/7"});
+        json!({"total_count": 1, "workflow_runs": [run]}).to_string()
+    };
+    service.answer(200, &listed(&run.name()));
+    let external = External { id: Some("7".into()), url: Some("https://github.com/acme/models/actions/runs/7".into()) };
+    assert_eq!(target.call(&run).await, CallOutcome::Accepted { external });
+    let looked = service.last();
+    assert_eq!((looked.method.as_str(), service.requests().len()), ("GET", 1));
+    // The run went ahead at 12:00:06; clocks may differ by an hour.
+    assert_eq!(
+        looked.path,
+        "/repos/acme/models/actions/workflows/retrain.yml/runs?event=workflow_dispatch&created=%3E%3D2026-03-01T11%3A00%3A06Z&per_page=100"
+    );
+    // Somebody else's run is not taken for it.
+    service.answer(200, &listed("driftline-0"));
+    service.answer(204, "");
+    assert!(matches!(target.call(&run).await, CallOutcome::Accepted { external } if external.id.is_none()));
+    assert_eq!(service.last().method, Method::POST);
+    // Where it cannot be seen whether it runs, it is not started.
+    let before = service.requests().len();
+    for body in ["not json", "{}"] {
+        service.answer(200, body);
+        assert!(matches!(target.call(&run).await, CallOutcome::Retry { .. }), "{body}");
+    }
+    assert_eq!(service.requests().len(), before + 2);
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! GitHub Actions, by `workflow_dispatch`: the manifest comes as input `manifest`, the run's name as input `key`.
 //!
-//! The API knows no idempotency key. A kill between call and record starts the workflow twice, with the same `key`; a
-//! workflow with `concurrency: {group: ${{ inputs.key }}}` runs the two one after the other, and can tell the second.
+//! The API knows no idempotency key: each call would start the workflow once more. So every call looks first whether a
+//! run bears the name already, which it does where the workflow says `run-name: ${{ inputs.key }}`; then that one is
+//! taken. What remains is a call that is lost and made again before GitHub lists its run; a workflow with
+//! `concurrency: {group: ${{ inputs.key }}}` runs those two one after the other, and can tell the second.
 
 use async_trait::async_trait;
 use chrono::DateTime;
+use reqwest::Url;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
@@ -16,6 +19,10 @@ use crate::config::receivers::{Secret, TextOrSecret};
 use crate::dispatch::http_sender::now_ms;
 
 const DEFAULT_URL: &str = "https://api.github.com";
+/// Runs of the workflow that are looked through, newest first; as many as the API lists at once.
+const LOOKED_THROUGH: usize = 100;
+/// A run is not older than the decision that asked for it, by two clocks that may differ by this much.
+const CLOCKS_DIFFER_MS: i64 = 3_600_000;
 
 pub struct GitHubTarget {
     api: HttpCall,
@@ -51,8 +58,10 @@ impl GitHubTarget {
             "inputs": {"key": run.name(), "manifest": manifest_text(run)?},
             "return_run_details": true,
         });
-        let path = ["repos", &self.owner, &self.name, "actions", "workflows", &self.workflow, "dispatches"];
-        let answer = self.api.post(self.api.url(&path), headers, &body).await?;
+        if let Some(external) = self.find(run, headers.clone()).await? {
+            return Ok(CallOutcome::Accepted { external });
+        }
+        let answer = self.api.post(self.of_workflow("dispatches"), headers, &body).await?;
         Ok(match answer.status {
             200 | 204 => CallOutcome::Accepted {
                 external: External {
@@ -60,9 +69,38 @@ impl GitHubTarget {
                     url: answer.text("/html_url").map(str::to_string),
                 },
             },
-            403 => limited(&answer),
-            _ => answer.failure(),
+            _ => refused(&answer),
         })
+    }
+
+    /// The workflow run that an earlier call started, if it bears the name.
+    async fn find(&self, run: &RunRecord, headers: HeaderMap) -> Result<Option<External>, CallOutcome> {
+        let since_ms = run.started_at_ms.unwrap_or(run.request.at_ms).saturating_sub(CLOCKS_DIFFER_MS);
+        let since = DateTime::from_timestamp_millis(since_ms).unwrap_or_default().format("%Y-%m-%dT%H:%M:%SZ");
+        let mut url = self.of_workflow("runs");
+        url.query_pairs_mut()
+            .append_pair("event", "workflow_dispatch")
+            .append_pair("created", &format!(">={since}"))
+            .append_pair("per_page", &LOOKED_THROUGH.to_string());
+        let answer = self.api.look(url, headers).await?;
+        if answer.status != 200 {
+            return Err(refused(&answer));
+        }
+        let Some(runs) = answer.body.get("workflow_runs").and_then(Value::as_array) else {
+            let reason = format!("the list of workflow runs cannot be read: {}", answer.describe());
+            return Err(CallOutcome::Retry { reason, after_ms: None });
+        };
+        let name = run.name();
+        let found =
+            runs.iter().find(|listed| text_at(listed, "/display_title").is_some_and(|title| title.contains(&name)));
+        Ok(found.map(|listed| External {
+            id: listed.get("id").and_then(Value::as_u64).map(|id| id.to_string()),
+            url: text_at(listed, "/html_url").map(str::to_string),
+        }))
+    }
+
+    fn of_workflow(&self, what: &str) -> Url {
+        self.api.url(&["repos", &self.owner, &self.name, "actions", "workflows", &self.workflow, what])
     }
 
     async fn try_progress(&self, run: &RunRecord) -> Result<Progress, Progress> {
@@ -91,8 +129,12 @@ fn with_version(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// A 403 is either a token without the permission, or one of the two rate limits.
-fn limited(answer: &Answer) -> CallOutcome {
+/// What an answer that is no success means. A 403 is either a token without the permission, or one of the two rate
+/// limits.
+fn refused(answer: &Answer) -> CallOutcome {
+    if answer.status != 403 {
+        return answer.failure();
+    }
     let number = |name: &str| answer.headers.get(name)?.to_str().ok()?.parse::<i64>().ok();
     match answer.try_again() {
         CallOutcome::Retry { reason, after_ms: Some(after_ms) } => {

@@ -92,6 +92,11 @@ impl HttpCall {
         self.send(Method::POST, url, headers, Some(body)).await
     }
 
+    /// Asks before a call, whose outcome it is if there is no answer.
+    pub async fn look(&self, url: Url, headers: HeaderMap) -> Result<Answer, CallOutcome> {
+        self.send(Method::GET, url, headers, None).await
+    }
+
     /// Asks how something goes. What is not an answer of status 200 is not known.
     pub async fn get(&self, url: Url, headers: HeaderMap) -> Result<Value, Progress> {
         match self.send(Method::GET, url, headers, None).await {
