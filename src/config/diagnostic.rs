@@ -236,6 +236,15 @@ impl Diagnostics {
         Self { items: vec![diagnostic] }
     }
 
+    /// For files whose keys are described on pages of their own: `help` in place of the remedies of these codes.
+    pub fn replace_remedies(&mut self, codes: &[&str], help: &str) {
+        for item in self.items.iter_mut().filter(|item| codes.contains(&item.code)) {
+            if item.help.as_deref() == super::codes::remedy(item.code) {
+                item.help = Some(help.to_string());
+            }
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

@@ -131,7 +131,10 @@ pub struct ModelSettings {
 
 /// All layers of a settings file that is at hand.
 pub fn parse_scorer_str(name: &str, text: &str) -> Outcome<ScorerConfig> {
-    parse(name, text, |_| Vec::new(), checks::scorer)
+    let mut outcome = parse(name, text, |_| Vec::new(), checks::scorer);
+    let help = "docs/scorer.md and the pages that it lists say what each key takes";
+    outcome.found.replace_remedies(&["invalid", "out-of-range", "wrong-type"], help);
+    outcome
 }
 
 /// # Errors
