@@ -1,7 +1,5 @@
 //! Requests made to break the scorer's decoders: each is a clear error, none a panic, and what is written reads back.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use driftline::scorer::protocols::oip::request::{InferRequest, decode};
 use driftline::scorer::protocols::oip::response::encode;
 use driftline::scorer::protocols::{binary, rows};

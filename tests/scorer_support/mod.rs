@@ -1,6 +1,8 @@
 //! Engines for tests that need no ONNX Runtime: a linear model in plain Rust, and the same one slow or failing.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod shelf;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! `elements` reads and writes the elements of a tensor as JSON, `binary` as bytes; the protocols share them. `oip` is the
 //! Open Inference Protocol over HTTP; `rows` what KServe V1, TensorFlow Serving and TorchServe have in common. Nothing here
 //! does input or output, and no input may make it panic or ask for memory that its length does not warrant:
-//! `tests/scorer_hostile.rs` holds it to that.
+//! `tests/scorer_hostile` holds it to that.
 //!
 //! To add a protocol: a file with its decoder and encoder, and routes in `serve::http::route`.
 

@@ -1,8 +1,10 @@
 //! The Open Inference Protocol, version 2, over HTTP: JSON, and tensors as binary data behind it.
 //!
-//! `request` reads an inference request, `response` writes its answer, `metadata` describes server and models.
+//! `request` reads an inference request, `raw` one that is nothing but binary data; `response` writes the answer, `metadata`
+//! describes server and models.
 
 pub mod metadata;
+pub mod raw;
 pub mod request;
 pub mod response;
 

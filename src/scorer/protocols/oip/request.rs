@@ -12,7 +12,7 @@ use crate::scorer::protocols::{DecodeError, binary, elements, shown, told};
 use crate::scorer::score::Priority;
 use crate::scorer::tensor::{self, DataType, Tensor, TensorLimits};
 
-/// Longest id and entity that are taken, bytes: they are echoed and written to events.
+/// Longest id, entity and name of a tensor that are taken, bytes: they are echoed, and written to events.
 pub const MAX_ID_BYTES: usize = 512;
 
 /// A request as it was read; which model it is for is in its path.
@@ -189,11 +189,13 @@ fn refuse_if(refused: Option<&'static str>) -> Result<(), DecodeError> {
 
 fn output(raw: RawOutput<'_>) -> Result<WantedOutput, DecodeError> {
     refuse_if(raw.parameters.refused)?;
+    check_length("the name of an output", &raw.name)?;
     Ok(WantedOutput { name: raw.name.into_owned(), binary: raw.parameters.binary_data })
 }
 
 fn input(raw: RawInput<'_>, binary: &mut &[u8], limits: &TensorLimits) -> Result<Tensor, DecodeError> {
     refuse_if(raw.parameters.refused)?;
+    check_length("the name of an input", &raw.name)?;
     let name = shown(&raw.name);
     let datatype = DataType::parse(&raw.datatype).ok_or_else(|| {
         let known: Vec<&str> = DataType::ALL.iter().map(|datatype| datatype.name()).collect();
@@ -235,14 +237,25 @@ fn input(raw: RawInput<'_>, binary: &mut &[u8], limits: &TensorLimits) -> Result
             binary::decode(&name, datatype, wanted, own)?
         }
     };
+    // The tensor's own error would repeat the name as it came.
+    if data.len() != wanted {
+        let message = format!("input `{name}` has {} elements, its shape {shape:?} asks for {wanted}", data.len());
+        return Err(DecodeError::new(message));
+    }
     Tensor::new(raw.name, shape, data, limits).map_err(|error| DecodeError::new(error.to_string()))
 }
 
 fn text(what: &str, value: Cow<'_, str>) -> Result<String, DecodeError> {
-    if value.len() > MAX_ID_BYTES {
-        return Err(DecodeError::new(format!("`{what}` has {} bytes; at most {MAX_ID_BYTES} are taken", value.len())));
-    }
+    check_length(&format!("`{what}`"), &value)?;
     Ok(value.into_owned())
+}
+
+/// Texts that are kept, or repeated in answers: a request of many megabytes must not get one of as many.
+fn check_length(what: &str, text: &str) -> Result<(), DecodeError> {
+    match text.len() {
+        ..=MAX_ID_BYTES => Ok(()),
+        length => Err(DecodeError::new(format!("{what} has {length} bytes; at most {MAX_ID_BYTES} are taken"))),
+    }
 }
 
 /// `"high"`, `"normal"`, `"low"`; or Triton's numbers: 0 the default, 1 the highest.

@@ -1,12 +1,14 @@
-//! The body of a request, read whole within its limits.
+//! The body of a request, read whole within its limits, and decompressed within the same.
 
 use std::future::poll_fn;
+use std::io::Read as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use hyper::StatusCode;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
@@ -65,25 +67,64 @@ pub struct Read {
 /// meet a connection that was reset, and not see why.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Gzip,
+    /// In a zlib frame, as RFC 9110 has it.
+    Deflate,
+}
+
+impl Encoding {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+        }
+    }
+}
+
+/// # Errors
+/// It is compressed in another way: 415.
+fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, String> {
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let (first, second) = (values.next(), values.next());
+    match (first.map(|value| value.as_bytes().trim_ascii().to_ascii_lowercase()).as_deref(), second) {
+        (None | Some(b"" | b"identity"), None) => Ok(None),
+        (Some(b"gzip" | b"x-gzip"), None) => Ok(Some(Encoding::Gzip)),
+        (Some(b"deflate"), None) => Ok(Some(Encoding::Deflate)),
+        _ => Err("the body's `content-encoding` is not taken; send one of gzip and deflate, or none".into()),
+    }
+}
+
 /// Reads a body whole.
 ///
 /// # Errors
-/// It is longer than allowed (413, before it is read where its length is announced), too slow (408), compressed (415),
-/// or there is no room for it (503).
+/// It is longer than allowed (413, before it is read where its length is announced), too slow (408), compressed in a way
+/// that is not known (415) or not as it says (400), or there is no room for it (503).
 pub async fn read(headers: &HeaderMap, mut incoming: Incoming, context: &Context) -> Result<Read, Refusal> {
     let refused = |status, message| (Refusal::new(status, message), true);
     let too_large = || {
-        let message = format!("the body is longer than {} bytes (`http.max_body_bytes`)", context.max_body_bytes);
+        let message = format!(
+            "the body is longer than {} bytes, decompressed if it is compressed (`http.max_body_bytes`)",
+            context.max_body_bytes
+        );
         refused(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
     let announced = incoming.size_hint().lower();
-    let outcome = if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding.as_bytes() != b"identity") {
-        let message = "compressed bodies are not taken; send it without `content-encoding`";
-        Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_string()))
+    let encoding = encoding(headers);
+    let outcome = if let Err(message) = encoding {
+        Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
     } else if announced > context.max_body_bytes as u64 {
         Err(too_large())
     } else {
-        let reading = gather(&mut incoming, context);
+        let reading = async {
+            let read = gather(&mut incoming, context).await?;
+            match encoding {
+                Ok(Some(encoding)) => decompress(encoding, read, context).await,
+                _ => Ok(read),
+            }
+        };
         match tokio::time::timeout(context.body_timeout, reading).await {
             Ok(outcome) => outcome.map_err(|problem| match problem {
                 Problem::TooLarge => too_large(),
@@ -146,6 +187,39 @@ async fn gather(incoming: &mut Incoming, context: &Context) -> Result<Read, Prob
     }
     let bytes = if more.is_empty() { first } else { more.freeze() };
     Ok(Read { bytes, _reservation: reservation })
+}
+
+/// Bytes decompressed before other requests of the same thread have their turn.
+const PIECE: usize = 64 << 10;
+
+/// The body as it was before it was compressed. It grows piece by piece against the same limits as one that comes plain:
+/// a small body may be of any size in truth.
+async fn decompress(encoding: Encoding, compressed: Read, context: &Context) -> Result<Read, Problem> {
+    let bytes = compressed.bytes.clone();
+    let mut decoder: Box<dyn std::io::Read + Send> = match encoding {
+        Encoding::Gzip => Box::new(MultiGzDecoder::new(bytes.reader())),
+        Encoding::Deflate => Box::new(ZlibDecoder::new(bytes.reader())),
+    };
+    let mut reservation = context.bodies.empty();
+    let mut whole = BytesMut::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = decoder.read(&mut piece).map_err(|error| {
+            Problem::Broken(format!("the body cannot be decompressed as {}: {error}", encoding.name()))
+        })?;
+        if read == 0 {
+            break;
+        }
+        if whole.len() + read > context.max_body_bytes {
+            return Err(Problem::TooLarge);
+        }
+        if !reservation.grow(read) {
+            return Err(Problem::NoRoom);
+        }
+        whole.extend_from_slice(piece.get(..read).unwrap_or_default());
+        tokio::task::yield_now().await;
+    }
+    Ok(Read { bytes: whole.freeze(), _reservation: reservation })
 }
 
 async fn throw_away(mut incoming: Incoming) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
@@ -22,6 +23,17 @@ pub struct Connection {
 impl Connection {
     pub fn new(stream: TcpStream, write_timeout: Duration) -> Self {
         Self { stream: TokioIo::new(stream), write_timeout, waiting: None }
+    }
+
+    /// Writes this and closes, as long as the client takes it in time.
+    pub async fn close_with(self, bytes: &[u8]) {
+        let mut stream = self.stream.into_inner();
+        let last = async {
+            stream.write_all(bytes).await?;
+            stream.shutdown().await
+        };
+        // Whoever is gone has no use for it.
+        let _ = tokio::time::timeout(self.write_timeout, last).await;
     }
 
     /// Passes on what a write came to; one that waits too long is an error.

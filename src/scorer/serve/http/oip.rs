@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, Refusal};
 use super::route::{OipRoute, Target};
 use super::{Context, body, headers};
-use crate::scorer::protocols::oip::{HEADER_LENGTH, metadata, request, response};
+use crate::scorer::protocols::oip::{HEADER_LENGTH, metadata, raw, request, response};
 use crate::scorer::score::ScoreRequest;
 use crate::scorer::serve::table::{ServedModel, ServedVersion};
 
@@ -118,10 +118,13 @@ async fn infer(
     let body = body::read(headers, incoming, context).await?;
     let now = Instant::now();
     let overrides = headers::overrides(headers)?;
-    let decoded = request::decode(&body.bytes, header_length(headers)?, &context.limits)?;
+    let version = target.version.as_deref().map(str::to_string).or(overrides.version);
+    let decoded = match header_length(headers)? {
+        Some(0) => without_json(context, target, version.as_deref(), &body.bytes)?,
+        length => request::decode(&body.bytes, length, &context.limits)?,
+    };
     drop(body);
     let timeout = decoded.timeout_us.filter(|us| *us > 0).map(Duration::from_micros).or(overrides.timeout);
-    let version = target.version.as_deref().map(str::to_string).or(overrides.version);
     let response = context
         .scorer
         .score(ScoreRequest {
@@ -146,8 +149,30 @@ async fn infer(
     Ok(answer)
 }
 
+/// A body without JSON: the model's signature says what it is.
+fn without_json(
+    context: &Context,
+    target: &Target<'_>,
+    asked: Option<&str>,
+    body: &[u8],
+) -> Result<request::InferRequest, Refusal> {
+    let model = context.scorer.model(&target.model)?;
+    let version = match asked {
+        Some(version) => model.version(version)?,
+        None => model.production()?,
+    };
+    let signature = version.backend.signature().ok_or_else(|| {
+        Refusal::bad(format!("the inputs of this model are not known; send JSON, and its length as `{HEADER_LENGTH}`"))
+    })?;
+    Ok(raw::decode(body, &signature, &context.limits)?)
+}
+
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
-    let Some(value) = headers.get(HEADER_LENGTH_NAME) else { return Ok(None) };
+    let mut values = headers.get_all(HEADER_LENGTH_NAME).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::bad(format!("header `{HEADER_LENGTH}` stands there twice")));
+    }
     let digits = value.to_str().ok().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
     match digits.and_then(|digits| digits.parse().ok()) {
         Some(length) => Ok(Some(length)),

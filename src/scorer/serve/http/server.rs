@@ -173,20 +173,39 @@ async fn serve(stream: TcpStream, context: Arc<Context>, settings: &HttpSettings
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .half_close(false);
-    let mut serving = std::pin::pin!(server.serve_connection(connection, service));
+    let mut serving = server.serve_connection(connection, service);
     let outcome = tokio::select! {
-        outcome = serving.as_mut() => outcome,
+        outcome = &mut serving => outcome,
         () = stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+            std::pin::Pin::new(&mut serving).graceful_shutdown();
+            (&mut serving).await
         }
     };
     if let Err(error) = outcome {
-        if error.is_timeout() || std::error::Error::source(&error).is_some_and(timed_out) {
+        let slow_head = error.is_timeout();
+        if slow_head || std::error::Error::source(&error).is_some_and(timed_out) {
             context.scorer.metrics().http_connections_refused.with_label_values(&["too_slow"]).inc();
         }
         tracing::debug!(%error, "a connection ended");
+        let left = serving.into_parts();
+        // A client that has begun a request is told; an idle one would take this for the answer to its next.
+        if slow_head && !left.read_buf.is_empty() {
+            context.scorer.metrics().http_answered("none", StatusCode::REQUEST_TIMEOUT);
+            left.io.close_with(&slow_head_answer(settings.head_timeout.to_std())).await;
+        }
     }
+}
+
+/// Written by hand: hyper ends a connection whose head is late, and leaves it to others to say so.
+fn slow_head_answer(timeout: Duration) -> Vec<u8> {
+    let message =
+        format!("the head of the request did not come within {} ms (`http.head_timeout`)", timeout.as_millis());
+    let body = json!({"error": message}).to_string();
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 fn timed_out(source: &(dyn std::error::Error + 'static)) -> bool {

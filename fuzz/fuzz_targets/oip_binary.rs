@@ -1,0 +1,5 @@
+#![no_main]
+#[allow(dead_code)]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::oip_binary(data));
