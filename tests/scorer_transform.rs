@@ -460,6 +460,58 @@ fn training_data_has_the_features_that_are_served() {
     assert_eq!(left.len(), 2, "no temporary file stays: {left:?}");
 }
 
+/// The command, on the same rows as table and as lines.
+#[test]
+fn the_command_writes_the_features_that_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let rows = sample_rows(10_000);
+    std::fs::write(path("transform.yaml"), TRANSFORM.replace("- {from: code,", "- {from: code, name: number,"))
+        .unwrap();
+    let transform = Arc::new(
+        FeatureTransform::parse("transform.yaml", &std::fs::read(path("transform.yaml")).unwrap())
+            .unwrap_or_else(|found| panic!("{found}")),
+    );
+    write_parquet(&path("raw.parquet"), &batch(&rows));
+    let lines: Vec<String> = objects(&rows).into_iter().map(|object| Value::Object(object).to_string()).collect();
+    std::fs::write(path("raw.jsonl"), lines.join("\n")).unwrap();
+    let featurize = |input: &str, output: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_driftline-scorer"))
+            .args(["featurize", "--transform", "transform.yaml", "--keep", "code", input, output])
+            .current_dir(directory.path())
+            .output()
+            .unwrap()
+    };
+    for (input, output) in [("raw.parquet", "features.parquet"), ("raw.jsonl", "features.jsonl")] {
+        let done = featurize(input, output);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(said, format!("10000 rows; transform {}\n", transform.id()));
+    }
+    let served = online(&transform, &rows);
+    let table = read_parquet(&path("features.parquet"));
+    let lines = std::fs::read_to_string(path("features.jsonl")).unwrap();
+    let lines: Vec<Map<String, Value>> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let width = transform.columns().len();
+    for (index, name) in transform.columns().iter().enumerate() {
+        let served: Vec<u32> = served.iter().skip(index).step_by(width).copied().collect();
+        let column = table.column_by_name(name).unwrap().as_primitive::<Float32Type>();
+        let trained: Vec<u32> = column.values().iter().map(|value| value.to_bits()).collect();
+        assert_eq!(trained, served, "{name} of the table");
+        // JSON has no word for what is no number: null.
+        let number = |line: &Map<String, Value>| line[name].as_f64().map_or(f32::NAN, |value| value as f32);
+        for (line, served) in lines.iter().map(number).zip(&served) {
+            let served = f32::from_bits(*served);
+            assert!(line.to_bits() == served.to_bits() || line.is_nan() && served.is_nan(), "{name}: {line} {served}");
+        }
+    }
+    // What cannot be done says what and where, and leaves nothing behind.
+    std::fs::write(path("bad.jsonl"), "{\"amount\": 1}\n{\"amount\": \"one\"}\n").unwrap();
+    let failed = featurize("bad.jsonl", "none.jsonl");
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(!failed.status.success() && said.contains("error: ") && !path("none.jsonl").exists(), "{said}");
+}
+
 /// `score = 2 a - b + 0.5`.
 fn scorer(features: &[&str]) -> RowScorer {
     let loaded = FakeEngine::default().load(b"linear 2 -1 + 0.5").unwrap();
