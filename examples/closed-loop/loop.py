@@ -3,7 +3,8 @@
 Orders are scored by `driftline-scorer`, which writes each prediction to Kafka; labels follow. `driftline run` watches.
 Then the orders drift: an alert asks for training, the trainer reads what the manifest names, registers a version, the
 gate judges it, it is scored in the shadow of production, gets a growing share of the traffic, is promoted, and the alert
-ends. After that a trainer with a bug has its version put into production by force: the monitor rolls it back.
+ends. After that a trainer with a bug has its version put on trial: the scorer takes it back. Then it is put into
+production by force: the monitor rolls it back.
 
 Ends with 0 when every step came in time, with 1 and what was missing otherwise.
 """
@@ -25,18 +26,14 @@ import urllib.error
 import urllib.request
 
 import numpy as np
-from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import train
 from data import FEATURES, draw
+from traffic import MODEL, REQUESTS_PER_S, Traffic
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODEL = "orders"
 TOPICS = ["orders-predictions", "orders-labels", "orders-shadow", "orders-alerts"]
-REQUESTS_PER_S = 160
-SENDERS = 4
-LABEL_DELAY_S = 1.5
 WINDOW_MS = 5_000
 STARTED = time.monotonic()
 
@@ -76,71 +73,18 @@ def get(url, token=None, as_json=True):
     return json.loads(body) if as_json else body.decode()
 
 
+def post(url, token, body):
+    headers = {"Authorization": f"Bearer {token}", "content-type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=5) as answer:
+        return json.loads(answer.read())
+
+
 def metric(text, name, **labels):
     """The sum of a metric's series that have these labels; None without any."""
     found = [float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
              if line.split("{")[0].split(" ")[0] == name
              and all(f'{key}="{value}"' in line for key, value in labels.items())]
     return sum(found) if found else None
-
-
-class Traffic:
-    """Sends orders to the scorer and, a moment later, their labels to Kafka."""
-
-    def __init__(self, port, bootstrap):
-        self.port, self.drifted, self.stopped = port, False, False
-        self.producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20})
-        self.lock = threading.Lock()
-        self.answered, self.failed, self.by_version = 0, 0, {}
-        self.threads = [threading.Thread(target=self.send, args=(number,), daemon=True) for number in range(SENDERS)]
-        for thread in self.threads:
-            thread.start()
-
-    def send(self, number):
-        random, sent, pending = np.random.default_rng(1_000 + number), 0, []
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        next_at = time.monotonic()
-        while not self.stopped:
-            columns, labels = draw(1, random, self.drifted)
-            name = f"{number}-{sent}"
-            sent += 1
-            body = json.dumps({
-                "id": name,
-                "parameters": {"entity": f"customer-{random.integers(20_000)}"},
-                "inputs": [{"name": feature, "shape": [1, 1], "datatype": "FP32",
-                            "data": [float(columns[feature][0])]} for feature in FEATURES],
-            })
-            try:
-                connection.request("POST", f"/v2/models/{MODEL}/infer", body, {"content-type": "application/json"})
-                answer = connection.getresponse()
-                content = json.loads(answer.read())
-                self.count(answer.status, content)
-            except (OSError, http.client.HTTPException, ValueError):
-                self.count(0, {})
-                connection.close()
-            pending.append((time.monotonic() + LABEL_DELAY_S, name, int(labels[0])))
-            while pending and pending[0][0] <= time.monotonic():
-                _, prediction, label = pending.pop(0)
-                given = {"prediction_id": prediction, "label": str(label), "decided_at": int(time.time() * 1000)}
-                self.producer.produce("orders-labels", json.dumps(given), key=prediction)
-            self.producer.poll(0)
-            next_at = max(next_at + SENDERS / REQUESTS_PER_S, time.monotonic() - 1)
-            time.sleep(max(0, next_at - time.monotonic()))
-
-    def count(self, status, content):
-        with self.lock:
-            if status == 200:
-                self.answered += 1
-                version = content.get("model_version", "?")
-                self.by_version[version] = self.by_version.get(version, 0) + 1
-            else:
-                self.failed += 1
-
-    def stop(self):
-        self.stopped = True
-        for thread in self.threads:
-            thread.join(5)
-        self.producer.flush(5)
 
 
 class Loop:
@@ -184,6 +128,31 @@ class Loop:
 
     def runs(self, action):
         return [run for run in self.monitor("/api/v1/actions?limit=100")["items"] if run["action"] == action]
+
+    def trial(self):
+        """The trial that runs or ran last; none before the first."""
+        try:
+            return get(f"http://127.0.0.1:{self.ports['admin']}/admin/v1/models/{MODEL}/trial", self.token)
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def report_labels(self):
+        """Tells the scorer what labels say of the two versions on trial, as often as some come."""
+        url = f"http://127.0.0.1:{self.ports['admin']}/admin/v1/models/{MODEL}/trial/labels"
+        while not self.traffic.stopped:
+            time.sleep(0.5)
+            try:
+                trial = self.trial()
+                if trial is None or trial["outcome"] is not None:
+                    continue
+                versions = self.traffic.squared_errors(trial["started_at_ms"], [trial["canary"], trial["production"]])
+                if len(versions) == 2:
+                    post(url, self.token, {"metric": "squared_error", "versions": versions})
+            except (OSError, http.client.HTTPException):
+                # The trial has just ended, or is being written: there will be another report.
+                continue
 
     def scorer_metrics(self):
         return get(f"http://127.0.0.1:{self.ports['admin']}/metrics", self.token, as_json=False)
@@ -244,6 +213,7 @@ class Loop:
         wait_for("the monitor is ready", 90, lambda: get(
             f"http://127.0.0.1:{self.ports['monitor']}/-/ready", as_json=False))
         self.traffic = Traffic(self.ports["http"], self.args.bootstrap)
+        threading.Thread(target=self.report_labels, daemon=True).start()
         say(f"scorer and monitor run; {REQUESTS_PER_S} orders a second are sent")
 
     # The trainer
@@ -327,11 +297,13 @@ class Loop:
         return metric(self.scorer_metrics(), "driftline_scorer_requests_total", version=version, code=code) or 0
 
     def watch_canary(self, version):
-        share, give_up = None, time.monotonic() + 120
+        share, told, give_up = None, 0, time.monotonic() + 120
         while time.monotonic() < give_up:
+            told = self.tell_decisions(version, told)
             state = self.state()
             canary = state.get("canary")
             if state["production"] == version:
+                self.tell_decisions(version, told)
                 say(f"version {version} is promoted (generation {state['generation']})")
                 return
             if canary is None or canary["version"] != version:
@@ -340,7 +312,16 @@ class Loop:
                 share = canary["buckets"]
                 say(f"canary: version {version} answers {share / 100:g}% of the traffic")
             time.sleep(0.25)
-        raise Missed(f"version {version} was not promoted within 120 s: {self.state()}")
+        raise Missed(f"version {version} was not promoted within 120 s: {self.state()}, {self.trial()}")
+
+    def tell_decisions(self, version, told):
+        """Prints what the scorer's trial of a version decided beyond the first `told` decisions; gives how many there are."""
+        trial = self.trial()
+        if trial is None or trial["canary"] != version:
+            return told
+        for decision in trial["history"][told:]:
+            say(f"trial after {decision['canary_requests']} requests of the canary: {decision['says']}")
+        return len(trial["history"])
 
     def report(self, manifest, how):
         done = self.run(self.args.driftline, "actions", "report", manifest["run"], how, may_fail=True)
@@ -381,15 +362,36 @@ class Loop:
     def bad_version(self):
         rows = [json.loads(line) for line in (self.work / "v2/training.jsonl").read_text().splitlines()]
         rows += [json.loads(line) for line in (self.work / "v2/holdout.jsonl").read_text().splitlines()]
-        train.train(rows, 3, self.work / "v3", inverted=True)
-        done = self.scorer("register", MODEL, "v3/model.onnx", "--format", "json")
-        version = json.loads(done.stdout)["version"]
-        say(f"a trainer with a bug has registered version {version}")
+        version = self.register_bad("v3", rows)
         if self.gate(version, self.work / "v3") != 1:
             raise Missed("the gate did not refuse the bad version")
         before = self.state()["production"]
+        self.bad_canary(version, before)
+        # Some other rows, so that it is a version of its own: the same bytes would be the version that is there already.
+        self.bad_production(self.register_bad("v4", rows[200:]), before)
+
+    def register_bad(self, name, rows):
+        train.train(rows, 3, self.work / name, inverted=True)
+        done = self.scorer("register", MODEL, f"{name}/model.onnx", "--format", "json")
+        version = json.loads(done.stdout)["version"]
+        say(f"a trainer with a bug has registered version {version}")
+        return version
+
+    def bad_canary(self, version, before):
+        """A share of the traffic is enough for the scorer to see it."""
+        self.scorer("canary", "set", MODEL, version, "--percent", 20, "--step", 0, "--reason", "somebody asks the traffic")
+        say(f"somebody puts version {version} on trial all the same, with 20% of the traffic")
+        wait_for("the trial's end", 60, lambda: (self.trial() or {}).get("outcome") and self.trial()["canary"] == version)
+        self.tell_decisions(version, 0)
+        state, outcome = self.state(), self.trial()["outcome"]
+        if outcome != "rolled_back" or state["production"] != before or state["canary"] is not None:
+            raise Missed(f"the trial of version {version} ended as {outcome}: {state}")
+        say(f"the scorer has taken version {version} back: {before} answers alone (generation {state['generation']})")
+
+    def bad_production(self, version, before):
+        """What is put into production past gate and trial is left to the monitor."""
         self.scorer("promote", MODEL, version, "--force", "--reason", "somebody knows better than the gate")
-        say(f"somebody promotes version {version} all the same")
+        say(f"somebody promotes version {version} by force")
         alert = wait_for("the alert bad-version", 90, lambda: [
             alert for alert in self.alerts("bad-version") if alert["version"] == version])[0]
         say(f"alert: {alert.get('summary', alert['rule'])}")
@@ -408,9 +410,14 @@ class Loop:
         wanted = {
             "retrainings that succeeded": metric(monitor, "driftline_action_runs", action="retrain-orders", state="succeeded"),
             "rollbacks that succeeded": metric(monitor, "driftline_action_runs", action="rollback-orders", state="succeeded"),
+            "canaries taken back by the scorer": metric(scorer, "driftline_scorer_trial_decisions_total", verdict="roll_back"),
             "requests answered by version 2": metric(scorer, "driftline_scorer_requests_total", version="2"),
             "prediction events sent": metric(scorer, "driftline_scorer_events_sent_total"),
         }
+        if self.args.rollout == "scorer":
+            wanted["steps and promotions by the scorer"] = sum(
+                metric(scorer, "driftline_scorer_trial_decisions_total", verdict=verdict) or 0
+                for verdict in ["advance", "promote"])
         for name, value in wanted.items():
             say(f"on metrics: {name}: {value}")
             if not value:
@@ -462,7 +469,7 @@ def main():
     parser.add_argument("--work", required=True, help="directory that is emptied and worked in")
     parser.add_argument("--driftline", default="driftline")
     parser.add_argument("--scorer", default="driftline-scorer")
-    parser.add_argument("--rollout", choices=["scorer", "trainer"], default="trainer",
+    parser.add_argument("--rollout", choices=["scorer", "trainer"], default="scorer",
                         help="who takes the canary from step to step: the scorer's progressive rollout, or the trainer")
     args = parser.parse_args()
     loop, failed = Loop(args), True

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Shows the closed loop: drift, alert, retraining, gate, shadow, canary, promotion; then a bad version, rolled back.
+# Shows the closed loop: drift, alert, retraining, gate, shadow, canary, promotion; then bad versions, rolled back by the
+# scorer and by the monitor.
 #
 #   examples/closed-loop/run.sh [DIR]
 #
