@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod scorer_support;
+mod scorer_traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -581,6 +582,7 @@ fn a_version_that_is_cut_off_changed_or_unsigned_leaves_the_old_one_serving() {
         registry: Arc::new(trusting),
         engine: Arc::new(FakeEngine::default()),
         config: Arc::new(config),
+        runtime: runtime.handle().clone(),
     };
     let scorer = Arc::new(Scorer::new(ScorerMetrics::new().unwrap(), None));
     let follow = Follower::new(Arc::new(source), scorer.clone(), BTreeMap::new()).start().unwrap();

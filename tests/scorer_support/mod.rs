@@ -23,9 +23,30 @@ pub enum Habit {
     PanicsOn(f32),
     /// Every batch fails.
     AlwaysFails,
+    /// A batch is never done.
+    Hangs,
+    /// It never gets warm.
+    HangsInWarming,
 }
 
-/// `score = bias + sum(weight * feature)`. A model is text: `linear W1 W2 ... + BIAS`, for example `linear 0.5 -1 + 2`.
+impl Habit {
+    /// As it stands after the `;` of a model's text: `slow 20` (ms), `fails on 7`, `panics on 7`, `fails`, `hangs`,
+    /// `hangs in warming`.
+    fn parse(text: &str) -> Option<Self> {
+        match text.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["slow", ms] => Some(Self::Slow(Duration::from_millis(ms.parse().ok()?))),
+            ["fails", "on", bad] => Some(Self::FailsOn(bad.parse().ok()?)),
+            ["panics", "on", bad] => Some(Self::PanicsOn(bad.parse().ok()?)),
+            ["fails"] => Some(Self::AlwaysFails),
+            ["hangs"] => Some(Self::Hangs),
+            ["hangs", "in", "warming"] => Some(Self::HangsInWarming),
+            _ => None,
+        }
+    }
+}
+
+/// `score = bias + sum(weight * feature)`. A model is text: `linear W1 W2 ... + BIAS`, for example `linear 0.5 -1 + 2`. A
+/// model with a habit of its own ends with it: `linear 0.5 -1 + 2; hangs`.
 /// Input `features` FP32 `[-1, n]`, output `score` FP32 `[-1, 1]`.
 #[derive(Debug, Clone, Default)]
 pub struct FakeEngine {
@@ -49,12 +70,18 @@ impl Engine for FakeEngine {
         let text = std::str::from_utf8(model).map_err(|_| EngineError::Model("the model is not text".into()))?;
         let body =
             text.trim().strip_prefix("linear ").ok_or_else(|| EngineError::Model("not a linear model".into()))?;
+        let (body, habit) = match body.split_once(';') {
+            Some((body, habit)) => (body, Habit::parse(habit)),
+            None => (body, Some(self.habit)),
+        };
+        let habit = habit.ok_or_else(|| EngineError::Model("no such habit".into()))?;
         let (weights, bias) =
             body.split_once('+').ok_or_else(|| EngineError::Model("a linear model ends with `+ BIAS`".into()))?;
         let number = |text: &str| text.parse::<f32>().map_err(|_| EngineError::Model(format!("`{text}` is no number")));
         let weights = weights.split_whitespace().map(number).collect::<Result<Vec<f32>, _>>()?;
         let bias = number(bias.trim())?;
-        Ok(Arc::new(Linear { signature: signature(weights.len()), weights, bias, engine: self.clone() }))
+        let engine = Self { habit, ..self.clone() };
+        Ok(Arc::new(Linear { signature: signature(weights.len()), weights, bias, engine }))
     }
 }
 
@@ -92,6 +119,13 @@ struct LinearSession {
 }
 
 impl Session for LinearSession {
+    fn warm(&mut self) -> Result<(), EngineError> {
+        if self.engine.habit == Habit::HangsInWarming {
+            hang();
+        }
+        Ok(())
+    }
+
     fn score(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
         let [features] = inputs else {
             return Err(EngineError::Input(format!("{} inputs instead of one", inputs.len())));
@@ -108,11 +142,18 @@ impl Session for LinearSession {
                 return Err(EngineError::Compute(format!("{bad} cannot be computed")));
             }
             Habit::PanicsOn(bad) if values.contains(&bad) => panic!("a fake panic on {bad}"),
-            Habit::FailsOn(_) | Habit::PanicsOn(_) => {}
+            Habit::FailsOn(_) | Habit::PanicsOn(_) | Habit::HangsInWarming => {}
+            Habit::Hangs => hang(),
             Habit::AlwaysFails => return Err(EngineError::Compute("this model always fails".into())),
         }
         let scores: Vec<f32> = values.chunks_exact(self.weights.len()).map(|row| self.score_row(row)).collect();
         Ok(vec![fp32("score", vec![scores.len(), 1], scores)])
+    }
+}
+
+fn hang() {
+    loop {
+        std::thread::park();
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Scorer;
+use super::loading::Loading;
 use super::source::Source;
 use super::table::{ServedModel, ServedVersion, Table};
 use crate::config::scorer::ModelSettings;
@@ -22,6 +23,8 @@ use crate::scorer::traffic::choose::experiment_versions;
 const POLL: Duration = Duration::from_secs(1);
 /// How soon a version that could not be loaded is tried again, unless the state changes before.
 const RETRY: Duration = Duration::from_secs(30);
+/// How long a load is waited for: as long, nothing else changes. One that takes longer is looked at again after `RETRY`.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a version that was prepared is kept without any state naming it.
 const PREPARED_FOR: Duration = Duration::from_secs(60);
 /// Commands that may wait.
@@ -96,6 +99,7 @@ impl FollowHandle {
 /// Follows the registry on a thread of its own, which may wait for disks and for models to load.
 pub struct Follower {
     source: Arc<dyn Source>,
+    loading: Loading,
     scorer: Arc<Scorer>,
     /// Of the models that the settings name; if there are none, every model of the registry is served.
     settings: BTreeMap<String, Arc<ModelSettings>>,
@@ -112,6 +116,7 @@ pub struct Follower {
 impl Follower {
     pub fn new(source: Arc<dyn Source>, scorer: Arc<Scorer>, settings: BTreeMap<String, Arc<ModelSettings>>) -> Self {
         Self {
+            loading: Loading::new(Arc::clone(&source), PATIENCE),
             source,
             scorer,
             settings,
@@ -121,6 +126,12 @@ impl Follower {
             added: BTreeSet::new(),
             retired: Vec::new(),
         }
+    }
+
+    /// Waits for loads no longer than this.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.loading = Loading::new(Arc::clone(&self.source), patience);
+        self
     }
 
     /// Starts the thread; it ends when every handle is dropped.
@@ -206,6 +217,7 @@ impl Follower {
         self.scorer.swap(table);
         self.prepared.retain(|_, (_, since)| now.duration_since(*since) < PREPARED_FOR);
         self.drop_retired();
+        self.loading.sweep();
     }
 
     /// Models to serve: those of the settings, or all.
@@ -308,7 +320,8 @@ impl Follower {
         }
         let metrics = self.scorer.metrics();
         let clock = Instant::now();
-        match self.source.load(model, version, &self.settings_of(model)) {
+        let settings = self.settings_of(model);
+        match self.loading.load(model, version, &settings) {
             Ok(loaded) => {
                 let seconds = clock.elapsed().as_secs_f64();
                 metrics.loads.with_label_values(&[model, "ok"]).inc();

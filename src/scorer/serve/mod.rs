@@ -1,20 +1,21 @@
 //! The centre: which version answers, its inputs checked, its scores computed, counted and told of.
 //!
 //! `table` is what serves at one instant; requests take it whole, so that a swap fails none. `follow` puts another table
-//! in its place when the registry changes, from what `source` loads. `inputs` checks tensors against a signature, `shadow`
-//! scores a second version beside the one that answers,
-//! `trials` gives each model's trial its turn. `http` is the server of the HTTP protocols.
+//! in its place when the registry changes, from what `source` loads on threads of `loading`. `inputs` checks tensors
+//! against a signature, `shadow` scores a second version beside the one that answers, `trials` gives each model's trial
+//! its turn. `http` is the server of the HTTP protocols.
 //!
 //! To add something that happens with each request: a step of `Scorer::score`, which waits for nothing but the score.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub mod follow;
 pub mod grpc;
 pub mod http;
 pub mod inputs;
+pub mod loading;
 pub mod shadow;
 pub mod source;
 pub mod table;
@@ -100,15 +101,9 @@ impl Scorer {
         let choice = choose(&model, &request, &id)?;
         let version = model.version(&choice.version)?;
         let rows = request.inputs.first().map_or(1, Tensor::rows);
+        let account = Account { model: &model, version, choice: &choice, started, settled: false };
         let outcome = self.compute(&model, version, &choice, request, &id, started).await;
-        let latency = started.elapsed();
-        version.counters(choice.arm).count(outcome.as_ref().map(|_| ()), rows, latency);
-        match &outcome {
-            Ok(response) => model.counters.record(&choice, Answer::Scored(&response.outputs), latency),
-            // Also what is refused as invalid: a canary that takes other inputs than production refuses every request.
-            Err(ScoreError::NotFound(_)) => {}
-            Err(_) => model.counters.record(&choice, Answer::Failed, latency),
-        }
+        account.settle(&outcome, rows);
         outcome
     }
 
@@ -129,7 +124,9 @@ impl Scorer {
         if let Some(signature) = &signature {
             inputs::check_outputs(&request.outputs, signature)?;
         }
+        let traffic = &model.settings.traffic.shadow;
         let shadow = choice.shadow.as_deref().and_then(|shadow| model.version(shadow).ok());
+        let shadow = shadow.and_then(|shadow| self.shadows.admit(&model.name, shadow, traffic.queue_requests));
         let layout = version.layout.as_ref().filter(|_| self.events.is_some());
         let copy = (layout.is_some() || shadow.is_some()).then(|| inputs.clone());
         let mut outputs = version.backend.score(inputs, request.priority, request.deadline).await?;
@@ -142,12 +139,9 @@ impl Scorer {
                 event_time_ms: epoch_ms(),
             };
             if let Some(shadow) = shadow {
-                let compared = Compared {
-                    scores: scores(&outputs).take(MAX_COMPARED).collect(),
-                    tolerance: model.settings.traffic.shadow.tolerance,
-                    most_waiting: model.settings.traffic.shadow.queue_requests,
-                };
-                self.shadows.score(Arc::clone(shadow), &answered, copy.clone(), compared);
+                let compared =
+                    Compared { scores: scores(&outputs).take(MAX_COMPARED).collect(), tolerance: traffic.tolerance };
+                self.shadows.score(shadow, &answered, copy.clone(), compared);
             }
             if let (Some(layout), Some(events)) = (layout, &self.events) {
                 events.offer(ScoredEvent {
@@ -203,6 +197,39 @@ fn choose(model: &ServedModel, request: &ScoreRequest, id: &str) -> Result<Choic
             counted: false,
         }),
         _ => Ok(choice),
+    }
+}
+
+/// Counts what became of a request, also of one whose caller has gone before it was answered.
+struct Account<'a> {
+    model: &'a ServedModel,
+    version: &'a ServedVersion,
+    choice: &'a Choice,
+    started: Instant,
+    settled: bool,
+}
+
+impl Account<'_> {
+    fn settle(mut self, outcome: &Result<ScoreResponse, ScoreError>, rows: usize) {
+        self.settled = true;
+        let latency = self.started.elapsed();
+        self.version.counters(self.choice.arm).count(outcome.as_ref().map(|_| ()), rows, latency);
+        match outcome {
+            Ok(response) => self.model.counters.record(self.choice, Answer::Scored(&response.outputs), latency),
+            // Also what is refused as invalid: a canary that takes other inputs than production refuses every request.
+            Err(ScoreError::NotFound(_)) => {}
+            Err(_) => self.model.counters.record(self.choice, Answer::Failed, latency),
+        }
+    }
+}
+
+impl Drop for Account<'_> {
+    /// The caller waited no longer: a version that hangs would otherwise never be seen to fail.
+    fn drop(&mut self) {
+        if !self.settled {
+            self.version.counters(self.choice.arm).count(Err(&ScoreError::Expired), 0, Duration::ZERO);
+            self.model.counters.record(self.choice, Answer::Failed, self.started.elapsed());
+        }
     }
 }
 

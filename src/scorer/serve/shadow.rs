@@ -1,21 +1,23 @@
 //! A second version scored beside the one that answers: what it says goes to events only, and the caller does not wait.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+//!
+//! Each version has a queue of its own as a shadow. A request takes its place there before anything is copied for it, so that
+//! a shadow that hangs costs a request no more than to see that its queue is full.
 
-use tokio::sync::Semaphore;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::table::ServedVersion;
 use crate::scorer::events::{EventSink, ScoredEvent};
 use crate::scorer::metrics::Metrics;
-use crate::scorer::score::{Arm, Priority};
+use crate::scorer::score::{Arm, Priority, ScoreError};
 use crate::scorer::tensor::Tensor;
 use crate::scorer::traffic::counters::scores;
 
-/// Requests of all models that may wait for shadows; one beyond them is dropped and counted.
-const MAX_WAITING: usize = 1 << 16;
 /// Rows of a request that are compared.
 pub const MAX_COMPARED: usize = 256;
+const DROPPED: &str = "dropped";
 /// A shadow that has not answered by then has missed its time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -24,8 +26,28 @@ pub struct Compared {
     pub scores: Vec<f64>,
     /// Scores farther apart than this are counted as different.
     pub tolerance: f64,
-    /// Requests that may wait for this shadow.
-    pub most_waiting: usize,
+}
+
+/// A place among the requests that wait for a shadow; given back when it is dropped.
+pub struct Place {
+    version: Arc<ServedVersion>,
+}
+
+impl Place {
+    fn take(version: &Arc<ServedVersion>, most_waiting: usize) -> Option<Self> {
+        let place = Self { version: Arc::clone(version) };
+        (waiting(version).fetch_add(1, Ordering::Relaxed) < most_waiting).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        waiting(&self.version).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn waiting(version: &ServedVersion) -> &AtomicUsize {
+    &version.waiting_as_shadow
 }
 
 impl Compared {
@@ -47,25 +69,29 @@ impl Compared {
 }
 
 pub struct Shadows {
-    waiting: Arc<Semaphore>,
     metrics: Metrics,
     events: Option<Arc<dyn EventSink>>,
 }
 
 impl Shadows {
     pub fn new(metrics: Metrics, events: Option<Arc<dyn EventSink>>) -> Self {
-        Self { waiting: Arc::new(Semaphore::new(MAX_WAITING)), metrics, events }
+        Self { metrics, events }
+    }
+
+    /// A place in the queue of a shadow where at most so many wait; `None`, and counted as dropped, if they already do.
+    pub fn admit(&self, model: &str, version: &Arc<ServedVersion>, most_waiting: usize) -> Option<Place> {
+        let place = Place::take(version, most_waiting);
+        if place.is_none() {
+            self.metrics.shadow_requests.with_label_values(&[model, &version.version, DROPPED]).inc();
+        }
+        place
     }
 
     /// Starts the score of inputs that were just answered.
-    pub fn score(&self, version: Arc<ServedVersion>, answered: &Answered<'_>, inputs: Vec<Tensor>, compared: Compared) {
+    pub fn score(&self, place: Place, answered: &Answered<'_>, inputs: Vec<Tensor>, compared: Compared) {
         let outcomes = self.metrics.shadow_requests.clone();
         let model = answered.model.to_string();
-        let waiting = MAX_WAITING - self.waiting.available_permits().min(MAX_WAITING);
-        let permit = Arc::clone(&self.waiting).try_acquire_owned().ok().filter(|_| waiting < compared.most_waiting);
-        let Some(permit) = permit else {
-            return outcomes.with_label_values(&[&model, &version.version, "dropped"]).inc();
-        };
+        let version = Arc::clone(&place.version);
         let (metrics, events) = (self.metrics.clone(), self.events.clone());
         let (request_id, entity) = (answered.request_id.to_string(), answered.entity.map(str::to_string));
         let event_time_ms = answered.event_time_ms;
@@ -75,14 +101,19 @@ impl Shadows {
             let layout = version.layout.clone().filter(|_| events.is_some());
             let copy = layout.as_ref().map(|_| inputs.clone()).unwrap_or_default();
             let outcome = version.backend.score(inputs, Priority::Low, Some(started + PATIENCE)).await;
-            drop(permit);
+            drop(place);
             let latency = started.elapsed();
             version.counters(Arm::Shadow).count(outcome.as_ref().map(|_| ()), rows, latency);
-            let word = if outcome.is_ok() { "ok" } else { "failed" };
-            outcomes.with_label_values(&[&model, &version.version, word]).inc();
             if let Ok(outputs) = &outcome {
                 compared.count(&metrics, &[&model, &version.version], outputs);
             }
+            let word = match &outcome {
+                Ok(_) => "ok",
+                // Its queue counts rows, too.
+                Err(ScoreError::QueueFull { .. }) => DROPPED,
+                Err(_) => "failed",
+            };
+            outcomes.with_label_values(&[&model, &version.version, word]).inc();
             if let (Ok(outputs), Some(layout), Some(events)) = (outcome, layout, events) {
                 let engine = version.backend.engine();
                 let arm = Arm::Shadow;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::source::Loaded;
 use crate::config::scorer::ModelSettings;
@@ -97,6 +98,8 @@ pub struct ServedVersion {
     pub version: String,
     pub backend: Arc<dyn Backend>,
     pub layout: Option<Arc<EventLayout>>,
+    /// Requests that wait for it as a shadow.
+    pub(super) waiting_as_shadow: AtomicUsize,
     /// In the order of `Arm::ALL`.
     counters: [ArmCounters; Arm::ALL.len()],
 }
@@ -104,7 +107,8 @@ pub struct ServedVersion {
 impl ServedVersion {
     pub fn new(model: &str, version: &str, loaded: Loaded, metrics: &Metrics) -> Self {
         let counters = Arm::ALL.map(|arm| metrics.arm(model, version, arm));
-        Self { version: version.into(), backend: loaded.backend, layout: loaded.layout, counters }
+        let waiting_as_shadow = AtomicUsize::new(0);
+        Self { version: version.into(), backend: loaded.backend, layout: loaded.layout, waiting_as_shadow, counters }
     }
 
     /// Of all arms.

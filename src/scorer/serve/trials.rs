@@ -33,7 +33,7 @@ impl Trials {
         now_ms: fn() -> i64,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
-        let mut turns = Turns { keeper: Keeper::new(registry), scorer, follow, now_ms, failed: HashMap::new() };
+        let mut turns = Turns::new(registry, scorer, follow, now_ms);
         let thread = std::thread::Builder::new().name("trials".into()).spawn(move || turns.run(&stopped))?;
         Ok(Self { stop, thread })
     }
@@ -47,7 +47,8 @@ impl Trials {
     }
 }
 
-struct Turns {
+/// What the thread does, once a second.
+pub struct Turns {
     keeper: Keeper,
     scorer: Arc<Scorer>,
     follow: FollowHandle,
@@ -57,6 +58,11 @@ struct Turns {
 }
 
 impl Turns {
+    /// `now_ms` is the wall clock, epoch milliseconds.
+    pub fn new(registry: Arc<Registry>, scorer: Arc<Scorer>, follow: FollowHandle, now_ms: fn() -> i64) -> Self {
+        Self { keeper: Keeper::new(registry), scorer, follow, now_ms, failed: HashMap::new() }
+    }
+
     fn run(&mut self, stopped: &Receiver<()>) {
         loop {
             let ending = !matches!(stopped.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout));
@@ -67,7 +73,8 @@ impl Turns {
         }
     }
 
-    fn all(&mut self) {
+    /// Each model's trial, once.
+    pub fn all(&mut self) {
         for (name, model) in &self.scorer.table().models {
             match self.keeper.turn(name, &model.settings.traffic, &model.counters, (self.now_ms)()) {
                 Ok(turn) => {
