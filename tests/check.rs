@@ -30,7 +30,7 @@ fn checked(args: &CheckArgs) -> (String, u8) {
 }
 
 /// Of fixtures, by the kind of file.
-const FOLDERS: [&str; 5] = ["rules", "model", "service", "rule-tests", "scorer"];
+const FOLDERS: [&str; 6] = ["rules", "model", "service", "rule-tests", "scorer", "gate"];
 
 fn assert_golden(path: &Path, found: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -298,6 +298,7 @@ fn editors_see_what_check_sees_of_the_shape() {
         ("model", SchemaOf::Model),
         ("service", SchemaOf::Service),
         ("scorer", SchemaOf::Scorer),
+        ("gate", SchemaOf::Gate),
     ] {
         let validator = jsonschema::validator_for(&of.schema()).unwrap();
         let value = |path: &Path| {

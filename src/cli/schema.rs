@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use crate::config::gate::GateFile;
 use crate::config::model::Model;
 use crate::config::rule_tests::RuleTestFile;
 use crate::config::rules::RuleFile;
@@ -26,11 +27,12 @@ pub enum SchemaOf {
     Service,
     RuleTests,
     Scorer,
+    Gate,
 }
 
 impl SchemaOf {
-    pub const ALL: [SchemaOf; 5] =
-        [SchemaOf::Model, SchemaOf::Rules, SchemaOf::Service, SchemaOf::RuleTests, SchemaOf::Scorer];
+    pub const ALL: [SchemaOf; 6] =
+        [SchemaOf::Model, SchemaOf::Rules, SchemaOf::Service, SchemaOf::RuleTests, SchemaOf::Scorer, SchemaOf::Gate];
 
     pub fn schema(self) -> Value {
         match self {
@@ -39,6 +41,7 @@ impl SchemaOf {
             SchemaOf::Service => schema::of::<Service>(),
             SchemaOf::RuleTests => schema::of::<RuleTestFile>(),
             SchemaOf::Scorer => schema::of::<ScorerConfig>(),
+            SchemaOf::Gate => schema::of::<GateFile>(),
         }
     }
 
@@ -50,6 +53,7 @@ impl SchemaOf {
             SchemaOf::Service => "service.schema.json",
             SchemaOf::RuleTests => "rule-tests.schema.json",
             SchemaOf::Scorer => "scorer.schema.json",
+            SchemaOf::Gate => "gate.schema.json",
         }
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::diagnostic::{Diagnostics, Problem};
-use super::load::{Loaded, parse, read, shown};
+use super::load::{Loaded, Outcome, parse, read, shown};
 use super::nearest::suggest;
 use super::units::{Share, Span};
 use super::yaml::child;
@@ -33,6 +33,9 @@ pub struct GateFile {
     /// How large the model may be.
     #[serde(default)]
     pub size: SizeGate,
+    /// What a version needs that has no other to be compared with.
+    #[serde(default)]
+    pub require: RequireGate,
 }
 
 /// Of the rows to judge by.
@@ -180,6 +183,22 @@ pub struct SizeGate {
     pub max_ratio: Option<f64>,
 }
 
+/// Of a version that has no other to be compared with: the first one, or one that is judged `--against none`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequireGate {
+    /// Such a version is refused: only one that was compared passes.
+    pub comparison: bool,
+    /// Some metric must have a `min` or `max`, or such a version is undecided: nothing was asked of its predictions.
+    pub limits: bool,
+}
+
+impl Default for RequireGate {
+    fn default() -> Self {
+        Self { comparison: false, limits: true }
+    }
+}
+
 impl Default for GateFile {
     fn default() -> Self {
         Self {
@@ -189,6 +208,7 @@ impl Default for GateFile {
             slices: SliceGate::default(),
             latency: LatencyGate::default(),
             size: SizeGate::default(),
+            require: RequireGate::default(),
         }
     }
 }
@@ -199,15 +219,12 @@ impl Default for GateFile {
 /// It cannot be read, or is wrong.
 pub fn load_gate(path: &Path) -> Result<Loaded<GateFile>, Diagnostics> {
     let text = read(path)?;
-    parse_gate_str(&shown(path), &text)
+    parse_gate_str(&shown(path), &text).into_result()
 }
 
-/// As `load_gate`, of a text at hand; `name` stands for the file in messages.
-///
-/// # Errors
-/// The text is wrong.
-pub fn parse_gate_str(name: &str, text: &str) -> Result<Loaded<GateFile>, Diagnostics> {
-    parse(name, text, |_| Vec::new(), meaning).into_result()
+/// All layers of a gate file that is at hand; `name` stands for it in messages.
+pub fn parse_gate_str(name: &str, text: &str) -> Outcome<GateFile> {
+    parse(name, text, |_| Vec::new(), meaning)
 }
 
 /// Metrics that a gate can judge: better when they are higher, or when they are lower.
@@ -267,7 +284,8 @@ fn meaning(file: &GateFile) -> Vec<Problem> {
         ("/size/max_ratio", file.size.max_ratio),
     ] {
         if value.is_some_and(|value| value <= 0.0) {
-            problems.push(Problem::error("out-of-range", pointer, "this must be above 0"));
+            let problem = Problem::error("out-of-range", pointer, "this must be above 0");
+            problems.push(problem.help("write a larger number, or leave it out"));
         }
     }
     for (name, metric) in &file.metrics {
@@ -299,29 +317,38 @@ mod tests {
     #[test]
     fn a_gate_says_what_each_metric_must_reach() {
         let text = "version: 1\nmetrics:\n  roc_auc: {min: 0.7, margin: 0.01}\n  log_loss: {margin: 2%}\n";
-        let gate = parse_gate_str("gate.yaml", text).unwrap().value;
+        let gate = parse_gate_str("gate.yaml", text).into_result().unwrap().value;
         assert_eq!(gate.metrics["roc_auc"].margin, Some(Margin::Absolute(0.01)));
         assert_eq!(gate.metrics["log_loss"].margin.map(|margin| margin.of(0.5)), Some(0.01));
         assert_eq!(gate.data, DataGate::default());
     }
 
-    /// Mistakes of shape come together, and once there are none those of meaning.
+    /// Mistakes of shape do not hide those of meaning, nor the other way round; a metric that lost a key is not blamed for
+    /// asking nothing.
     #[test]
     fn every_error_of_a_gate_file_has_its_place() {
-        let shape = "version: 2\ndata: {significance: 0.1, min_row: 5}\nmetrics:\n  brier: {margin: -1}\n";
-        let meaning = "version: 1\ndata: {significance: 1}\nmetrics:\n  auc: {margin: 0.01}\n  mae: {}\n  f1: {min: 0.9, max: 0.1}\n";
-        let at_shape = ["1:10: error[bad-version]", "2:27: error[unknown-key]", "4:19: error["];
-        let at_meaning = [
+        let text = "version: 2\ndata: {significance: 1, min_row: 5}\nmetrics:\n  brier: {margin: -1}\n  auc: {margin: 0.01}\n  \
+                    mae: {}\n  f1: {min: 0.9, max: 0.1}\nsize: {max_ratio: 0}\n";
+        let places = [
+            "1:10: error[bad-version]",
             "2:22: error[out-of-range]",
-            "4:3: error[unknown-metric]",
-            "5:3: error[missing-key]",
-            "6:3: error[contradiction]",
+            "2:25: error[unknown-key]",
+            "4:19: error[",
+            "5:3: error[unknown-metric]",
+            "6:3: error[missing-key]",
+            "7:3: error[contradiction]",
+            "8:19: error[out-of-range]",
         ];
-        for (text, places) in [(shape, &at_shape[..]), (meaning, &at_meaning[..])] {
-            let found = parse_gate_str("gate.yaml", text).unwrap_err().text(false);
-            for place in places {
-                assert!(found.contains(&format!("gate.yaml:{place}")), "{place} is not in\n{found}");
-            }
+        let found = parse_gate_str("gate.yaml", text).found;
+        let text = found.text(false);
+        for place in places {
+            assert!(text.contains(&format!("gate.yaml:{place}")), "{place} is not in\n{text}");
         }
+        assert_eq!(found.errors(), places.len(), "{text}");
+        let unversioned = parse_gate_str("gate.yaml", "size: {max_ratio: 0}\n").found.text(false);
+        assert!(
+            unversioned.contains("1:18: error[out-of-range]") && unversioned.contains("missing-key"),
+            "{unversioned}"
+        );
     }
 }

@@ -11,10 +11,11 @@ pub enum Kind {
     Rules,
     RuleTests,
     Scorer,
+    Gate,
 }
 
 /// Keys that a kind of file has at its top and others have not, or rarely.
-const KEYS: [(Kind, &[&str]); 5] = [
+const KEYS: [(Kind, &[&str]); 6] = [
     (Kind::RuleTests, &["tests"]),
     (
         Kind::Rules,
@@ -33,6 +34,7 @@ const KEYS: [(Kind, &[&str]); 5] = [
         ],
     ),
     (Kind::Service, &["kafka", "app", "instance", "models", "http", "smtp", "ingest", "dispatch"]),
+    (Kind::Gate, &["data", "metrics", "slices", "latency", "size", "require"]),
     (
         Kind::Model,
         &[
@@ -89,6 +91,7 @@ impl Kind {
             Kind::Rules => "rules",
             Kind::RuleTests => "rule tests",
             Kind::Scorer => "settings of the scorer",
+            Kind::Gate => "a gate",
         }
     }
 }
@@ -128,6 +131,8 @@ mod tests {
             ("version: 1\nmodels: {fraud: {}}\n", Some(Kind::Scorer)),
             ("version: 1\nregistry: models\nhttp: {}\n", Some(Kind::Scorer)),
             ("kafka: {}\nhttp: {}\nmodels: [a.yaml]\n", Some(Kind::Service)),
+            ("version: 1\nmetrics: {roc_auc: {min: 0.7}}\n", Some(Kind::Gate)),
+            ("version: 1\nmodel: fraud\nmetrics: all\n", Some(Kind::Model)),
             ("services: {}\n", None),
             ("", None),
         ] {

@@ -287,6 +287,7 @@ fn parse_prepared<T: DeserializeOwned + JsonSchema>(
     let mut loaded = None;
     let prepared = pruned_value.map(|mut value| {
         prepare(&mut value);
+        default_version(&schema, &mut value);
         value
     });
     match prepared.map(serde_json::from_value::<T>) {
@@ -310,6 +311,13 @@ fn parse_prepared<T: DeserializeOwned + JsonSchema>(
         found.extend(Diagnostics::file(name, "too-many", message));
     }
     Outcome { loaded, found }
+}
+
+/// A file whose version is missing, which is told, is checked as one of version 1.
+fn default_version(schema: &Value, value: &mut Value) {
+    if let (true, Some(file)) = (schema.pointer("/properties/version").is_some(), value.as_object_mut()) {
+        file.entry("version").or_insert_with(|| 1.into());
+    }
 }
 
 /// Findings of one file that are shown; nobody mends more at once.

@@ -19,8 +19,24 @@ const MAX_ROUNDS: usize = 12;
 const NAMED: [&str; 2] = ["/receivers/", "/actions/"];
 
 /// Mappings and lists whose items are judged apart.
-const ITEMS: [&str; 9] =
-    ["rules", "receivers", "actions", "routes", "inhibit", "silences", "features", "references", "tests"];
+const ITEMS: [&str; 15] = [
+    "rules",
+    "receivers",
+    "actions",
+    "routes",
+    "inhibit",
+    "silences",
+    "features",
+    "references",
+    "tests",
+    // Of a gate file: each limit stands for itself.
+    "metrics",
+    "data",
+    "slices",
+    "latency",
+    "size",
+    "require",
+];
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pruned {

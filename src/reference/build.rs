@@ -97,7 +97,7 @@ impl Reference {
     }
 }
 
-pub(super) fn column_of(
+pub fn column_of(
     signal: &Signal,
     columns: &BTreeMap<String, String>,
     batches: &[RecordBatch],

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::diagnostic::{Diagnostics, Problem};
+use crate::config::gate::parse_gate_str;
 use crate::config::kind::Kind;
 use crate::config::load::{self, Loaded, Outcome, open_model_str, open_rules_str, parse, parse_rule_tests};
 use crate::config::meaning;
@@ -108,6 +109,7 @@ impl Files {
                 self.found.extend(parse::<Service>(&name, &text, |_| Vec::new(), meaning::service).found);
             }
             Some(Kind::Scorer) => self.found.extend(parse_scorer_str(&name, &text).found),
+            Some(Kind::Gate) => self.found.extend(parse_gate_str(&name, &text).found),
             Some(Kind::RuleTests) => self.tests.push((path.to_path_buf(), parse_rule_tests(&name, &text))),
             Some(Kind::Model) => {
                 let outcome = open_model_str(&name, &text, model_problems);
@@ -126,7 +128,8 @@ impl Files {
         if outcome.found.errors() > 0 {
             return self.found.extend(outcome.found);
         }
-        let message = "none of the keys of a service file, a model, rules, rule tests or settings of the scorer";
+        let message =
+            "none of the keys of a service file, a model, rules, rule tests, settings of the scorer or a gate";
         let help =
             "a model has `model:` and `topics:`, rules have `rules:`; docs/models.md and docs/rules.md list the keys";
         let problem = Problem::error("unknown-file", "", message).help(help);

@@ -2,6 +2,7 @@
 
 mod check;
 mod featurize;
+pub mod place;
 mod registry;
 mod score;
 mod serve;

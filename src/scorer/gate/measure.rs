@@ -1,40 +1,30 @@
 //! From rows and versions to measurements.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 
+use super::feed::Feed;
 use super::measurements::{Compared, Data, FeatureData, Features, Measurements, Side, Slice};
 use super::paired::{self, Row};
 use super::rows::{Rows, features_only};
-use super::scoring::{Column, Scored, ScoringError, feed, score};
+use super::scoring::{Scored, ScoringError, score};
+use super::version::Version;
 use crate::config::model::Model;
 use crate::reference::performance::{JudgedRows, judged_rows, why_not};
 use crate::reference::window::profiles;
 use crate::reference::{Reference, ReferenceError, Source};
-use crate::scorer::engine::LoadedModel;
 use crate::stats::evaluate::evaluate_selected;
 use crate::stats::metric::FeatureStats;
 use crate::stats::selection::Selection;
-
-/// A version that is judged, or that another is judged by.
-#[derive(Clone)]
-pub struct Version {
-    pub name: String,
-    pub bytes: u64,
-    pub loaded: Arc<dyn LoadedModel>,
-    /// Features of a matrix input, in its order, where the version says them.
-    pub feature_names: Option<Vec<String>>,
-    /// Id of the transform that makes its features, where it has one.
-    pub transform: Option<String>,
-}
 
 /// What is judged, and by what.
 pub struct Question<'a> {
     pub model: &'a Model,
     pub candidate: &'a Version,
     pub against: Option<&'a Version>,
+    /// How `against` was asked for: `production`, `none`, a version.
+    pub against_asked: &'a str,
     pub batch: RecordBatch,
     /// Of the model file's reference: feature or outcome to column.
     pub columns: BTreeMap<String, String>,
@@ -66,10 +56,11 @@ pub fn measure(question: &Question) -> Result<Measurements, MeasureError> {
         model: model.model.clone(),
         candidate: side(question.candidate),
         against: question.against.map(side),
+        against_asked: question.against_asked.into(),
         data: Data { rows: question.batch.num_rows() as u64, ..Data::default() },
         features: Features {
-            transform: question.candidate.transform.clone(),
-            against_transform: question.against.and_then(|version| version.transform.clone()),
+            transform: transform_of(question.candidate),
+            against_transform: question.against.and_then(transform_of),
             ..Features::default()
         },
         metrics: BTreeMap::new(),
@@ -87,12 +78,12 @@ pub fn measure(question: &Question) -> Result<Measurements, MeasureError> {
         measured.data.reference_rows = Some(reference_rows);
         measured.data.features = features;
     }
-    let columns: Vec<Column> = rows.features.iter().map(|(name, values)| (name.as_str(), values)).collect();
-    let scored = match score_version(question.candidate, &columns, rows.len()) {
+    let scored = match score_version(model, question.candidate, &rows) {
         Ok((names, scored)) => {
             measured.features.candidate = names;
-            measured.features.parity_rows = scored.parity_rows;
-            measured.features.parity_differences = scored.parity_differences;
+            measured.features.parity_rows = scored.parity.rows;
+            measured.features.feature_differences = scored.parity.features;
+            measured.features.score_differences = scored.parity.scores;
             measured.candidate.latency = Some(scored.latency);
             scored
         }
@@ -109,7 +100,7 @@ pub fn measure(question: &Question) -> Result<Measurements, MeasureError> {
                 version: version.name.clone(),
                 reason: reasons.join("; "),
             };
-            let (_, scored) = score_version(version, &columns, rows.len()).map_err(failed)?;
+            let (_, scored) = score_version(model, version, &rows).map_err(failed)?;
             if let Some(side) = &mut measured.against {
                 side.latency = Some(scored.latency);
             }
@@ -136,10 +127,14 @@ fn side(version: &Version) -> Side {
     Side { version: version.name.clone(), bytes: version.bytes, latency: None }
 }
 
+fn transform_of(version: &Version) -> Option<String> {
+    version.transform.as_ref().map(|transform| transform.id().to_string())
+}
+
 /// Features that the version takes, and what it says of the rows.
-fn score_version(version: &Version, features: &[Column], rows: usize) -> Result<(Vec<String>, Scored), Vec<String>> {
-    let feed = feed(version.loaded.signature(), version.feature_names.as_deref(), features)?;
-    let scored = score(version.loaded.as_ref(), &feed, features, rows).map_err(|ScoringError(reason)| vec![reason])?;
+fn score_version(model: &Model, version: &Version, rows: &Rows) -> Result<(Vec<String>, Scored), Vec<String>> {
+    let feed = Feed::of(version, model, rows)?;
+    let scored = score(version, &feed, rows).map_err(|ScoringError(reason)| vec![reason])?;
     Ok((feed.features().to_vec(), scored))
 }
 
@@ -182,9 +177,9 @@ fn features_data(
 ) -> Result<(u64, Vec<FeatureData>), MeasureError> {
     let bare = features_only(model);
     let built =
-        Reference::build(&bare, "training", reference, &feature_columns(&bare, &rows.columns), Source::default(), 0)
+        Reference::build(&bare, "training", reference, &feature_columns(&bare, &rows.named), Source::default(), 0)
             .map_err(MeasureError::Reference)?;
-    let windows = profiles(&bare, &built, &rows.columns, std::slice::from_ref(&rows.batch))?;
+    let windows = profiles(&bare, &built, &rows.named, std::slice::from_ref(&rows.batch))?;
     let selection = Selection::default().with(["out_of_range_rate"]);
     let mut found = Vec::new();
     for (name, feature) in &built.features {

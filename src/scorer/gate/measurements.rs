@@ -11,6 +11,8 @@ pub struct Measurements {
     pub candidate: Side,
     /// `None`: nothing to compare with.
     pub against: Option<Side>,
+    /// How that was asked for: `production`, `previous`, `none`, or a version.
+    pub against_asked: String,
     pub data: Data,
     pub features: Features,
     /// By name of the metric, over all rows.
@@ -72,13 +74,17 @@ pub struct FeatureData {
 pub struct Features {
     /// Features that the candidate takes, in its order.
     pub candidate: Vec<String>,
+    /// Id of the candidate's transform, where it has one, and of the other version's.
     pub transform: Option<String>,
     pub against_transform: Option<String>,
     /// Why the candidate cannot be fed with the model file's features; empty: it can.
     pub mismatches: Vec<String>,
-    /// Rows on which features and scores were computed twice, in batches and row by row, and how many differed.
+    /// Rows on which features and scores were computed twice, in batches as of a file and row by row as of requests.
     pub parity_rows: u64,
-    pub parity_differences: u64,
+    /// How many of them had other features in any bit; `None`: without a transform nothing is computed of features.
+    pub feature_differences: Option<u64>,
+    /// How many of them had another score.
+    pub score_differences: u64,
 }
 
 /// One metric of both versions on the same rows.

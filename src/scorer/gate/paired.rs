@@ -87,7 +87,7 @@ fn group_of(row: usize) -> usize {
 mod tests {
     use super::*;
     use crate::config::parse_model_str;
-    use crate::scorer::gate::verdict::interval;
+    use crate::scorer::gate::checks::metrics::interval;
 
     fn layout() -> std::sync::Arc<PerformanceLayout> {
         let yaml = "version: 1\nmodel: m\ntopics: [t]\nfeatures: {x: numeric}\nscore: {path: s, type: numeric}\n\

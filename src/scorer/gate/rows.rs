@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 
-use super::scoring::Scores;
+use super::feed::Column;
+use super::outputs::Scores;
 use crate::config::model::{Kind, Model, PREDICTION_SIGNAL, SCORE_SIGNAL, Signal};
 use crate::config::performance::Task;
 use crate::reference::build::ReferenceError;
@@ -17,7 +18,7 @@ pub struct Rows {
     /// All of them, as one.
     pub batch: RecordBatch,
     /// Feature or outcome to column, where names differ.
-    pub columns: BTreeMap<String, String>,
+    pub named: BTreeMap<String, String>,
     /// By name, in the order of the model file's features.
     pub features: Vec<(String, Values)>,
 }
@@ -39,7 +40,7 @@ impl Rows {
             Ok((signal.name, values))
         };
         let features = bare.signals().into_iter().map(of_feature).collect::<Result<_, ReferenceError>>()?;
-        Ok(Self { batch, columns, features })
+        Ok(Self { batch, named: columns, features })
     }
 
     pub fn len(&self) -> usize {
@@ -48,6 +49,11 @@ impl Rows {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The features' values by name.
+    pub fn columns(&self) -> Vec<Column<'_>> {
+        self.features.iter().map(|(name, values)| (name.as_str(), values)).collect()
     }
 
     /// The rows with a version's outputs in place of those that the file has, and the columns to read them by.
@@ -59,7 +65,7 @@ impl Rows {
         model: &Model,
         scores: &Scores,
     ) -> Result<(RecordBatch, BTreeMap<String, String>), String> {
-        let mut columns = self.columns.clone();
+        let mut columns = self.named.clone();
         let mut named: Vec<(String, ArrayRef)> = (self.batch.schema().fields().iter().zip(self.batch.columns()))
             .map(|(field, array)| (field.name().clone(), array.clone()))
             .collect();

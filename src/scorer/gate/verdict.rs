@@ -7,11 +7,11 @@
 //! (Bonferroni).
 
 use serde::Serialize;
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::measurements::{Compared, Difference, Measurements, Side};
-use crate::config::gate::{GateFile, Margin, MetricGate, higher_is_better};
-use crate::stats::multiple_testing::benjamini_hochberg;
+use super::checks;
+use super::measurements::Measurements;
+use crate::config::gate::{GateFile, Margin, MetricGate};
+use crate::scorer::registry::GateOutcome;
 
 /// Of a check, and of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -29,6 +29,16 @@ impl Outcome {
             Self::Pass => "pass",
             Self::Undecided => "undecided",
             Self::Refused => "refused",
+        }
+    }
+}
+
+impl From<Outcome> for GateOutcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Pass => Self::Pass,
+            Outcome::Undecided => Self::Undecided,
+            Outcome::Refused => Self::Refused,
         }
     }
 }
@@ -78,305 +88,42 @@ pub struct GateReport {
 /// Judges; `default_metric` is asked for where the gate file names none.
 pub fn judge(measurements: Measurements, gate: &GateFile, default_metric: &str) -> GateReport {
     let mut notes = Vec::new();
-    let mut checks = data_checks(&measurements, gate, &mut notes);
-    checks.extend(feature_checks(&measurements));
     let default = MetricGate { margin: Some(Margin::Absolute(0.01)), ..MetricGate::default() };
     let mut metrics: Vec<(&str, &MetricGate)> =
         gate.metrics.iter().map(|(name, metric)| (name.as_str(), metric)).collect();
     if metrics.is_empty() {
         metrics.push((default_metric, &default));
     }
+    let mut found = checks::data::checks(&measurements, gate, &mut notes);
+    found.extend(checks::features::checks(&measurements, &mut notes));
+    found.extend(checks::alone::checks(&measurements, gate, &metrics, &mut notes));
     for (name, metric) in &metrics {
-        checks.extend(metric_checks(&measurements, name, metric));
+        found.extend(checks::metrics::checks(&measurements, name, metric));
     }
-    checks.extend(slice_checks(&measurements, gate, &metrics, &mut notes));
-    checks.extend(latency_checks(&measurements, gate));
-    checks.extend(size_checks(&measurements, gate));
-    if measurements.against.is_none() {
-        notes.push("nothing was compared with: no version was in production".into());
-    }
-    let outcome = checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Undecided);
-    GateReport { outcome, checks, notes, measurements }
+    found.extend(checks::slices::checks(&measurements, gate, &metrics, &mut notes));
+    found.extend(checks::costs::latency(&measurements, gate));
+    found.extend(checks::costs::size(&measurements, gate));
+    let outcome = found.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Undecided);
+    GateReport { outcome, checks: found, notes, measurements }
 }
 
-fn check(stage: Stage, name: impl Into<String>, outcome: Outcome, found: String, wanted: String) -> Check {
-    Check { stage, name: name.into(), outcome, found, wanted }
-}
-
-const fn passes_if(passes: bool) -> Outcome {
-    if passes { Outcome::Pass } else { Outcome::Refused }
-}
-
-fn data_checks(measurements: &Measurements, gate: &GateFile, notes: &mut Vec<String>) -> Vec<Check> {
-    let (data, wanted) = (&measurements.data, &gate.data);
-    let schema = match &data.schema_error {
-        Some(error) => check(Stage::Data, "schema", Outcome::Refused, error.clone(), "what the model file says".into()),
-        None => {
-            let found = format!("{} rows with every column of the model file", data.rows);
-            check(Stage::Data, "schema", Outcome::Pass, found, "what the model file says".into())
-        }
-    };
-    let usable = data.labelled.saturating_sub(data.incomplete);
-    let enough = if usable >= wanted.min_rows { Outcome::Pass } else { Outcome::Undecided };
-    let found = format!("{usable} with label and score, of {}", data.rows);
-    let rows = check(Stage::Data, "labelled rows", enough, found, format!("at least {}", wanted.min_rows));
-    let mut checks = vec![schema, rows];
-    if data.schema_error.is_some() {
-        return checks;
-    }
-    if data.reference_rows.is_none() {
-        notes.push("drift and quality of the rows were not looked at: there is no reference".into());
-        return checks;
-    }
-    let p_values: Vec<f64> = data.features.iter().map(|feature| feature.p_value.unwrap_or(f64::NAN)).collect();
-    for (feature, p) in data.features.iter().zip(benjamini_hochberg(&p_values)) {
-        let name = &feature.name;
-        let drifted = feature.psi.is_some_and(|psi| psi > wanted.max_psi) && p < wanted.significance;
-        let psi =
-            feature.psi.map_or("no value".to_string(), |psi| format!("psi {}, adjusted p {}", number(psi), number(p)));
-        let asked =
-            format!("psi at most {}, or adjusted p from {} up", number(wanted.max_psi), number(wanted.significance));
-        let outcome = if feature.psi.is_none() { Outcome::Undecided } else { passes_if(!drifted) };
-        checks.push(check(Stage::Data, format!("drift of {name}"), outcome, psi, asked));
-        let more = feature.missing - feature.reference_missing;
-        let found =
-            format!("{} missing, {} in the reference", percent(feature.missing), percent(feature.reference_missing));
-        let asked = format!("at most {} more", wanted.max_more_missing);
-        let outcome = passes_if(more <= wanted.max_more_missing.share());
-        checks.push(check(Stage::Data, format!("missing values of {name}"), outcome, found, asked));
-        for (rate, most, what) in [
-            (feature.out_of_range, wanted.max_out_of_range, "values out of range of"),
-            (feature.unseen, wanted.max_unseen, "unseen categories of"),
-        ] {
-            if let Some(rate) = rate {
-                let outcome = passes_if(rate <= most.share());
-                checks.push(check(
-                    Stage::Data,
-                    format!("{what} {name}"),
-                    outcome,
-                    percent(rate),
-                    format!("at most {most}"),
-                ));
-            }
+impl GateReport {
+    /// `refused: drift of amount, parity of scores`: the verdict, and the checks that it is for.
+    pub fn summary(&self) -> String {
+        let at_fault = self.checks.iter().filter(|check| check.outcome == self.outcome);
+        let names: Vec<&str> = at_fault.map(|check| check.name.as_str()).collect();
+        match self.outcome {
+            Outcome::Pass => format!("pass: {} checks", self.checks.len()),
+            outcome => format!("{}: {}", outcome.name(), names.join(", ")),
         }
     }
-    checks
-}
-
-fn feature_checks(measurements: &Measurements) -> Vec<Check> {
-    let features = &measurements.features;
-    let found = match features.mismatches.is_empty() {
-        true => format!("takes {}", features.candidate.join(", ")),
-        false => features.mismatches.join("; "),
-    };
-    let outcome = passes_if(features.mismatches.is_empty());
-    let mut checks =
-        vec![check(Stage::Features, "names and types", outcome, found, "features of the model file".into())];
-    if features.mismatches.is_empty() {
-        let outcome = match (features.parity_rows, features.parity_differences) {
-            (0, _) => Outcome::Undecided,
-            (_, differences) => passes_if(differences == 0),
-        };
-        let found = format!("{} of {} rows differ", features.parity_differences, features.parity_rows);
-        let wanted = "rows scored alone and in batches are equal to 0.00001".to_string();
-        checks.push(check(Stage::Features, "parity", outcome, found, wanted));
-    }
-    checks
-}
-
-/// What is asked of one metric over all rows.
-fn metric_checks(measurements: &Measurements, name: &str, gate: &MetricGate) -> Vec<Check> {
-    let found = measurements.metrics.get(name).copied().unwrap_or_default();
-    let mut checks = Vec::new();
-    for (limit, is_least, word) in [(gate.min, true, "at least"), (gate.max, false, "at most")] {
-        let Some(limit) = limit else { continue };
-        let outcome = match (found.candidate, found.candidate_interval) {
-            (Some(_), Some([low, high])) => beyond(low, high, limit, is_least),
-            // A figure without interval is taken as it is.
-            (Some(value), None) => passes_if(if is_least { value >= limit } else { value <= limit }),
-            (None, _) => Outcome::Undecided,
-        };
-        checks.push(check(Stage::Model, name, outcome, figure(&found), format!("{word} {}", number(limit))));
-    }
-    if let (Some(margin), Some(against)) = (gate.margin, &measurements.against) {
-        let margin = margin.of(found.against.unwrap_or(0.0));
-        let outcome = found.difference.map_or(Outcome::Undecided, |difference| {
-            let [low, high] = interval(&difference, 0.05);
-            match higher_is_better(name) {
-                Some(false) => beyond(low, high, margin, false),
-                _ => beyond(low, high, -margin, true),
-            }
-        });
-        let wanted = format!("at most {} worse than version {}", number(margin), against.version);
-        checks.push(check(Stage::Model, format!("{name} against production"), outcome, compared(&found, 0.05), wanted));
-    }
-    checks
-}
-
-/// An interval against a limit.
-fn beyond(low: f64, high: f64, limit: f64, is_least: bool) -> Outcome {
-    let (shown, denied) = if is_least { (low >= limit, high < limit) } else { (high <= limit, low > limit) };
-    match (shown, denied) {
-        (true, _) => Outcome::Pass,
-        (_, true) => Outcome::Refused,
-        _ => Outcome::Undecided,
-    }
-}
-
-/// Whether a segment is surely worse than the margin allows.
-fn slice_checks(
-    measurements: &Measurements,
-    gate: &GateFile,
-    metrics: &[(&str, &MetricGate)],
-    notes: &mut Vec<String>,
-) -> Vec<Check> {
-    let judged: Vec<_> = metrics.iter().filter_map(|(name, metric)| Some((*name, metric.margin?))).collect();
-    if measurements.against.is_none() || judged.is_empty() {
-        return Vec::new();
-    }
-    let (large, small): (Vec<_>, Vec<_>) =
-        measurements.slices.iter().partition(|slice| slice.labelled >= gate.slices.min_rows);
-    if !small.is_empty() {
-        let names: Vec<String> = small.iter().map(|slice| format!("{} ({})", slice.name, slice.labelled)).collect();
-        let least = gate.slices.min_rows;
-        notes.push(format!("not judged, as they have fewer than {least} labelled rows: {}", names.join(", ")));
-    }
-    let questions = (large.len() * judged.len()).max(1) as f64;
-    let mut checks = Vec::new();
-    for slice in large {
-        for (name, margin) in &judged {
-            let found = slice.metrics.get(*name).copied().unwrap_or_default();
-            // A segment of one class has no such figure: there is nothing to be worse at.
-            let (Some(difference), Some(against)) = (found.difference, found.against) else { continue };
-            let margin = gate.slices.margin.unwrap_or(*margin).of(against);
-            // One side of the interval is asked about.
-            let level = 2.0 * 0.05 / questions;
-            let [low, high] = interval(&difference, level);
-            let harmed = match higher_is_better(name) {
-                Some(false) => low > margin,
-                _ => high < -margin,
-            };
-            let wanted = format!("not surely more than {} worse", number(margin));
-            let name = format!("{name} where {}", slice.name);
-            checks.push(check(Stage::Model, name, passes_if(!harmed), compared(&found, level), wanted));
-        }
-    }
-    checks
-}
-
-fn latency_checks(measurements: &Measurements, gate: &GateFile) -> Vec<Check> {
-    let mut checks = Vec::new();
-    let latency = measurements.candidate.latency;
-    if let Some(most) = gate.latency.max_p99 {
-        let outcome =
-            latency.map_or(Outcome::Undecided, |latency| passes_if(latency.p99_us <= most.ms as f64 * 1_000.0));
-        let found = latency
-            .map_or("none".into(), |latency| format!("{} us over {} rows", number(latency.p99_us), latency.rows));
-        checks.push(check(Stage::Model, "latency, 99th percentile", outcome, found, format!("at most {most}")));
-    }
-    let of = |side: &Side| side.latency;
-    if let (Some(most), Some(against)) = (gate.latency.max_ratio, measurements.against.as_ref().and_then(of)) {
-        let (outcome, found) = match latency {
-            None => (Outcome::Undecided, "none".into()),
-            Some(latency) => {
-                let ratio = latency.p50_us / against.p50_us;
-                let surely = latency.p50_interval_us.zip(against.p50_interval_us);
-                let least = surely.map_or(ratio, |(ours, theirs)| ours[0] / theirs[1]);
-                let outcome = match (ratio <= most, least > most) {
-                    (true, _) => Outcome::Pass,
-                    (false, true) => Outcome::Refused,
-                    (false, false) => Outcome::Undecided,
-                };
-                let found = format!(
-                    "{} us against {} us, {} times",
-                    number(latency.p50_us),
-                    number(against.p50_us),
-                    number(ratio)
-                );
-                (outcome, found)
-            }
-        };
-        let wanted = format!("at most {} times production's", number(most));
-        checks.push(check(Stage::Model, "latency, median", outcome, found, wanted));
-    }
-    checks
-}
-
-fn size_checks(measurements: &Measurements, gate: &GateFile) -> Vec<Check> {
-    let bytes = measurements.candidate.bytes;
-    let mut checks = Vec::new();
-    if let Some(most) = gate.size.max_bytes {
-        let outcome = passes_if(bytes <= most);
-        checks.push(check(Stage::Model, "size", outcome, format!("{bytes} bytes"), format!("at most {most} bytes")));
-    }
-    if let (Some(most), Some(against)) = (gate.size.max_ratio, &measurements.against) {
-        let ratio = bytes as f64 / against.bytes.max(1) as f64;
-        let found = format!("{bytes} bytes against {}, {} times", against.bytes, number(ratio));
-        let wanted = format!("at most {} times production's", number(most));
-        checks.push(check(Stage::Model, "size against production", passes_if(ratio <= most), found, wanted));
-    }
-    checks
-}
-
-/// Two-sided confidence interval of a difference: with probability `level` it misses.
-pub fn interval(difference: &Difference, level: f64) -> [f64; 2] {
-    let freedom = difference.groups.saturating_sub(1).max(1) as f64;
-    let reach = StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |law| law.inverse_cdf(1.0 - level / 2.0));
-    // 0 times infinity: equal figures are equal however unsure.
-    let half = if difference.standard_error == 0.0 { 0.0 } else { reach * difference.standard_error };
-    [difference.value - half, difference.value + half]
-}
-
-fn figure(found: &Compared) -> String {
-    match (found.candidate, found.candidate_interval) {
-        (Some(value), Some([low, high])) => format!("{} [{}, {}]", number(value), number(low), number(high)),
-        (Some(value), None) => number(value),
-        (None, _) => "no value".into(),
-    }
-}
-
-fn compared(found: &Compared, level: f64) -> String {
-    let (Some(candidate), Some(against), Some(difference)) = (found.candidate, found.against, found.difference) else {
-        return "no value".into();
-    };
-    let [low, high] = interval(&difference, level);
-    let signed = |value: f64| if value > 0.0 { format!("+{}", number(value)) } else { number(value) };
-    format!(
-        "{} against {}, {} [{}, {}]",
-        number(candidate),
-        number(against),
-        signed(difference.value),
-        signed(low),
-        signed(high)
-    )
-}
-
-/// Four significant digits, plain where that is short.
-fn number(value: f64) -> String {
-    if !value.is_finite() {
-        return "no number".into();
-    }
-    if value == 0.0 {
-        return "0".into();
-    }
-    let magnitude = value.abs().log10().floor() as i32;
-    if !(-4..9).contains(&magnitude) {
-        return format!("{value:.2e}");
-    }
-    let decimals = (3 - magnitude).max(0) as usize;
-    let text = format!("{value:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
-}
-
-fn percent(share: f64) -> String {
-    format!("{}%", number(100.0 * share))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::gate::parse_gate_str;
-    use crate::scorer::gate::measurements::{Data, FeatureData, Features, Latency, Slice};
+    use crate::scorer::gate::measurements::{Compared, Data, Difference, FeatureData, Features, Latency, Side, Slice};
 
     fn side(version: &str) -> Side {
         let latency = Latency { rows: 500, p50_us: 10.0, p50_interval_us: Some([9.5, 10.5]), p99_us: 40.0 };
@@ -404,6 +151,7 @@ mod tests {
             model: "credit".into(),
             candidate: side("2"),
             against: Some(side("1")),
+            against_asked: "production".into(),
             data: Data {
                 rows: 2_000,
                 labelled: 2_000,
@@ -418,7 +166,7 @@ mod tests {
     }
 
     fn gate(text: &str) -> GateFile {
-        parse_gate_str("gate.yaml", &format!("version: 1\n{text}")).unwrap().value
+        parse_gate_str("gate.yaml", &format!("version: 1\n{text}")).into_result().unwrap().value
     }
 
     fn outcome_of(measurements: &Measurements, text: &str, name: &str) -> Outcome {
@@ -523,8 +271,12 @@ mod tests {
     #[test]
     fn features_that_do_not_fit_or_differ_are_refused() {
         let mut found = measurements();
-        found.features.parity_differences = 1;
-        assert_eq!(outcome_of(&found, "", "parity"), Outcome::Refused);
+        found.features.score_differences = 1;
+        found.features.feature_differences = Some(0);
+        assert_eq!(outcome_of(&found, "", "parity of scores"), Outcome::Refused);
+        assert_eq!(outcome_of(&found, "", "parity of features"), Outcome::Pass);
+        found.features.feature_differences = Some(3);
+        assert_eq!(outcome_of(&found, "", "parity of features"), Outcome::Refused);
         found.features.mismatches = vec!["it takes `income`, which the model file does not have".into()];
         assert_eq!(outcome_of(&found, "", "names and types"), Outcome::Refused);
     }
@@ -544,14 +296,33 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_that_does_not_fit_is_refused_and_a_first_version_is_judged_alone() {
+    fn a_schema_that_does_not_fit_is_refused() {
         let mut found = measurements();
         found.data.schema_error = Some("no column `amount`".into());
         assert_eq!(judge(found, &GateFile::default(), "roc_auc").outcome, Outcome::Refused);
+    }
+
+    #[test]
+    fn a_first_version_passes_by_limits_and_not_in_silence() {
         let mut first = measurements();
         first.against = None;
-        let report = judge(first, &GateFile::default(), "roc_auc");
-        assert_eq!(report.outcome, Outcome::Pass);
-        assert!(report.checks.iter().all(|check| !check.name.contains("production")), "{:?}", report.checks);
+        for (text, name, outcome) in [
+            ("", "limits", Outcome::Undecided),
+            ("metrics: {roc_auc: {margin: 0.1}}", "limits", Outcome::Undecided),
+            ("metrics: {roc_auc: {min: 0.7}}", "limits", Outcome::Pass),
+            ("metrics: {roc_auc: {min: 0.95}}", "roc_auc", Outcome::Refused),
+            ("require: {comparison: true}", "comparison", Outcome::Refused),
+            ("require: {limits: false}", "schema", Outcome::Pass),
+        ] {
+            assert_eq!(outcome_of(&first, text, name), outcome, "{text}");
+            let wanted =
+                if text.contains("min: 0.7") || text.contains("limits: false") { Outcome::Pass } else { outcome };
+            let report = judge(first.clone(), &gate(text), "roc_auc");
+            assert_eq!(report.outcome, wanted, "{text}: {}", report.summary());
+            assert!(report.notes.iter().any(|note| note.contains("no version is in production")), "{:?}", report.notes);
+            assert!(report.checks.iter().all(|check| !check.name.contains("against")), "{:?}", report.checks);
+        }
+        let notes = judge(first, &gate("metrics: {roc_auc: {min: 0.7}}"), "roc_auc").notes;
+        assert!(notes.iter().any(|note| note.ends_with("Judged by: roc_auc at least 0.7")), "{notes:?}");
     }
 }

@@ -1,8 +1,9 @@
-//! `audit.jsonl`: one line for each generation of a model's state, for good.
+//! `audit.jsonl`: one line for each generation of a model's state, and for each verdict of the gate, for good.
 //!
 //! The state is the truth, the audit follows it. `state.json` carries the entry of its own generation, and is in place
 //! before the entry is appended; whoever changes the state next appends first what is missing. So at most the newest
-//! entry is missing or torn, and a reader takes it from the state: each generation has one entry at any moment.
+//! entry is missing or torn, and a reader takes it from the state: each generation has one entry at any moment. A verdict
+//! has the generation that it found; it counts once its line is whole.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ const MAX_AUDIT_BYTES: u64 = 64 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditEntry {
-    /// The generation that came of it.
+    /// The generation that came of it; of a verdict, the one that stood.
     pub generation: u64,
     pub at_ms: i64,
     /// Who: a token's name, a user of the command line, a part of the scorer.
@@ -93,15 +94,16 @@ impl Audit {
 
     /// Brings the file up to the state: a torn line goes, a missing entry comes.
     pub(super) fn mend(&self, dir: &Dir, state: &StateFile) -> Result<(), RegistryError> {
-        let mut line = Vec::new();
-        if let Some(missing) = self.missing(state) {
-            line = serde_json::to_vec(missing).map_err(|error| RegistryError::Invalid(error.to_string()))?;
-            line.push(b'\n');
-        }
+        let line = self.missing(state).map(line).transpose()?.unwrap_or_default();
         if self.is_torn || !line.is_empty() {
             dir.append_at(AUDIT_FILE, self.whole_bytes, &line)?;
         }
         Ok(())
+    }
+
+    /// Adds an entry that no state carries, to a file that was mended.
+    pub(super) fn append(&self, dir: &Dir, entry: &AuditEntry) -> Result<(), RegistryError> {
+        Ok(dir.append_at(AUDIT_FILE, self.whole_bytes, &line(entry)?)?)
     }
 
     fn missing<'a>(&self, state: &'a StateFile) -> Option<&'a AuditEntry> {
@@ -131,4 +133,10 @@ impl Audit {
         }
         Ok(Some(done.clone()))
     }
+}
+
+fn line(entry: &AuditEntry) -> Result<Vec<u8>, RegistryError> {
+    let mut line = serde_json::to_vec(entry).map_err(|error| RegistryError::Invalid(error.to_string()))?;
+    line.push(b'\n');
+    Ok(line)
 }

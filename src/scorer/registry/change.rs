@@ -62,6 +62,27 @@ pub enum Change {
         version: String,
     },
     ClearShadow,
+    /// Keeps in the audit what `driftline gate` found of a version; what serves, and the generation, stay.
+    Verdict {
+        version: String,
+        /// What it was compared with; none: nothing.
+        #[serde(default)]
+        against: Option<String>,
+        outcome: GateOutcome,
+        /// SHA-256 of the report in JSON; none: the version was refused before it was measured.
+        #[serde(default)]
+        report_sha256: Option<String>,
+    },
+}
+
+/// What a gate can find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GateOutcome {
+    Pass,
+    /// Too little data to say, or the version could not be judged.
+    Undecided,
+    Refused,
 }
 
 /// Where a rollback goes.
@@ -106,6 +127,7 @@ impl Change {
             Self::ClearCanary { .. } => "clear_canary",
             Self::SetShadow { .. } => "set_shadow",
             Self::ClearShadow => "clear_shadow",
+            Self::Verdict { .. } => "verdict",
         }
     }
 
@@ -118,8 +140,13 @@ impl Change {
             | Self::SetShadow { version } => Some(version),
             Self::Rollback { to: RollbackTo::Version(version), .. } => Some(version),
             Self::Rollback { to: RollbackTo::LastGood, .. } => state.previous.as_deref(),
-            Self::ClearCanary { .. } | Self::ClearShadow => None,
+            Self::ClearCanary { .. } | Self::ClearShadow | Self::Verdict { .. } => None,
         }
+    }
+
+    /// Whether it is put into the audit and changes nothing else.
+    pub const fn is_note(&self) -> bool {
+        matches!(self, Self::Verdict { .. })
     }
 
     /// The state after; `None` if it is so already.
@@ -145,6 +172,7 @@ impl Change {
             Self::ClearCanary { version, reject } => clear_canary(&mut next, version.as_deref(), *reject)?,
             Self::SetShadow { version } => set_shadow(&mut next, version)?,
             Self::ClearShadow => next.shadow = None,
+            Self::Verdict { .. } => {}
         }
         if next == *state {
             return Ok(None);

@@ -55,19 +55,18 @@ impl Registry {
         let _lock = self.lock(model, "state")?;
         let before = self.state_file(model, &dir)?;
         let (audit, step) = decide(&dir, &before, request, now_ms)?;
-        let Step::Change { after, version } = step else { return Ok(step.unchanged(before.state)) };
+        let (after, version) = match step {
+            Step::Change { after, version } => (after, version),
+            Step::Note => {
+                audit.mend(&dir, &before)?;
+                audit::read(&dir)?.append(&dir, &entry(request, &before.state, &before.state, now_ms))?;
+                return Ok(Changed { state: before.state, done_before: None });
+            }
+            step => return Ok(step.unchanged(before.state)),
+        };
         still_there(model, &dir, version.as_deref(), checked.as_deref())?;
         audit.mend(&dir, &before)?;
-        let entry = AuditEntry {
-            generation: after.generation,
-            at_ms: now_ms,
-            by: request.by.clone(),
-            what: request.change.clone(),
-            from: Served::from(&before.state),
-            to: Served::from(&after),
-            reason: request.reason.clone(),
-            request_id: request.request_id.clone(),
-        };
+        let entry = entry(request, &before.state, &after, now_ms);
         let file = StateFile { state: after, last_change: Some(entry) };
         let bytes = file.bytes().map_err(RegistryError::Invalid)?;
         dir.replace(STATE_FILE, &bytes)?;
@@ -88,11 +87,12 @@ impl Registry {
         let seen = self.state_file(model, &dir)?;
         Ok(match decide(&dir, &seen, request, now_ms)?.1 {
             Step::Change { version, .. } => Preview::Change { version },
+            Step::Note => Preview::Change { version: None },
             step => Preview::Unchanged(step.unchanged(seen.state)),
         })
     }
 
-    /// The audit, oldest first, one entry for each generation.
+    /// The audit, oldest first: one entry for each generation, and after it the verdicts on versions while it stood.
     ///
     /// # Errors
     /// There is no such model, or the audit cannot be read.
@@ -124,6 +124,8 @@ enum Step {
     DoneBefore(AuditEntry),
     /// It is so already.
     Nothing,
+    /// It belongs into the audit alone.
+    Note,
     Change {
         after: ServingState,
         /// The version that will serve because of it.
@@ -145,10 +147,24 @@ fn decide(dir: &Dir, file: &StateFile, request: &ChangeRequest, now_ms: i64) -> 
     }
     expect(&file.state, request)?;
     let step = match request.change.apply(&file.state, now_ms)? {
+        None if request.change.is_note() => Step::Note,
         None => Step::Nothing,
         Some(after) => Step::Change { after, version: request.change.version(&file.state).map(str::to_string) },
     };
     Ok((audit, step))
+}
+
+fn entry(request: &ChangeRequest, before: &ServingState, after: &ServingState, now_ms: i64) -> AuditEntry {
+    AuditEntry {
+        generation: after.generation,
+        at_ms: now_ms,
+        by: request.by.clone(),
+        what: request.change.clone(),
+        from: Served::from(before),
+        to: Served::from(after),
+        reason: request.reason.clone(),
+        request_id: request.request_id.clone(),
+    }
 }
 
 /// Under the lock, which also holds off removal: the version that was checked is the one that will serve.

@@ -3,7 +3,7 @@
 //! ```text
 //! models/<name>/versions/<version>/{model.onnx, MANIFEST.json, ...}   immutable
 //! models/<name>/state.json                                           which versions serve; compare-and-swap on `generation`
-//! models/<name>/audit.jsonl                                          every change, appended
+//! models/<name>/audit.jsonl                                          every change and every verdict of the gate, appended
 //! models/<name>/incoming/                                            versions on their way in or out
 //! ```
 //!
@@ -24,7 +24,7 @@ pub mod signing;
 pub mod state;
 pub mod store;
 
-pub use change::{Change, RollbackTo};
+pub use change::{Change, GateOutcome, RollbackTo};
 pub use commit::{ChangeRequest, Changed, Preview};
 pub use store::{Registry, RegistryError, VerifiedVersion};
 

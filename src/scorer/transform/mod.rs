@@ -61,6 +61,16 @@ impl RawColumn {
         }
     }
 
+    /// Rows [from, to), as far as there are any.
+    #[must_use]
+    pub fn slice(&self, from: usize, to: usize) -> Self {
+        match self {
+            Self::Number(values) => Self::Number(values.get(from..to).unwrap_or_default().to_vec()),
+            Self::Text(values) => Self::Text(values.get(from..to).unwrap_or_default().to_vec()),
+            Self::Time(values) => Self::Time(values.get(from..to).unwrap_or_default().to_vec()),
+        }
+    }
+
     fn value(&self, row: usize) -> Value<'_> {
         match self {
             Self::Number(values) => Value::Number(values.get(row).copied().unwrap_or(f64::NAN)),

@@ -2,7 +2,7 @@
 
 use crate::config::transform::RawKind;
 use crate::reference::table::{epoch_ms_of_number, parse_epoch_ms};
-use crate::scorer::tensor::{Tensor, TensorData};
+use crate::scorer::tensor::{Tensor, TensorData, TensorError, TensorLimits};
 
 use super::{RawColumn, RawInput, TransformError};
 
@@ -47,6 +47,38 @@ pub fn raw_columns(inputs: &[RawInput], tensors: &[Tensor]) -> Result<(Vec<RawCo
         columns.push(column(input, tensor)?);
     }
     Ok((columns, rows.unwrap_or(0)))
+}
+
+/// The tensors of a request that bring these raw values, in the order of `inputs`: what a client would send. `None`: a
+/// request cannot say it, as of a truth value that is missing.
+///
+/// # Errors
+/// There are more rows than a request may have.
+pub fn of_raw(inputs: &[RawInput], raw: &[RawColumn]) -> Result<Option<Vec<Tensor>>, TensorError> {
+    let mut tensors = Vec::with_capacity(inputs.len());
+    for (input, column) in inputs.iter().zip(raw) {
+        let data = match column {
+            RawColumn::Number(values) if input.kind == RawKind::Boolean => {
+                if values.iter().any(|value| *value != 0.0 && *value != 1.0) {
+                    return Ok(None);
+                }
+                TensorData::Bool(values.iter().map(|value| *value == 1.0).collect())
+            }
+            RawColumn::Number(values) => TensorData::Fp64(values.clone()),
+            RawColumn::Text(texts) => {
+                TensorData::Bytes(texts.iter().map(|text| text.clone().unwrap_or_default().into_bytes()).collect())
+            }
+            RawColumn::Time(times) => TensorData::Bytes(times.iter().map(|time| text_of_time(*time)).collect()),
+        };
+        tensors.push(Tensor::new(input.name.as_str(), vec![data.len()], data, &TensorLimits::default())?);
+    }
+    Ok(Some(tensors))
+}
+
+/// RFC 3339 in UTC; empty where there is none.
+fn text_of_time(epoch_ms: Option<i64>) -> Vec<u8> {
+    let time = epoch_ms.and_then(chrono::DateTime::from_timestamp_millis);
+    time.map_or_else(Vec::new, |time| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true).into_bytes())
 }
 
 fn column(input: &RawInput, tensor: &Tensor) -> Result<RawColumn, TransformError> {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Outcome, Place, shown_time};
+use crate::scorer::registry::Change;
 use crate::scorer::registry::audit::{AuditEntry, Served};
 
 #[derive(Debug, Args)]
@@ -29,12 +30,17 @@ pub fn run(args: &AuditArgs) -> Outcome {
 fn line(entry: &AuditEntry) -> String {
     let AuditEntry { generation, at_ms, by, what, from, to, reason, .. } = entry;
     let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let came_of_it = match what {
+        Change::Verdict { version, against, outcome, .. } => {
+            let against = against.as_ref().map_or("nothing".into(), |against| format!("version {against}"));
+            format!("version {version} against {against}: {outcome:?}").to_lowercase()
+        }
+        _ => format!("{} -> {}", served(from), served(to)),
+    };
     format!(
-        "{generation:>5} {} {:<12} {} -> {} by {}{}",
+        "{generation:>5} {} {:<12} {came_of_it} by {}{}",
         shown_time(*at_ms),
         what.name(),
-        served(from),
-        served(to),
         by.escape_debug(),
         reason.escape_debug()
     )

@@ -15,15 +15,13 @@ mod show;
 mod sign;
 mod verify;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::config::scorer::{ScorerConfig, load_scorer};
-use crate::scorer::registry::signing::Trust;
+use super::place::{PlaceError, RegistryPlace, Settings};
 use crate::scorer::registry::{Change, ChangeRequest, Registry, RegistryError};
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +106,15 @@ impl From<RegistryError> for Failure {
     }
 }
 
+impl From<PlaceError> for Failure {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Usage(message) => Self::usage(message),
+            PlaceError::Registry(error) => error.into(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
     #[default]
@@ -115,52 +122,22 @@ enum Format {
     Json,
 }
 
-/// Which registry, and whose signatures count in it.
+/// Which registry, and how the answer is printed.
 #[derive(Debug, Args)]
 struct Place {
-    /// Settings file of the scorer, for its registry and its trusted keys
-    #[arg(long, short, value_name = "FILE", env = "DRIFTLINE_SCORER_CONFIG")]
-    config: Option<PathBuf>,
-    /// Directory of the registry; default: the settings file's
-    #[arg(long, value_name = "DIR", env = "DRIFTLINE_SCORER_REGISTRY")]
-    registry: Option<PathBuf>,
-    /// Public key whose signatures count beside those of the settings file; may be given several times
-    #[arg(long = "trusted-key", value_name = "BASE64")]
-    trusted_keys: Vec<String>,
-    /// Refuse versions that no trusted key has signed
-    #[arg(long)]
-    require_signature: bool,
+    #[command(flatten)]
+    place: RegistryPlace,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 impl Place {
     fn open(&self) -> Result<Registry, Failure> {
-        let Settings { dir, config, .. } = self.settings()?;
-        let mut signatures = config.signatures;
-        signatures.require |= self.require_signature;
-        signatures.trusted_keys.extend(self.trusted_keys.iter().cloned());
-        if signatures.require && signatures.trusted_keys.is_empty() {
-            return Err(Failure::usage("--require-signature needs at least one --trusted-key"));
-        }
-        let trust = Trust::of(&signatures).map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(Registry::open(&dir)?.with_trust(trust))
+        Ok(self.place.open()?.0)
     }
 
     fn settings(&self) -> Result<Settings, Failure> {
-        match (&self.config, &self.registry) {
-            (Some(path), registry) => {
-                let config = load_scorer(path).map_err(|errors| Failure::usage(errors.text(false)))?.value;
-                let base = path.parent().unwrap_or(Path::new(".")).to_path_buf();
-                // What is typed counts more than what is written.
-                let dir = registry.clone().unwrap_or_else(|| base.join(&config.registry));
-                Ok(Settings { dir, base, config })
-            }
-            (None, Some(dir)) => {
-                Ok(Settings { dir: dir.clone(), base: PathBuf::from("."), config: ScorerConfig::default() })
-            }
-            (None, None) => Err(Failure::usage("name a registry: `--registry DIR`, or `--config scorer.yaml`")),
-        }
+        Ok(self.place.settings()?)
     }
 
     /// Prints the answer: as it is, or as the lines made of it.
@@ -170,14 +147,6 @@ impl Place {
             Format::Text => println!("{}", lines().trim_end()),
         }
     }
-}
-
-/// Where the registry is, and what the settings file says, if there is one.
-struct Settings {
-    dir: PathBuf,
-    /// What paths of the settings are relative to.
-    base: PathBuf,
-    config: ScorerConfig,
 }
 
 /// Who makes a change, why, and what must hold for it.
