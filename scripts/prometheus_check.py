@@ -2,6 +2,8 @@
 
 prometheus_check.py PROMETHEUS_URL TARGET DASHBOARDS_DIR
 
+The dashboard of the scorer is asked where the target is one, the others where it is none.
+
 Variables are replaced by the values that the dashboard itself would offer. One that takes a single value is
 tried with each of them until the expression answers: a numeric feature has no unseen categories.
 """
@@ -82,11 +84,12 @@ def choices(base, dashboard):
     return combinations, rows
 
 
-def expressions(dashboard):
+def expressions(dashboard, is_scorer):
     for panel in dashboard["panels"]:
         for target in panel.get("targets", []):
             yield panel["title"], target["expr"]
-    for annotation in dashboard["annotations"]["list"]:
+    # The scorer's dashboard marks the service's alerts, which the service exports.
+    for annotation in [] if is_scorer else dashboard["annotations"]["list"]:
         yield f"annotation {annotation['name']}", annotation["expr"]
 
 
@@ -104,9 +107,10 @@ def evaluate(base, expression):
     return True, f"{len(values)} series, first {values[0]:g}"
 
 
-def check(base, dashboard):
+def check(base, dashboard, is_scorer):
     combinations, rows = choices(base, dashboard)
-    asked = [(title, expression, *ask(base, combinations, expression)) for title, expression in expressions(dashboard)]
+    wanted = expressions(dashboard, is_scorer)
+    asked = [(title, expression, *ask(base, combinations, expression)) for title, expression in wanted]
     # What one small window has no figure of, another one has.
     deadline = time.monotonic() + PATIENCE_S
     while any(said == "empty" for *_, said in asked) and time.monotonic() < deadline:
@@ -134,11 +138,15 @@ def main():
     if not files:
         sys.exit(f"error: no dashboard in {folder}")
     wait_for_scrapes(base, target)
+    is_scorer = bool(call(base, "/api/v1/query", query="driftline_scorer_build_info")["data"]["result"])
+    files = [path for path in files if (path.stem == "driftline-scorer") == is_scorer]
+    if not files:
+        sys.exit(f"error: no dashboard of {target} in {folder}")
     failed = total = 0
     for path in files:
         dashboard = json.loads(path.read_text())
         print(f"\n{dashboard['title']}")
-        for title, expression, passed, said in check(base, dashboard):
+        for title, expression, passed, said in check(base, dashboard, is_scorer):
             total += 1
             failed += not passed
             print(f"  {'ok  ' if passed else 'FAIL'} {title:<42.42} {said:<32.32} {'' if passed else expression}")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Starts a real Prometheus (Debian's) that scrapes a running Driftline, and runs every query of every dashboard.
+# Starts a real Prometheus (Debian's) that scrapes a running service, or the admin address of a running scorer, and runs
+# every query of every dashboard of it.
 # prometheus_check.sh HOST:PORT [DASHBOARDS_DIR]
 set -euo pipefail
 target=$1

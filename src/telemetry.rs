@@ -441,16 +441,26 @@ impl Metrics {
 
     /// Reads CPU time and memory of this process from /proc. Where there is no /proc the figures stay at zero.
     pub fn refresh_process(&self) {
-        // Linux reports these ticks in USER_HZ, which is 100 on every architecture Rust's Linux targets have.
-        const TICKS_PER_SECOND: f64 = 100.0;
-        if let Some(ticks) = std::fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_ticks) {
-            let seconds = ticks as f64 / TICKS_PER_SECOND;
+        if let Some(seconds) = process_cpu_seconds() {
             self.process_cpu_seconds.inc_by((seconds - self.process_cpu_seconds.get()).max(0.0));
         }
-        if let Some(bytes) = std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident_bytes) {
+        if let Some(bytes) = process_resident_bytes() {
             self.process_resident_bytes.set(bytes);
         }
     }
+}
+
+/// CPU time of this process, in user and kernel mode; `None` without /proc.
+pub fn process_cpu_seconds() -> Option<f64> {
+    // Linux reports these ticks in USER_HZ, which is 100 on every architecture Rust's Linux targets have.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    Some(cpu_ticks(&stat)? as f64 / TICKS_PER_SECOND)
+}
+
+/// Resident memory of this process; `None` without /proc.
+pub fn process_resident_bytes() -> Option<i64> {
+    resident_bytes(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
 /// utime + stime: fields 14 and 15 of proc_pid_stat(5), counted after the command name, which may hold spaces.

@@ -50,7 +50,8 @@ fn family(name: &str, exported: &BTreeSet<String>) -> String {
 }
 
 fn exported() -> BTreeSet<String> {
-    metrics::names(&Metrics::new().unwrap()).unwrap().into_iter().collect()
+    let of_monitor = metrics::names(&Metrics::new().unwrap()).unwrap();
+    of_monitor.into_iter().chain(driftline::scorer::metrics::Metrics::all_names().unwrap()).collect()
 }
 
 #[test]

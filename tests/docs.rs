@@ -195,10 +195,7 @@ fn every_relative_link_leads_to_a_file() {
 #[test]
 fn every_metric_named_is_exported() {
     let mut exported: BTreeSet<String> = metrics::names(&Metrics::new().unwrap()).unwrap().into_iter().collect();
-    exported.extend(driftline::scorer::events::EventCollector::names());
-    exported.extend(driftline::scorer::batching::metrics::BatchCollector::names());
-    let scorer = driftline::scorer::metrics::Metrics::new().unwrap();
-    exported.extend(scorer.names().iter().cloned());
+    exported.extend(driftline::scorer::metrics::Metrics::all_names().unwrap());
     let mut unknown = Vec::new();
     for (path, text) in pages() {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
@@ -210,6 +207,15 @@ fn every_metric_named_is_exported() {
         }
     }
     assert_eq!(unknown, Vec::<String>::new());
+}
+
+/// Whoever scrapes the scorer finds in its page what each number means.
+#[test]
+fn every_metric_of_the_scorer_is_documented() {
+    let rows = table(&page("docs/scorer.md"), "<!-- metrics -->");
+    let documented: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
+    let exported: BTreeSet<String> = driftline::scorer::metrics::Metrics::all_names().unwrap().into_iter().collect();
+    assert_eq!(documented, exported);
 }
 
 /// Rows of the first table after `marker`: cells without their backticks.
@@ -255,6 +261,7 @@ fn keys_and_defaults_are_those_of_the_schemas() {
     for (path, marker, of) in [
         ("docs/deployment.md", "<!-- keys: service -->", SchemaOf::Service),
         ("docs/models.md", "<!-- keys: model -->", SchemaOf::Model),
+        ("docs/gate.md", "<!-- keys: gate -->", SchemaOf::Gate),
     ] {
         let schema = of.schema();
         let mut expected = BTreeMap::new();

@@ -356,7 +356,9 @@ fn each_fault_fails_its_own_check_and_no_other() {
     let renamed = as_it_is.replace("\"amount\"", "\"amuont\"");
     let missing =
         edited(&|at, line| if at % 5 == 0 { line.replace("\"years\": ", "\"yaers\": ") } else { line.into() });
-    let far = edited(&|at, line| if at % 5 == 0 { line.replace("\"years\": ", "\"years\": 7, \"was\": ") } else { line.into() });
+    let far = edited(&|at, line| {
+        if at % 5 == 0 { line.replace("\"years\": ", "\"years\": 7, \"was\": ") } else { line.into() }
+    });
     let unseen = edited(&|at, line| if at % 5 == 0 { line.replace("FR", "XX") } else { line.into() });
     let drifted = rows(3_000, 4, 0.5);
     let any_drift = "data: {max_psi: 100}\n";

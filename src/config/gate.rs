@@ -224,7 +224,10 @@ pub fn load_gate(path: &Path) -> Result<Loaded<GateFile>, Diagnostics> {
 
 /// All layers of a gate file that is at hand; `name` stands for it in messages.
 pub fn parse_gate_str(name: &str, text: &str) -> Outcome<GateFile> {
-    parse(name, text, |_| Vec::new(), meaning)
+    let mut outcome = parse(name, text, |_| Vec::new(), meaning);
+    let help = "docs/gate.md says what each key takes";
+    outcome.found.replace_remedies(&["invalid", "out-of-range", "wrong-type"], help);
+    outcome
 }
 
 /// Metrics that a gate can judge: better when they are higher, or when they are lower.

@@ -272,7 +272,10 @@ fn parse_prepared<T: DeserializeOwned + JsonSchema>(
     let shape_problems = schema::violations(&schema, &document, text);
     let pruned = match shape_problems.is_empty() {
         true => Some(Pruned::whole(document.value.clone())),
-        false => jsonschema::validator_for(&schema).ok().and_then(|schema| Pruned::of(&schema, &document.value)),
+        false => {
+            let value = with_a_version(&schema, document.value.clone());
+            jsonschema::validator_for(&schema).ok().and_then(|schema| Pruned::of(&schema, &value))
+        }
     };
     let mut found = Diagnostics::default();
     let pruned_value = pruned.as_ref().map(|pruned| pruned.value.clone());
@@ -287,7 +290,6 @@ fn parse_prepared<T: DeserializeOwned + JsonSchema>(
     let mut loaded = None;
     let prepared = pruned_value.map(|mut value| {
         prepare(&mut value);
-        default_version(&schema, &mut value);
         value
     });
     match prepared.map(serde_json::from_value::<T>) {
@@ -313,11 +315,14 @@ fn parse_prepared<T: DeserializeOwned + JsonSchema>(
     Outcome { loaded, found }
 }
 
-/// A file whose version is missing, which is told, is checked as one of version 1.
-fn default_version(schema: &Value, value: &mut Value) {
-    if let (true, Some(file)) = (schema.pointer("/properties/version").is_some(), value.as_object_mut()) {
-        file.entry("version").or_insert_with(|| 1.into());
+/// A file whose version is missing or no number, which is told, is checked further as one of version 1.
+fn with_a_version(schema: &Value, mut value: Value) -> Value {
+    let has_one = schema.pointer("/properties/version").is_some();
+    if let Some(file) = value.as_object_mut().filter(|file| has_one && !file.get("version").is_some_and(Value::is_u64))
+    {
+        file.insert("version".into(), 1.into());
     }
+    value
 }
 
 /// Findings of one file that are shown; nobody mends more at once.

@@ -1,6 +1,6 @@
 //! Every metric of the scorer, declared once; served by the admin server.
 //!
-//! To add a metric: a field here with its help text, and a panel of the Scorer dashboard. What is counted on the way of
+//! To add a metric: a field here with its help text, a row in docs/scorer.md, and a panel of the Scorer dashboard. What is counted on the way of
 //! a request is taken from `arms`, whose handles are made when a version is loaded: a look-up by label costs more than
 //! the count.
 
@@ -12,8 +12,10 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::batching::metrics::BatchCollector;
+use super::events::EventCollector;
 use super::score::{Arm, ScoreError};
-use crate::telemetry::Families;
+use crate::telemetry::{self, Families};
 
 /// Cheap to clone: handles share their values.
 #[derive(Clone)]
@@ -53,6 +55,8 @@ pub struct Metrics {
     pub trial_requests_needed: IntGaugeVec,
     /// By model and guard.
     pub trial_log_e: prometheus::GaugeVec,
+    process_cpu_seconds: prometheus::Counter,
+    process_resident_bytes: IntGauge,
     names: Arc<[String]>,
 }
 
@@ -191,8 +195,16 @@ impl Metrics {
             Gauge::new(name, "Start of the process, epoch seconds.")
         })?;
         start.set(chrono::Utc::now().timestamp_millis() as f64 / 1000.0);
+        let process_cpu_seconds = families.register("scorer_process_cpu_seconds_total", |name| {
+            prometheus::Counter::new(name, "CPU time of the process, in user and kernel mode, seconds.")
+        })?;
+        let process_resident_bytes = gauge("process_resident_memory_bytes", "Resident memory, bytes.")?;
         let build_info = gauges("build_info", "Always 1; the version is a label.", &["version"])?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // They are there from the start, at zero.
+        for reason in ["too_many", "too_slow"] {
+            http_connections_refused.with_label_values(&[reason]);
+        }
         let registry = families.registry.clone();
         Ok(Self {
             registry,
@@ -216,12 +228,25 @@ impl Metrics {
             trial_decisions,
             trial_requests_needed,
             trial_log_e,
+            process_cpu_seconds,
+            process_resident_bytes,
         })
     }
 
     /// Names of all families, with a series or without.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Names of everything on the scorer's `/metrics`: these families, those of the events and of the queues.
+    ///
+    /// # Errors
+    /// Two metrics have one name.
+    pub fn all_names() -> Result<Vec<String>, prometheus::Error> {
+        let mut names = Self::new()?.names.to_vec();
+        names.extend(EventCollector::names());
+        names.extend(BatchCollector::names());
+        Ok(names)
     }
 
     /// The handles of a version as an arm; they are at zero from then on.
@@ -253,6 +278,13 @@ impl Metrics {
 
     /// The text format of Prometheus.
     pub fn text(&self) -> String {
+        // Where there is no /proc the figures stay at zero.
+        if let Some(seconds) = telemetry::process_cpu_seconds() {
+            self.process_cpu_seconds.inc_by((seconds - self.process_cpu_seconds.get()).max(0.0));
+        }
+        if let Some(bytes) = telemetry::process_resident_bytes() {
+            self.process_resident_bytes.set(bytes);
+        }
         let mut out = Vec::new();
         // Writing to memory does not fail.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);

@@ -10,17 +10,19 @@ mod delivery;
 mod feature;
 mod overview;
 mod performance;
+mod scorer;
 
 use serde_json::{Value, json};
 
 /// Exported metrics that no panel shows, and why.
-pub const EXEMPT: [(&str, &str); 4] = [
+pub const EXEMPT: [(&str, &str); 5] = [
     (
         "driftline_config_last_reload_successful",
         "for an alert: a process that has not been reloaded has nothing to show",
     ),
     ("driftline_config_last_reload_success_timestamp_seconds", "as above"),
     ("driftline_build_info", "shown by `driftline --version` and on joins only"),
+    ("driftline_scorer_build_info", "shown by `driftline-scorer --version` and on joins only"),
     ("driftline_heartbeat_time_seconds", "there only with a `heartbeat`, and meant for an alert of somebody else"),
 ];
 
@@ -31,6 +33,7 @@ pub fn files() -> Vec<(String, String)> {
         ("dashboards/driftline-delivery.json".into(), pretty(&delivery::dashboard())),
         ("dashboards/driftline-feature.json".into(), pretty(&feature::dashboard())),
         ("dashboards/driftline-performance.json".into(), pretty(&performance::dashboard())),
+        ("dashboards/driftline-scorer.json".into(), pretty(&scorer::dashboard())),
         ("provisioning/datasources/prometheus.yaml".into(), DATASOURCE.into()),
         ("provisioning/dashboards/driftline.yaml".into(), PROVIDER.into()),
     ]

@@ -1,7 +1,7 @@
 //! Queues and batches on `/metrics`: read from the runners at each scrape, so that a request pays for none of it.
 //!
-//! To add a metric: a line in `FAMILIES`, a row of the table in docs/scorer-performance.md, and a panel of the Scorer
-//! dashboard.
+//! To add a metric: a line in `FAMILIES`, a row of the tables in docs/scorer.md and docs/scorer-performance.md, and a
+//! panel of the Scorer dashboard.
 
 use std::collections::HashMap;
 
