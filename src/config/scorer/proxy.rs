@@ -87,6 +87,7 @@ pub struct PeerVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PeerOutput {
+    /// As the server names it.
     pub name: String,
     /// By the Open Inference Protocol's name: `FP32`.
     #[serde(default = "default_datatype")]
