@@ -6,7 +6,7 @@
 //! docs/scorer-traffic.md. E-values are kept as natural logarithms.
 //!
 //! To add a test: a file with its state (counts or log e-values, mergeable or folded block by block), what it is of, its
-//! source, and a simulation under the null hypothesis.
+//! source, a simulation under the null hypothesis, and its figures by SciPy in `golden`.
 
 pub mod bernoulli;
 pub mod beta_binomial;
@@ -27,6 +27,9 @@ pub fn log_mean_exp(logs: &[f64]) -> f64 {
     let sum: f64 = logs.iter().map(|log| (log - largest).exp()).sum();
     largest + (sum / logs.len() as f64).ln()
 }
+
+#[cfg(test)]
+mod golden;
 
 #[cfg(test)]
 mod tests {
