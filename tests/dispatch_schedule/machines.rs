@@ -282,6 +282,26 @@ fn what_waits_for_a_dead_receiver_expires_together() {
 }
 
 #[test]
+fn an_end_does_not_expire_before_a_beginning_that_a_silence_held_back() {
+    let yaml = to_a(", repeat: 4h");
+    let mut bench = bench(&yaml);
+    bench.policy = policy(&yaml, &["a"]); // ends alone mean nothing to it, so that both are to be sent
+    bench.restart();
+    bench.down.insert("a".into());
+    bench.read(&fires("e", 0, &["a"]));
+    bench.pass(MINUTE_MS);
+    bench.command("s1", silence(bench.now_ms + 6 * HOUR_MS));
+    bench.pass(HOUR_MS);
+    bench.read(&ends("e", 1, &["a"]));
+    // The end's time is up first: the beginning's counts from when it was let go.
+    bench.pass(27 * HOUR_MS);
+    assert_eq!(bench.status("e-1", "a"), DeliveryStatus::Pending, "it waits for the beginning");
+    bench.down.clear();
+    bench.pass(20 * HOUR_MS);
+    assert_eq!(bench.told("a"), ["e-0", "e-1"], "and no reminder after the end");
+}
+
+#[test]
 fn after_a_long_stop_of_the_service_nothing_is_given_up_untried() {
     let mut bench = bench(&to_a(""));
     for episode in 0..50 {

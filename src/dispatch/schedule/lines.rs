@@ -65,6 +65,11 @@ impl Lines {
         before.next().map(|(_, earlier)| earlier)
     }
 
+    /// Whether `is` holds for everything before it in its line.
+    pub fn all_before(&self, key: &DeliveryKey, is: impl Fn(&DeliveryKey, &Entry) -> bool) -> bool {
+        self.before(key).all(|(other, earlier)| is(other, earlier))
+    }
+
     fn before(&self, key: &DeliveryKey) -> impl Iterator<Item = (&DeliveryKey, &Entry)> {
         let line = self.entries.get(key).and_then(|entry| self.order.get(&line_of(key, entry)));
         let earlier = line.into_iter().flat_map(BTreeMap::values).take_while(move |other| *other != key);

@@ -1,6 +1,6 @@
 //! An attempt ends: done, or again later, or given up.
 
-use super::entry::shorten;
+use super::entry::{Entry, shorten};
 use super::lines::line_of;
 use super::{Effect, Schedule};
 use crate::dispatch::delivery::{DeliveryKey, DeliveryStatus};
@@ -100,12 +100,15 @@ impl Schedule {
         let since_ms = state.breaker.failing_since_ms();
         let is_long = since_ms.is_some_and(|since_ms| now_ms - since_ms >= self.limits.max_retry_ms);
         let Some(error) = state.breaker.last_error().filter(|_| is_long).map(str::to_string) else { return Vec::new() };
-        let waiting = self.lines.entries().filter(|(key, entry)| {
-            key.receiver == receiver
-                && entry.digest.is_none()
+        let is_over = |key: &DeliveryKey, entry: &Entry| {
+            entry.digest.is_none()
                 && entry.held_by.is_none()
                 && entry.expires_at_ms(self.limits.expire_after_ms) <= now_ms
                 && !self.lines.is_in_flight(key)
+        };
+        // In the order of its line: what a silence held back expires later than what came after it.
+        let waiting = self.lines.entries().filter(|(key, entry)| {
+            key.receiver == receiver && is_over(key, entry) && self.lines.all_before(key, is_over)
         });
         let expired: Vec<DeliveryKey> = waiting.map(|(key, _)| key.clone()).collect();
         let mut effects = Vec::new();
