@@ -1,9 +1,6 @@
 //! What people read: subject, text and HTML of a notification. Pure; names come from events, so nothing is
 //! trusted: control characters are blanked everywhere and HTML is escaped.
 
-use chrono::DateTime;
-use maud::{DOCTYPE, Markup, html};
-
 use super::receiver::Telling;
 use super::telling;
 
@@ -12,14 +9,18 @@ use crate::rules::episode::{EpisodeStatus, Finding, Notification};
 use crate::rules::explanation::Moved;
 use crate::rules::metrics;
 use crate::rules::performance::PerformanceFinding;
-use crate::rules::performance_metrics;
-use crate::windows::result::Window;
+
+mod mail;
+mod wording;
+
+pub use mail::{Shown, html};
+pub(super) use wording::{clean, time, window};
+
+use wording::{SMALLEST_P, grouped, metric_title, number, p_value};
 
 /// Findings shown in full; more would not be read. The next ones are named, the page has them all.
 pub(super) const MAX_FINDINGS: usize = 5;
 const MAX_NAMED: usize = 10;
-/// Characters of a name or sentence that comes from events.
-const MAX_NAME_CHARS: usize = 500;
 const MAX_SUBJECT_CHARS: usize = 180;
 
 /// `[critical] fraud@3: amount drifted (feature-drift)`, or `[resolved] ...`.
@@ -113,17 +114,6 @@ pub fn text(notification: &Notification, url: &str, telling: &Telling) -> String
     out
 }
 
-/// A picture that goes with a mail, as its HTML names it.
-pub struct Shown<'a> {
-    /// `cid:...`.
-    pub source: &'a str,
-    /// In CSS pixels.
-    pub width: u32,
-    pub height: u32,
-    /// What it shows, for those who do not see it.
-    pub caption: &'a str,
-}
-
 pub(super) fn colour(notification: &Notification, telling: &Telling) -> &'static str {
     match (telling, notification.status, notification.severity) {
         (Telling::Heartbeat { .. }, ..) | (_, EpisodeStatus::Resolved, _) => "#1a7f37",
@@ -131,84 +121,6 @@ pub(super) fn colour(notification: &Notification, telling: &Telling) -> &'static
         (_, EpisodeStatus::Firing, Severity::Critical) => "#b3261e",
     }
 }
-
-/// HTML for the second part of a mail: tables and inline styles only, which is what mail clients show alike.
-pub fn html(notification: &Notification, url: &str, telling: &Telling, picture: Option<&Shown<'_>>) -> String {
-    let findings = worst_first(notification);
-    let colour = colour(notification, telling);
-    let page: Markup = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width";
-                title { (thread_subject(notification, telling)) }
-            }
-            body style="margin:0;padding:0;background:#f4f5f7;" {
-                table role="presentation" width="100%" cellpadding="0" cellspacing="0" style="background:#f4f5f7;" {
-                    tr { td align="center" style="padding:16px;" {
-                        table role="presentation" width="640" cellpadding="0" cellspacing="0" style=(
-                            "background:#ffffff;border:1px solid #d8dbe0;font-family:Arial,Helvetica,sans-serif;\
-                             font-size:14px;line-height:20px;color:#1f2328;") {
-                            tr { td style=(format!("background:{colour};color:#ffffff;padding:12px 20px;")) {
-                                span style="font-size:12px;font-weight:bold;" {
-                                    (state(notification, telling))
-                                }
-                                br;
-                                span style="font-size:18px;line-height:24px;font-weight:bold;" {
-                                    (title(notification, telling))
-                                }
-                            } }
-                            @for (place, sentence) in sentences(notification, telling).iter().enumerate() {
-                                tr { td style=(if place == 0 { "padding:16px 20px 4px 20px;" } else { "padding:4px 20px;" }) {
-                                    (sentence)
-                                } }
-                            }
-                            tr { td style="padding:4px 20px;" { (facts_table(notification, telling)) } }
-                            tr { td style="padding:12px 20px;" {
-                                a href=(url) style=(BUTTON) { (open_words(telling)) }
-                                @if let Some(runbook) = notification.runbook.as_deref().filter(|runbook| is_link(runbook)) {
-                                    " "
-                                    a href=(runbook) style=(BUTTON) { "Open the runbook" }
-                                }
-                            } }
-                            @if let Some(picture) = picture {
-                                tr { td style="padding:4px 20px 8px 20px;" {
-                                    (section_title(picture.caption))
-                                    img src=(picture.source) width=(picture.width) height=(picture.height)
-                                        alt=(picture.caption) style="display:block;border:0;max-width:100%;height:auto;";
-                                } }
-                            }
-                            @if !findings.is_empty() {
-                                tr { td style="padding:8px 20px;" {
-                                    (section_title(findings_title(notification)))
-                                    (findings_table(&findings))
-                                } }
-                            }
-                            tr { td style="padding:8px 20px 16px 20px;" {
-                                (section_title("What to do next"))
-                                ol style="margin:0;padding-left:20px;" {
-                                    @for step in next_steps(notification, telling) { li { (step) } }
-                                }
-                            } }
-                            tr { td style="padding:10px 20px;border-top:1px solid #d8dbe0;font-size:12px;color:#59636e;" {
-                                (footer(notification))
-                            } }
-                        }
-                    } }
-                }
-            }
-        }
-    };
-    page.into_string()
-}
-
-fn section_title(title: &str) -> Markup {
-    html! { p style="margin:0 0 6px 0;font-weight:bold;" { (title) } }
-}
-
-const BUTTON: &str = "display:inline-block;background:#1f4e8c;color:#ffffff;padding:8px 16px;text-decoration:none;\
-                      font-weight:bold;";
 
 /// What the link to the page is called.
 pub(super) fn open_words(telling: &Telling) -> &'static str {
@@ -219,55 +131,6 @@ pub(super) fn open_words(telling: &Telling) -> &'static str {
 pub(super) fn is_link(text: &str) -> bool {
     let address = reqwest::Url::parse(text);
     address.is_ok_and(|address| matches!(address.scheme(), "http" | "https") && address.has_host())
-}
-
-fn facts_table(notification: &Notification, telling: &Telling) -> Markup {
-    html! {
-        table role="presentation" cellpadding="0" cellspacing="0" style="font-size:14px;line-height:20px;" {
-            @for (name, value) in facts(notification, telling) {
-                tr {
-                    td style="padding:2px 16px 2px 0;color:#59636e;vertical-align:top;white-space:nowrap;" { (name) }
-                    td style="padding:2px 0;" { (value) }
-                }
-            }
-        }
-    }
-}
-
-fn findings_table(findings: &[&Finding]) -> Markup {
-    let head = "padding:4px 8px 4px 0;border-bottom:2px solid #d8dbe0;text-align:left;color:#59636e;";
-    let cell = "padding:6px 8px 2px 0;vertical-align:top;white-space:nowrap;";
-    let number = "padding:6px 8px 2px 0;vertical-align:top;text-align:right;white-space:nowrap;";
-    html! {
-        table width="100%" cellpadding="0" cellspacing="0" style="font-size:13px;line-height:18px;" {
-            tr {
-                @for title in ["Feature", "Severity", "Metric"] { th style=(head) { (title) } }
-                @for title in ["Value", "Adjusted p", "n", "N"] {
-                    th style=(format!("{head}text-align:right;")) { (title) }
-                }
-            }
-            @for finding in findings.iter().take(MAX_FINDINGS) {
-                tr {
-                    td style=(cell) { b { (subject_of(finding)) } }
-                    td style=(cell) { (severity_word(finding.severity)) }
-                    td style=(cell) { (metric_title(&finding.metric)) }
-                    td style=(number) { (value_of(finding)) }
-                    td style=(number) { (finding.p_adjusted.map_or("-".into(), p_value)) }
-                    td style=(number) { (grouped(finding.n)) }
-                    td style=(number) { (if finding.performance.is_some() { "-".into() } else { grouped(finding.n_reference) }) }
-                }
-                tr { td colspan="7" style="padding:0 8px 8px 0;border-bottom:1px solid #eaecef;color:#3d444d;" {
-                    (clean(&finding.reason)) " (" (clean(&finding.condition)) ")"
-                    @for sentence in explained(finding) { br; (sentence) }
-                } }
-            }
-        }
-        p style="margin:6px 0 0 0;font-size:12px;color:#59636e;" {
-            @if let Some(more) = more(findings) { (more) ". " }
-            "n and N: values in the window and in the reference. p: probability under no drift, adjusted for all \
-             features looked at. Shares, medians and means: in the reference -> in the window."
-        }
-    }
 }
 
 pub(super) fn state_word(notification: &Notification) -> &'static str {
@@ -495,116 +358,4 @@ fn steps_of_performance(performance: &PerformanceFinding) -> Vec<&'static str> {
 
 pub(super) fn footer(notification: &Notification) -> String {
     format!("Driftline, episode {}, notification {}", clean(&notification.episode_id), clean(&notification.id))
-}
-
-fn metric_title(metric: &str) -> String {
-    match metric {
-        "psi" => "PSI".into(),
-        "ks" => "KS".into(),
-        "js" => "JS".into(),
-        "kl" => "KL".into(),
-        "chi_square" => "chi-square".into(),
-        "cramers_v" => "Cram\u{e9}r's V".into(),
-        "wasserstein" => "Wasserstein".into(),
-        "wasserstein_norm" => "Wasserstein (normed)".into(),
-        other => match performance_metrics::find(other) {
-            Some(row) => row.metric.label.into(),
-            None => clean(other).replace('_', " "),
-        },
-    }
-}
-
-pub(super) fn window(window: Window) -> String {
-    let (start, end) = (time(window.start_ms), time(window.end_ms));
-    match (start.split_once(' '), end.split_once(' ')) {
-        (Some((start_day, start_clock)), Some((end_day, end_clock))) if start_day == end_day => {
-            format!("{start_day} {} to {end_clock}", start_clock.trim_end_matches(" UTC"))
-        }
-        _ => format!("{} to {end}", start.trim_end_matches(" UTC")),
-    }
-}
-
-/// `2026-03-01 14:00 UTC`; seconds only where they are not zero.
-pub(super) fn time(at_ms: i64) -> String {
-    match DateTime::from_timestamp_millis(at_ms) {
-        Some(at) if at_ms % 60_000 == 0 => at.format("%Y-%m-%d %H:%M UTC").to_string(),
-        Some(at) => at.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        None => format!("{at_ms} ms"),
-    }
-}
-
-/// Three significant digits; whole numbers whole.
-fn number(value: f64) -> String {
-    if !value.is_finite() {
-        return value.to_string();
-    }
-    if value == value.trunc() && value.abs() < 1e15 {
-        let sign = if value < 0.0 { "-" } else { "" };
-        return format!("{sign}{}", grouped(value.abs() as u64));
-    }
-    let magnitude = value.abs().log10().floor();
-    if (-4.0..6.0).contains(&magnitude) {
-        let decimals = (2.0 - magnitude).max(0.0) as usize;
-        format!("{value:.decimals$}")
-    } else {
-        format!("{value:.2e}")
-    }
-}
-
-const SMALLEST_P: f64 = 1e-6;
-
-fn p_value(p: f64) -> String {
-    if p < SMALLEST_P { "< 1e-6".into() } else { number(p) }
-}
-
-/// `10 240`
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut out = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(' ');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// A name from events, fit for one line: no control characters, bounded length.
-pub(super) fn clean(text: &str) -> String {
-    let is_unfit = |c: char| {
-        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut chars = text.chars().map(|c| if is_unfit(c) { ' ' } else { c });
-    let shown: String = chars.by_ref().take(MAX_NAME_CHARS).collect();
-    if chars.next().is_some() { format!("{shown}...") } else { shown }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_people_do() {
-        for (value, text) in [(0.41237, "0.412"), (12.0, "12"), (10_240.0, "10 240"), (-3.5, "-3.50")] {
-            assert_eq!(number(value), text);
-        }
-        assert_eq!(number(1.5e-9), "1.50e-9");
-        assert_eq!(p_value(3e-9), "< 1e-6");
-        assert_eq!(p_value(0.00123), "0.00123");
-        assert_eq!(grouped(1_234_567), "1 234 567");
-    }
-
-    #[test]
-    fn a_window_within_a_day_names_the_day_once() {
-        let hour = Window { start_ms: 1_767_225_600_000, end_ms: 1_767_229_200_000 };
-        assert_eq!(window(hour), "2026-01-01 00:00 to 01:00 UTC");
-        let two_days = Window { start_ms: 1_767_222_000_000, end_ms: 1_767_229_200_000 };
-        assert_eq!(window(two_days), "2025-12-31 23:00 to 2026-01-01 01:00 UTC");
-    }
-
-    #[test]
-    fn a_name_cannot_break_a_line_or_turn_the_text() {
-        assert_eq!(clean("a\r\nBcc: x\u{202e}y"), "a  Bcc: x y");
-    }
 }

@@ -19,23 +19,22 @@ use crate::config::model::Model;
 use crate::config::performance::{Labels, Task};
 use crate::event::Reason;
 use crate::ingest::joins::{JoinLabel, JoinPrediction};
-use crate::ingest::partial::PartialRow;
-use crate::ingest::signals::SignalValue;
-use crate::stats::performance::PERFORMANCE_FEATURE;
-use crate::stats::performance::profile::{Label, PerformanceLayout, PerformanceProfile, Prediction};
+use crate::stats::performance::profile::{Label, PerformanceLayout, PerformanceProfile};
 
 use super::compact::Compact;
-use super::error::{ERROR_SIGNAL, error};
-use super::outcome::{LabelOutcome, LostLabel, Outcome, PredictionOutcome};
-use super::sampling::{Change, Sampling};
+use super::error::ERROR_SIGNAL;
+use super::outcome::{LabelOutcome, Outcome, PredictionOutcome};
+use super::sampling::Sampling;
 use super::slab::{Interner, NONE, Slab};
 use super::table::{Entry, FORGOTTEN, Table};
 
+mod room;
+mod telling;
+
+use room::{BYTES_PER_UNIT, waiting_units};
+
 /// Entries are looked at this many times within the delay, to see whether they are past it.
 const STEPS_WITHIN_DELAY: i64 = 512;
-
-/// Bytes of a waiting label's event that count as one more entry.
-const BYTES_PER_UNIT: usize = 128;
 
 /// Operations of one record that have distinct offsets in the error signal: more than fit one record.
 pub const OFFSET_BITS: u32 = 20;
@@ -313,34 +312,6 @@ impl ModelJoin {
         kept.into_iter().for_each(|number| self.enqueue(number));
     }
 
-    /// Aggregates of what was met since the last call.
-    pub fn take_rows(&mut self) -> Vec<PartialRow> {
-        let mut rows = Vec::new();
-        for ((number, pane_start_ms), (profile, count)) in std::mem::take(&mut self.profiles) {
-            if let Some(group) = self.groups.get(number) {
-                rows.push(PartialRow {
-                    model: self.name.clone(),
-                    version: group.version.clone(),
-                    segment_column: group.segment_column.clone(),
-                    segment_value: group.segment_value.clone(),
-                    reference_id: group.reference_id.clone(),
-                    pane_start_ms,
-                    pane_ms: group.pane_ms,
-                    feature: PERFORMANCE_FEATURE.to_string(),
-                    rows: count,
-                    state: profile.encode(),
-                });
-            }
-            self.groups.release(number);
-        }
-        let place = |row: &PartialRow| {
-            let segment = (row.segment_column.clone(), row.segment_value.clone());
-            (row.version.clone(), row.reference_id.clone(), row.pane_start_ms, row.pane_ms, segment)
-        };
-        rows.sort_by_cached_key(place);
-        rows
-    }
-
     /// What else is to be told since the last call.
     pub fn take_outcome(&mut self) -> Outcome {
         std::mem::take(&mut self.outcome)
@@ -366,10 +337,6 @@ impl ModelJoin {
     /// A label that has waited until now may have missed a prediction since then.
     fn sampled_since_ms(&self) -> Option<i64> {
         self.time_ms.map(|time_ms| time_ms.saturating_sub(self.delay_ms.saturating_mul(2)))
-    }
-
-    fn units(&self) -> usize {
-        self.table.len() + self.waiting_units
     }
 
     fn is_past(&self, until_ms: i64) -> bool {
@@ -588,119 +555,4 @@ impl ModelJoin {
         self.waiting_units -= waiting_units(&waiting);
         waiting
     }
-
-    /// Samples more sparsely until there is room for one more entry.
-    fn make_room(&mut self, offset: i64, operation: u32) {
-        while self.live
-            && self.units() >= self.budget
-            && let Some(level) = self.sampling.raised()
-        {
-            self.change_level(level, offset, operation);
-        }
-    }
-
-    fn change_level(&mut self, level: u8, offset: i64, operation: u32) {
-        let time_ms = self.time_ms.unwrap_or(i64::MIN);
-        self.sampling.change(Change { offset, operation, level, time_ms });
-        self.sampling_changed = true;
-        self.evict();
-    }
-
-    fn replay_changes(&mut self, offset: i64, operation: u32) {
-        while self.sampling.replay(offset, operation) {
-            self.evict();
-        }
-    }
-
-    /// Removes what the level leaves out, and takes it back from the windows that are still to be labelled: what is left
-    /// of them is a fair sample, though labels of some had come.
-    fn evict(&mut self) {
-        for number in self.table.numbers() {
-            let entry = *self.table.entry(number);
-            if self.sampling.keeps(entry.id()) {
-                continue;
-            }
-            if entry.is_predicted() && !self.is_past(self.joinable_until_ms(&entry)) {
-                if let Some(label) = self.labels.get(entry.label).map(|known| known.label.clone()) {
-                    self.retract_labelled(&entry, &label);
-                }
-                self.tell(&entry, |_, profile| profile.unsample_prediction());
-                self.count_prediction(PredictionOutcome::Evicted);
-            }
-            for _ in self.remove(number) {
-                self.count_label(LabelOutcome::Unsampled);
-            }
-        }
-        self.requeue();
-    }
-
-    fn add_labelled(&mut self, entry: &Entry, label: &Label) {
-        let Some(prediction) = self.prediction_to_tell(entry) else { return };
-        self.tell(entry, |layout, profile| profile.add_labelled(layout, &prediction, label));
-    }
-
-    fn retract_labelled(&mut self, entry: &Entry, label: &Label) {
-        let Some(prediction) = self.prediction_to_tell(entry) else { return };
-        self.tell(entry, |layout, profile| profile.retract_labelled(layout, &prediction, label));
-    }
-
-    fn prediction_to_tell(&self, entry: &Entry) -> Option<Prediction> {
-        let further = self.further.get(entry.further).map(|values| &**values);
-        self.live.then(|| Compact::expand(entry.primary, entry.class, further, self.by_value))
-    }
-
-    /// Does something to the profile of every segment in which the prediction of the entry counts.
-    fn tell(&mut self, entry: &Entry, mut with: impl FnMut(&PerformanceLayout, &mut PerformanceProfile)) {
-        if !self.live {
-            return;
-        }
-        let Some(context) = self.contexts.get(entry.context) else { return };
-        let pane_start_ms = entry.event_time_ms.div_euclid(context.pane_ms) * context.pane_ms;
-        for group in &self.groups_of[entry.context as usize] {
-            let (profile, count) = self.profiles.entry((*group, pane_start_ms)).or_insert_with(|| {
-                self.groups.hold(*group);
-                (PerformanceProfile::new(&self.layout), 0)
-            });
-            *count += 1;
-            with(&self.layout, profile);
-        }
-    }
-
-    fn tell_error(&mut self, entry: &Entry, label: &Label, offset: i64, operation: u32) {
-        if !self.tells_errors {
-            return;
-        }
-        let Some(value) = self.prediction_to_tell(entry).and_then(|made| error(&self.layout, &made, label)) else {
-            return;
-        };
-        let Some(context) = self.contexts.get(entry.context) else { return };
-        let offset = offset << OFFSET_BITS | i64::from(operation);
-        let value = SignalValue { offset, event_time_ms: entry.event_time_ms, value };
-        self.outcome.errors.entry(context.version.clone()).or_default().push(value);
-    }
-
-    fn lose(&mut self, label: JoinLabel, reason: Reason, outcome: LabelOutcome) {
-        if self.live {
-            self.count_label(outcome);
-            self.outcome.lost.push(LostLabel { label, reason });
-        }
-    }
-
-    fn count_prediction(&mut self, outcome: PredictionOutcome) {
-        if self.live {
-            *self.outcome.predictions.entry(outcome).or_default() += 1;
-        }
-    }
-
-    fn count_label(&mut self, outcome: LabelOutcome) {
-        if self.live {
-            *self.outcome.labels.entry(outcome).or_default() += 1;
-        }
-    }
-}
-
-/// Beyond the entry itself.
-fn waiting_units(waiting: &[JoinLabel]) -> usize {
-    let of_events: usize = waiting.iter().map(|label| label.raw.len() / BYTES_PER_UNIT).sum();
-    of_events + waiting.len().saturating_sub(1)
 }
