@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "scorer_events_kafka/processes.rs"]
+mod processes;
 mod support;
 
 use std::collections::BTreeSet;

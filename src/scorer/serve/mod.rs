@@ -78,9 +78,13 @@ impl Scorer {
     /// The model, if it is served.
     ///
     /// # Errors
-    /// It is not: `NotFound`.
+    /// It is not: `NotFound`; or what is served is not known yet: `Unavailable`.
     pub fn model(&self, name: &str) -> Result<Arc<ServedModel>, ScoreError> {
-        self.table().model(name).ok_or_else(|| ScoreError::NotFound(format!("there is no model `{}`", shown(name))))
+        let table = self.table();
+        table.model(name).ok_or_else(|| match table.started {
+            true => ScoreError::NotFound(format!("there is no model `{}`", shown(name))),
+            false => ScoreError::Unavailable("nothing is loaded yet; the scorer is starting".into()),
+        })
     }
 
     /// Scores one request.
@@ -93,7 +97,8 @@ impl Scorer {
             Ok(model) => model,
             Err(error) => {
                 // Names that anybody may make up are no labels.
-                self.metrics.requests.with_label_values(&["", "", "", "not_found"]).inc();
+                let code = if matches!(error, ScoreError::NotFound(_)) { "not_found" } else { "unavailable" };
+                self.metrics.requests.with_label_values(&["", "", "", code]).inc();
                 return Err(error);
             }
         };
