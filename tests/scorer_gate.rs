@@ -140,6 +140,9 @@ impl Session for OddSession {
     }
 }
 
+/// Of the audit: version, what it was compared with, outcome, digest of the report, reason.
+type Verdict = (String, Option<String>, GateOutcome, Option<String>, String);
+
 impl World {
     fn new(models: &[&str]) -> Self {
         Self::with(models, None, None)
@@ -180,8 +183,7 @@ impl World {
         self.registry().register(&registration, key, 0).unwrap();
     }
 
-    /// Of the audit: version, against, outcome, digest, by, reason.
-    fn verdicts(&self) -> Vec<(String, Option<String>, GateOutcome, Option<String>, String)> {
+    fn verdicts(&self) -> Vec<Verdict> {
         let entries = self.registry().audit("credit").unwrap().into_iter();
         let verdict = |entry: driftline::scorer::registry::audit::AuditEntry| match entry.what {
             Change::Verdict { version, against, outcome, report_sha256 } => {
