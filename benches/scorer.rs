@@ -1,4 +1,5 @@
-//! What a score costs. Without arguments: the engine and its queue inside this process, which need `ORT_DYLIB_PATH`. With
+//! What a score costs. Without arguments: the engine and its queue inside this process, which need `ORT_DYLIB_PATH`; of the
+//! fixtures, or of the `.onnx` files named, whose one input is `features`, FP32 of two dimensions. With
 //! `NAME=URL` arguments: servers that speak the Open Inference Protocol over HTTP, one after the other in the same rounds,
 //! by one load generator; ratios are to the first. `scripts/scorer_bench.sh` starts the scorer and others for that.
 //!
@@ -45,6 +46,7 @@ fn main() {
         rate: None,
         servers: Vec::new(),
     };
+    let mut models = Vec::new();
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
@@ -57,6 +59,7 @@ fn main() {
             "--rows" => options.rows = value().split(',').map(|rows| rows.parse().unwrap()).collect(),
             "--rate" => options.rate = Some(value().parse().unwrap()),
             "--binary" => options.binary = true,
+            file if file.ends_with(".onnx") => models.push(file.into()),
             server => {
                 let (name, url) = server.split_once('=').unwrap_or_else(|| panic!("`{server}` is not NAME=URL"));
                 options.servers.push((name.into(), url.into()));
@@ -64,7 +67,7 @@ fn main() {
         }
     }
     if options.servers.is_empty() {
-        return inside::measure();
+        return inside::measure(&models);
     }
     same_scores(&options);
     for rows in &options.rows {

@@ -1,6 +1,6 @@
 //! The engine and its queue without a network: what is left of a request's time is the server's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,20 +10,24 @@ use driftline::scorer::batching::{BatchSettings, Job, Runner};
 use driftline::scorer::engine::{Engine, OnnxEngine};
 use driftline::scorer::tensor::{Tensor, TensorData, TensorLimits};
 
-use super::{FEATURES, median};
+use super::median;
 
 const SECONDS: u64 = 2;
 
-pub fn measure() {
+/// Of the given files, or of the fixtures.
+pub fn measure(models: &[PathBuf]) {
     let engine = OnnxEngine::open(&EngineSettings::default(), Path::new(".")).expect("ONNX Runtime");
-    for model in ["mlp", "trees"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/scorer/{model}.onnx"));
+    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/scorer/{name}.onnx"));
+    let fixtures = [fixture("mlp"), fixture("trees")];
+    for path in if models.is_empty() { &fixtures } else { models } {
+        let model = path.file_stem().unwrap().to_string_lossy().into_owned();
         let bytes = std::fs::read(path).unwrap();
+        let width = engine.load(&bytes).unwrap().signature().inputs[0].shape[1].expect("columns");
         println!("\n{model}: one session, one thread\n{:<10} {:>14} {:>14}", "rows", "us a batch", "rows/s");
         for rows in [1, 8, 64, 512, 1024, 4096] {
             let mut session = engine.load(&bytes).unwrap().session().unwrap();
             session.warm().unwrap();
-            let inputs = [inputs(rows)];
+            let inputs = [inputs(width, rows)];
             let us = median((0..5).map(|_| {
                 let started = Instant::now();
                 let mut count = 0_u32;
@@ -43,17 +47,17 @@ pub fn measure() {
         for (callers, workers) in [(1, 1), (16, 1), (256, 1), (256, 2)] {
             let settings = BatchSettings { workers: Some(workers), ..BatchSettings::default() };
             let runner = Arc::new(Runner::start(engine.load(&bytes).unwrap(), &settings, "bench").unwrap());
-            callers_at_once(&runner, callers, workers);
+            callers_at_once(&runner, width, callers, workers);
         }
     }
 }
 
-fn inputs(rows: usize) -> Tensor {
-    let values = (0..rows * FEATURES).map(|n| ((n * 37) % 101) as f32 / 50. - 1.).collect();
-    Tensor::new("features", vec![rows, FEATURES], TensorData::Fp32(values), &TensorLimits::default()).unwrap()
+fn inputs(width: usize, rows: usize) -> Tensor {
+    let values = (0..rows * width).map(|n| ((n * 37) % 101) as f32 / 50. - 1.).collect();
+    Tensor::new("features", vec![rows, width], TensorData::Fp32(values), &TensorLimits::default()).unwrap()
 }
 
-fn callers_at_once(runner: &Arc<Runner>, callers: usize, workers: usize) {
+fn callers_at_once(runner: &Arc<Runner>, width: usize, callers: usize, workers: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let answered = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
@@ -65,7 +69,7 @@ fn callers_at_once(runner: &Arc<Runner>, callers: usize, workers: usize) {
                 let mut took = Vec::new();
                 while Instant::now() < until {
                     let asked = Instant::now();
-                    runner.score(Job { inputs: vec![inputs(1)], ..Job::default() }).await.unwrap();
+                    runner.score(Job { inputs: vec![inputs(width, 1)], ..Job::default() }).await.unwrap();
                     took.push(asked.elapsed());
                     answered.fetch_add(1, Ordering::Relaxed);
                 }

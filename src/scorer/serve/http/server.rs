@@ -90,7 +90,7 @@ impl Drop for Slot {
 
 async fn accept(
     listener: TcpListener,
-    workers: Vec<mpsc::Sender<(TcpStream, Slot)>>,
+    workers: Vec<mpsc::Sender<(std::net::TcpStream, Slot)>>,
     context: Arc<Context>,
     max_connections: usize,
     stop: CancellationToken,
@@ -102,8 +102,9 @@ async fn accept(
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        // Not tied to this runtime any more: it would be woken for each request, only to wake the worker's.
+        let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => stream,
             Err(error) => {
                 // Out of descriptors: closing connections gives some back.
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -134,7 +135,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self, mut connections: mpsc::Receiver<(TcpStream, Slot)>) {
+    async fn run(self, mut connections: mpsc::Receiver<(std::net::TcpStream, Slot)>) {
         let tasks = tokio_util::task::TaskTracker::new();
         loop {
             let dealt = tokio::select! {
@@ -142,6 +143,13 @@ impl Worker {
                 dealt = connections.recv() => dealt,
             };
             let Some((stream, slot)) = dealt else { break };
+            let stream = match TcpStream::from_std(stream) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be served");
+                    continue;
+                }
+            };
             let (context, stop) = (Arc::clone(&self.context), self.stop.clone());
             let settings = self.settings.clone();
             tasks.spawn(async move {
