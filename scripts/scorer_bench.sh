@@ -55,6 +55,7 @@ await() {
 scorer() {
     local name=$1 http=$2 events=$3 admin settings=$work/$1.yaml
     admin=$(free_ports 1)
+    echo "$admin" >"$settings.admin"
     cat >"$settings" <<YAML
 version: 1
 registry: $name
@@ -92,10 +93,16 @@ peers)
     ;;
 events)
     scripts/kafka.sh start "$work/kafka"
+    # Brokers need not make topics by themselves, and events that nobody takes would cost too little.
+    scripts/kafka.sh topics "$work/kafka" --create --topic predictions --partitions 4 --replication-factor 1
     scorer without "$one" "events: {enabled: false}"
     scorer with "$two" "kafka: {bootstrap_servers: \"$(scripts/kafka.sh bootstrap "$work/kafka")\"}
 events: {enabled: true, topic: predictions}"
     "$bench" --model mlp "without=http://127.0.0.1:$one" "with=http://127.0.0.1:$two" "$@"
+    # The figures hold for events that arrived: sent must be offered, dropped and failed 0.
+    sleep 2
+    curl --silent --fail "http://127.0.0.1:$(cat "$work/with.yaml.admin")/metrics" |
+        grep -E '^driftline_scorer_events_(offered|sent|dropped|failed)_total'
     ;;
 *)
     echo "there is no mode $mode: peers or events" >&2
