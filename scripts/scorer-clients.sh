@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Stock clients (tritonclient over HTTP and gRPC) against the real scorer with ONNX Runtime, and against its proxy in
-# front of real peers that scripts/scorer-peers.sh has installed. Answers must be those of ONNX Runtime in Python.
+# Stock clients (tritonclient over HTTP and gRPC, TensorFlow Serving's published stubs) against the real scorer with ONNX
+# Runtime, and against its proxy in front of real peers that scripts/scorer-peers.sh has installed, and of the scorer
+# itself as TensorFlow Serving and as KServe V1. Answers must be those of ONNX Runtime in Python.
 #
 #   scripts/scorer-clients.sh PYTHON CACHE DIR [triton] [mlserver] [torchserve]
 #
@@ -8,7 +9,7 @@
 # written. DRIFTLINE_SCORER (default target/debug/driftline-scorer) is the binary.
 set -euo pipefail
 
-[ $# -ge 3 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 python=$1 cache=$2 dir=$3
 shift 3
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -33,7 +34,14 @@ finish() {
 }
 trap 'finish "$@"' EXIT
 
+# The messages alone, without TensorFlow: two megabytes.
+stubs=$cache/tensorflow-protobuf
+[ -d "$stubs/tensorflow_serving" ] || "$python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    --target "$stubs" tensorflow-protobuf==2.11.0
+printf %s "0123456789abcdef-clients" >"$dir/token"
+
 rm -rf "$dir/registry"
+mkdir "$dir/registry"
 "$scorer" register --registry "$dir/registry" mlp "$model"
 "$scorer" promote --registry "$dir/registry" mlp 1
 {
@@ -41,12 +49,20 @@ rm -rf "$dir/registry"
     echo "registry: registry"
     echo "http: {bind: 127.0.0.1:$http}"
     echo "grpc: {bind: 127.0.0.1:$grpc}"
-    echo "admin: {bind: 127.0.0.1:$admin}"
+    echo "admin: {bind: 127.0.0.1:$admin, tokens: [{name: clients, role: operate, token: {file: $dir/token}}]}"
     echo "models:"
     echo "  mlp: {}"
 } >"$dir/scorer.yaml"
 output=$("$python" -c "import sys, onnxruntime; print(onnxruntime.InferenceSession(sys.argv[1]).get_outputs()[0].name)" "$model")
-peers=()
+# In front of itself, as the two protocols of which no server is at hand.
+self=http://127.0.0.1:$http
+{
+    echo "  by-tf-serving:"
+    echo "    proxy: {kind: tf-serving, url: '$self', versions: {'1': {model: mlp}}}"
+    echo "  by-kserve-v1:"
+    echo "    proxy: {kind: kserve-v1, url: '$self', versions: {'1': {model: mlp}}, outputs: [{name: $output, datatype: FP32}]}"
+} >>"$dir/scorer.yaml"
+peers=(by-tf-serving by-kserve-v1)
 for peer in "$@"; do
     "$here/scorer-peers.sh" start "$cache" "$peer" "$model" mlp "$dir/$peer"
     kind=oip
@@ -65,7 +81,7 @@ launch() {
 
 # The first start puts the proxied versions into the registry; promoting them is a decision.
 launch
-for peer in ${peers[@]+"${peers[@]}"}; do
+for peer in "${peers[@]}"; do
     tries=0
     until "$scorer" promote --registry "$dir/registry" "$peer" 1 2>/dev/null; do
         tries=$((tries + 1))
@@ -79,4 +95,5 @@ until curl --silent --fail --output /dev/null "http://127.0.0.1:$admin/-/ready";
     [ $tries -lt 120 ] || { cat "$dir/log" >&2; exit 1; }
     sleep 0.5
 done
-"$python" "$here/scorer-clients/check.py" "127.0.0.1:$http" "127.0.0.1:$grpc" "$model" mlp ${peers[@]+"${peers[@]}"}
+PYTHONPATH=$stubs "$python" "$here/scorer-clients/check.py" "127.0.0.1:$http" "127.0.0.1:$grpc" "127.0.0.1:$admin" \
+    "$dir/token" "$model" mlp "${peers[@]}"

@@ -1,7 +1,11 @@
-//! The scorer's centre and its HTTP server, on a fake engine: what clients get, and that a swap is felt by none of them.
+//! The scorer's centre and its servers, on a fake engine: what clients get, and that a swap is felt by none of them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "scorer_serve/grpc.rs"]
+mod grpc;
+#[path = "scorer_serve/proxy.rs"]
+mod proxy;
 mod scorer_support;
 
 use std::collections::BTreeMap;

@@ -1,13 +1,17 @@
-"""Stock clients against a running scorer: check.py HTTP GRPC MODEL.onnx NAME [PEER_MODEL...]
+"""Stock clients against a running scorer: check.py HTTP GRPC ADMIN TOKEN_FILE MODEL.onnx NAME [PEER_MODEL...]
 
 Answers must be those of ONNX Runtime in Python, as f32, to the bit for models computed by the same library."""
 
 import sys
 
+import grpc as grpc_library
 import numpy as np
 import onnxruntime
 import tritonclient.grpc
 import tritonclient.http
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+from tritonclient.utils import InferenceServerException
 
 ROWS = (1, 2, 7, 64)
 
@@ -40,20 +44,82 @@ def with_triton(package, address, model, session, rows, raw):
     return result.as_numpy(session.get_outputs()[0].name)
 
 
-def refusals(http, grpc, model):
-    from tritonclient.utils import InferenceServerException
+def expect(code, call):
+    """Runs a call that must be refused with this code."""
+    try:
+        call()
+    except InferenceServerException as error:
+        assert code in str(error.status()), f"{error.status()} instead of {code}: {error}"
+        print(f"refused as it should be: {error}")
+    else:
+        raise AssertionError(f"{code} was expected, and it was answered")
 
-    client = tritonclient.grpc.InferenceServerClient(grpc)
-    tensor = tritonclient.grpc.InferInput("nonsense", [1], "FP32")
+
+def nonsense(package):
+    tensor = package.InferInput("nonsense", [1], "FP32")
     tensor.set_data_from_numpy(np.zeros(1, np.float32))
-    for name, code in ((model, "INVALID_ARGUMENT"), ("no-such-model", "NOT_FOUND")):
-        try:
-            client.infer(name, [tensor])
-        except InferenceServerException as error:
-            assert code in error.status(), error
-            print(f"refused as it should be: {error}")
+    return [tensor]
+
+
+def rest_of_the_clients(http, grpc, admin, token, model, session, rows):
+    """What the clients have beside `infer`: descriptions, priorities, outputs by name, waiting for an answer elsewhere."""
+    headers = {"authorization": f"Bearer {token}"}
+    output = session.get_outputs()[0].name
+    for package, address, codes in (
+        (tritonclient.http, http, ("400", "404")),
+        (tritonclient.grpc, grpc, ("INVALID_ARGUMENT", "NOT_FOUND")),
+    ):
+        client = package.InferenceServerClient(address)
+        tensor = package.InferInput(session.get_inputs()[0].name, list(rows.shape), "FP32")
+        tensor.set_data_from_numpy(rows)
+        asked = {"outputs": [package.InferRequestedOutput(output)], "priority": 1, "timeout": 5_000_000}
+        result = client.infer(model, [tensor], request_id="mine", parameters={"entity": "card-7"}, **asked)
+        close(f"{model}, {package.__name__}, an output by name", result.as_numpy(output), expected(session, rows))
+        assert client.get_model_config(model) and client.get_inference_statistics(model)
+        expect(codes[0], lambda: client.infer(model, nonsense(package)))
+        expect(codes[1], lambda: client.infer("no-such-model", nonsense(package)))
+        expect(codes[0], lambda: client.infer(model, [tensor], outputs=[package.InferRequestedOutput(output, class_count=2)]))
+        repository = client if package is tritonclient.grpc else package.InferenceServerClient(admin)
+        expect("UNAUTHENTICATED" if package is tritonclient.grpc else "401", lambda: repository.unload_model(model))
+        assert repository.get_model_repository_index(headers=headers)
+        repository.unload_model(model, headers=headers)
+        expect(codes[1], lambda: client.infer(model, [tensor]))
+        repository.load_model(model, headers=headers)
+        close(f"{model}, loaded again", client.infer(model, [tensor]).as_numpy(output), expected(session, rows))
+    client = tritonclient.http.InferenceServerClient(http, concurrency=4)
+    tensor = tritonclient.http.InferInput(session.get_inputs()[0].name, list(rows.shape), "FP32")
+    tensor.set_data_from_numpy(rows)
+    for answer in [client.async_infer(model, [tensor]) for _ in range(8)]:
+        close(f"{model}, HTTP, eight at once", answer.get_result().as_numpy(output), expected(session, rows))
+
+
+def tensorflow(address, model, session, rows):
+    """TensorFlow Serving's published stubs, by element and as bytes."""
+    channel = grpc_library.insecure_channel(address)
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+    for content in (False, True):
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = model
+        request.model_spec.signature_name = "serving_default"
+        tensor = request.inputs[name]
+        tensor.dtype = types_pb2.DT_FLOAT
+        for size in rows.shape:
+            tensor.tensor_shape.dim.add(size=size)
+        if content:
+            tensor.tensor_content = rows.tobytes()
         else:
-            raise AssertionError(f"{name} was answered")
+            tensor.float_val.extend(rows.ravel())
+        answer = stub.Predict(request, timeout=10)
+        assert answer.model_spec.version.value == 1, answer.model_spec
+        how = "tensor_content" if content else "float_val"
+        close(f"{model}, TensorFlow Serving over gRPC, {how}", answer.outputs[output].float_val, expected(session, rows))
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = model
+    found = get_model_metadata_pb2.SignatureDefMap()
+    assert stub.GetModelMetadata(request, timeout=10).metadata["signature_def"].Unpack(found)
+    signature = found.signature_def["serving_default"]
+    assert (list(signature.inputs), list(signature.outputs)) == ([name], [output]), signature
 
 
 def stream(grpc, model, session, rows):
@@ -74,7 +140,9 @@ def stream(grpc, model, session, rows):
 
 
 def main():
-    http, grpc, path, model, *peers = sys.argv[1:]
+    http, grpc, admin, token_file, path, model, *peers = sys.argv[1:]
+    with open(token_file) as file:
+        token = file.read()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -93,7 +161,8 @@ def main():
                 close(f"{name}, {count} rows, {how}", with_triton(package, address, name, session, rows, raw), wanted)
                 checked += 1
     stream(grpc, model, session, rows)
-    refusals(http, grpc, model)
+    tensorflow(grpc, model, session, rows)
+    rest_of_the_clients(http, grpc, admin, token, model, session, rows)
     print(f"{checked} answers are those of ONNX Runtime")
 
 

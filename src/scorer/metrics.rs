@@ -33,6 +33,13 @@ pub struct Metrics {
     /// Connections closed at once because there are too many, and those that were too slow.
     pub http_connections_refused: IntCounterVec,
     pub http_body_bytes: IntGauge,
+    /// Calls over gRPC, by service and code.
+    pub grpc_responses: IntCounterVec,
+    pub grpc_connections: IntGauge,
+    /// Connections closed at once because there are too many.
+    pub grpc_connections_refused: IntCounter,
+    /// Requests to servers that compute, by model, version and outcome; and what is known of those servers.
+    pub proxy: ProxyMetrics,
     /// Versions in memory, by model and version.
     pub loaded_versions: IntGaugeVec,
     /// Attempts to load a version, by model and outcome.
@@ -59,6 +66,28 @@ pub struct Metrics {
     process_resident_bytes: IntGauge,
     names: Arc<[String]>,
 }
+
+/// Of servers that compute models, by model and version.
+#[derive(Clone)]
+pub struct ProxyMetrics {
+    pub requests: IntCounterVec,
+    pub request_seconds: HistogramVec,
+    /// 1 while it is left alone, or tried with one request.
+    pub circuit_open: IntGaugeVec,
+    pub ready: IntGaugeVec,
+}
+
+/// The handles of one version that another server computes.
+pub struct PeerMetrics {
+    outcomes: [IntCounter; PROXY_OUTCOMES.len()],
+    seconds: Histogram,
+    pub circuit_open: IntGauge,
+    pub ready: IntGauge,
+}
+
+/// What came of a request to a server that computes; a label.
+const PROXY_OUTCOMES: [&str; 9] =
+    ["ok", "not_reached", "broken", "slow", "busy", "refused", "nonsense", "left_alone", "given_up"];
 
 /// What became of a request; a label.
 const CODES: [&str; 7] = ["ok", "not_found", "invalid", "queue_full", "unavailable", "expired", "failed"];
@@ -89,6 +118,62 @@ pub struct Totals {
     pub answered_ns: u64,
     pub failed: u64,
     pub rows: u64,
+}
+
+impl ProxyMetrics {
+    fn new(families: &Families) -> Result<Self, prometheus::Error> {
+        let labels = &["model", "version"];
+        let gauges = |name: &str, help: &str| {
+            families.register(&format!("scorer_proxy_{name}"), |name| IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let requests = families.register("scorer_proxy_requests_total", |name| {
+            let help = "Requests to servers that compute, by outcome: ok, not_reached, broken, slow, busy, refused, \
+                        nonsense, left_alone, given_up.";
+            IntCounterVec::new(Opts::new(name, help), &["model", "version", "outcome"])
+        })?;
+        let request_seconds = families.register("scorer_proxy_request_seconds", |name| {
+            let help = "From a request to a server that computes to its answer.";
+            let buckets = prometheus::exponential_buckets(0.0005, 2.5, 12)?;
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)
+        })?;
+        let help = "1 while a server that computes is left alone after failures in a row, or tried with one request.";
+        let circuit_open = gauges("circuit_open", help)?;
+        let ready = gauges("ready", "1 while a server that computes says that the model is ready.")?;
+        Ok(Self { requests, request_seconds, circuit_open, ready })
+    }
+
+    /// The handles of one version.
+    pub fn version(&self, model: &str, version: &str) -> PeerMetrics {
+        let labels = [model, version];
+        PeerMetrics {
+            outcomes: PROXY_OUTCOMES.map(|outcome| self.requests.with_label_values(&[model, version, outcome])),
+            seconds: self.request_seconds.with_label_values(&labels),
+            circuit_open: self.circuit_open.with_label_values(&labels),
+            ready: self.ready.with_label_values(&labels),
+        }
+    }
+
+    fn forget_version(&self, model: &str, version: &str) {
+        for outcome in PROXY_OUTCOMES {
+            let _ = self.requests.remove_label_values(&[model, version, outcome]);
+        }
+        let _ = self.request_seconds.remove_label_values(&[model, version]);
+        let _ = self.circuit_open.remove_label_values(&[model, version]);
+        let _ = self.ready.remove_label_values(&[model, version]);
+    }
+}
+
+impl PeerMetrics {
+    /// `outcome` is one of `PROXY_OUTCOMES`; answers in time have a time.
+    pub fn count(&self, outcome: &str, took: Option<Duration>) {
+        let at = PROXY_OUTCOMES.iter().position(|known| *known == outcome);
+        if let Some(counter) = at.and_then(|at| self.outcomes.get(at)) {
+            counter.inc();
+        }
+        if let Some(took) = took {
+            self.seconds.observe(took.as_secs_f64());
+        }
+    }
 }
 
 impl ArmCounters {
@@ -146,7 +231,15 @@ impl Metrics {
             "Connections closed by the scorer: too_many at a time, or too_slow.",
             &["reason"],
         )?;
-        let http_body_bytes = gauge("http_body_bytes", "Bytes of the bodies that are being read or scored.")?;
+        let http_body_bytes =
+            gauge("http_body_bytes", "Bytes of the bodies that are being read or scored, of gRPC too.")?;
+        let grpc_responses =
+            counters("grpc_responses_total", "Calls over gRPC, by service and code.", &["service", "code"])?;
+        let grpc_connections = gauge("grpc_connections", "Open connections of clients over gRPC.")?;
+        let grpc_connections_refused = families.register("scorer_grpc_connections_refused_total", |name| {
+            IntCounter::new(name, "Connections over gRPC closed at once: too many at a time.")
+        })?;
+        let proxy = ProxyMetrics::new(&families)?;
         let loaded_versions = gauges("loaded_versions", "1 for each version in memory.", &["model", "version"])?;
         let loads = counters("loads_total", "Attempts to load a version: ok, failed.", &["model", "outcome"])?;
         let load_seconds = families.register("scorer_load_seconds", |name| {
@@ -216,6 +309,10 @@ impl Metrics {
             http_connections,
             http_connections_refused,
             http_body_bytes,
+            grpc_responses,
+            grpc_connections,
+            grpc_connections_refused,
+            proxy,
             loaded_versions,
             loads,
             load_seconds,
@@ -274,6 +371,7 @@ impl Metrics {
             let _ = self.request_seconds.remove_label_values(&[model, version, arm.name()]);
         }
         let _ = self.loaded_versions.remove_label_values(&[model, version]);
+        self.proxy.forget_version(model, version);
     }
 
     /// The text format of Prometheus.

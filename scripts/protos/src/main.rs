@@ -1,4 +1,5 @@
-//! `protos PROTO_DIR OUT_DIR`: compiles every .proto without protoc and writes messages and server traits.
+//! `protos PROTO_DIR OUT_DIR`: compiles every .proto without protoc and writes messages, server traits, and the clients
+//! that the tests use.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -13,7 +14,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let descriptors = protox::compile(FILES, [&protos])?;
     tonic_prost_build::configure()
-        .build_client(false)
         .build_transport(false)
         // Tensors are taken out of the message's own memory, not copied.
         .bytes(".")

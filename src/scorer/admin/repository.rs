@@ -10,6 +10,7 @@ use super::{Admin, on_disk};
 use crate::config::service::Role;
 use crate::http::access::Caller;
 use crate::http::problem::Problem;
+use crate::scorer::protocols::shown;
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -67,6 +68,8 @@ pub async fn load(
     caller.must(Role::Operate)?;
     let name = model.clone();
     on_disk(&admin, move |registry| registry.state(&name).map(drop)).await?;
+    // No change of the registry's state, so none of its audit: the log tells who asked.
+    tracing::info!(model, by = caller.by(None), "asked to load a model");
     admin.serving.load(&model).await.map_err(Problem::unprocessable)
 }
 
@@ -76,5 +79,6 @@ pub async fn unload(
     Path(model): Path<String>,
 ) -> Result<(), Problem> {
     caller.must(Role::Operate)?;
+    tracing::info!(model = shown(&model), by = caller.by(None), "asked to unload a model");
     admin.serving.unload(&model).await.map_err(Problem::not_found)
 }

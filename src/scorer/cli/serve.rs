@@ -18,7 +18,7 @@ use crate::config::scorer::{ScorerConfig, load_scorer};
 use crate::http::access::Access;
 use crate::scorer::admin::{self, Admin, Serving};
 use crate::scorer::batching::metrics::BatchCollector;
-use crate::scorer::engine::OnnxEngine;
+use crate::scorer::engine::{Engine, EngineError, LazyEngine, OnnxEngine};
 use crate::scorer::events::EventSink;
 use crate::scorer::events::metrics::EventCollector;
 use crate::scorer::events::start::Events;
@@ -35,6 +35,9 @@ use crate::scorer::serve::trials::Trials;
 use crate::telemetry::{self, LogFormat};
 
 mod serving;
+
+/// Most threads of the runtime that gRPC, the admin server and requests to other servers share.
+const MOST_WORKERS: usize = 4;
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -75,7 +78,10 @@ fn start(args: &ServeArgs) -> Result<(), String> {
     telemetry::start_logging(format, &args.log).map_err(shown)?;
     let config = load_scorer(&args.config).map_err(|found| found.text(false))?.value;
     let directory = args.config.parent().unwrap_or(Path::new("."));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(shown)?;
+    // Calls over gRPC and requests to servers that compute are on this one; HTTP's workers have their own.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(cores.min(MOST_WORKERS)).enable_all().build().map_err(shown)?;
     runtime.block_on(serve(&config, directory))
 }
 
@@ -93,7 +99,7 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
             register(&registry, name, proxy, now_ms()).map_err(shown)?;
         }
     }
-    let engine = Arc::new(OnnxEngine::open(&config.engine, directory).map_err(shown)?);
+    let engine = engine(config, directory).map_err(shown)?;
     // Ports first: whoever finds them taken should not have waited for models to load.
     let http = listen("http.bind", &config.http.bind).await?;
     let admin_listener = listen("admin.bind", &config.admin.bind).await?;
@@ -118,6 +124,7 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
         engine,
         config: Arc::new(config.clone()),
         runtime: tokio::runtime::Handle::current(),
+        metrics: scorer.metrics().clone(),
     });
     let follow = Follower::new(source, Arc::clone(&scorer), settings).start().map_err(shown)?;
     let trials = Trials::start(Arc::clone(&registry), Arc::clone(&scorer), follow.clone(), now_ms).map_err(shown)?;
@@ -132,7 +139,7 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
             tracing::info!(address = %listener.local_addr().map_err(shown)?, "serving inference over gRPC");
             let calls =
                 Calls { context, access: Arc::clone(&access), serving: Arc::clone(&serving) as Arc<dyn Serving> };
-            Some(grpc_server::start(listener, calls, stop.clone()))
+            Some(grpc_server::start(listener, calls, &config.http, stop.clone()))
         }
         None => None,
     };
@@ -145,8 +152,14 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
     await_signal().await?;
     tracing::info!("stopping: requests under way are answered");
     stop.cancel();
+    let http_drained = tokio::task::spawn_blocking(move || server.join());
+    if let Some(grpc) = grpc {
+        // The calls under way end with their deadlines; a client that only holds its connection is not waited for.
+        let _ = tokio::time::timeout(config.http.drain_timeout.to_std(), grpc).await;
+    }
+    let _ = http_drained.await;
+    // What was answered until now has its events.
     let drained = tokio::task::spawn_blocking(move || {
-        server.join();
         trials.stop();
         events.map(|events| events.close())
     });
@@ -154,12 +167,18 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
         tracing::info!(?counts, "prediction events");
     }
     admin_server.abort();
-    if let Some(grpc) = grpc {
-        // The calls under way end with their deadlines; a client that only holds its connection is not waited for.
-        let _ = tokio::time::timeout(config.http.drain_timeout.to_std(), grpc).await;
-    }
     end(follow, scorer);
     Ok(())
+}
+
+/// ONNX Runtime at once, so that a library that is missing is told at the start; only when a model needs it where all of the
+/// settings' models are computed elsewhere.
+fn engine(config: &ScorerConfig, directory: &Path) -> Result<Arc<dyn Engine>, EngineError> {
+    let all_elsewhere = !config.models.is_empty() && config.models.values().all(|model| model.proxy.is_some());
+    Ok(match all_elsewhere {
+        true => Arc::new(LazyEngine::new(config.engine.clone(), directory.to_path_buf())),
+        false => Arc::new(OnnxEngine::open(&config.engine, directory)?),
+    })
 }
 
 /// Runners end with the last of these.

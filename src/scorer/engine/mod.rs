@@ -1,6 +1,6 @@
 //! What computes scores: a model's bytes become a `LoadedModel`, of which each worker thread holds a `Session`.
 //!
-//! `onnx` is ONNX Runtime, whose library `library` finds; `model_check` looks at a model before it is loaded, `values` turns
+//! `onnx` is ONNX Runtime, whose library `library` finds, `lazy` the same once a model needs it; `model_check` looks at a model before it is loaded, `values` turns
 //! tensors into the runtime's. For a GPU, `cuda` asks for it, `buckets` decides sizes of batches, and `bound` keeps memory
 //! bound for them.
 //!
@@ -11,11 +11,13 @@ use std::sync::Arc;
 mod bound;
 pub mod buckets;
 mod cuda;
+mod lazy;
 pub mod library;
 pub mod model_check;
 mod onnx;
 mod values;
 
+pub use lazy::LazyEngine;
 pub use onnx::OnnxEngine;
 
 use super::tensor::{DataType, Tensor};

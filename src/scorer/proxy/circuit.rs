@@ -26,6 +26,22 @@ impl Circuit {
         matches!(self.state, State::Closed { .. })
     }
 
+    /// Whether a request that comes now would be sent.
+    pub fn admits(&self, now: Instant) -> bool {
+        match self.state {
+            State::Closed { .. } => true,
+            State::Open { until } => now >= until,
+            State::Trying => false,
+        }
+    }
+
+    /// The server says itself that it is well: it need not be left alone any longer.
+    pub const fn may_try(&mut self, now: Instant) {
+        if let State::Open { .. } = self.state {
+            self.state = State::Open { until: now };
+        }
+    }
+
     /// Whether a request may go; whoever got leave tells the outcome by `succeeded`, `failed` or `abandoned`.
     ///
     /// # Errors
@@ -83,13 +99,27 @@ mod tests {
             circuit.failed(start);
         }
         assert_eq!(circuit.enter(start + OPEN / 5), Err(OPEN * 4 / 5));
+        assert!(!circuit.admits(start) && circuit.admits(start + OPEN));
         assert_eq!(circuit.enter(start + OPEN), Ok(()), "one tries");
+        assert!(!circuit.admits(start + OPEN));
         assert_eq!(circuit.enter(start + OPEN), Err(OPEN), "and no other");
         circuit.failed(start + OPEN);
         assert_eq!(circuit.enter(start + OPEN), Err(OPEN));
         assert_eq!(circuit.enter(start + OPEN * 2), Ok(()));
         circuit.succeeded();
         assert!(circuit.is_closed());
+    }
+
+    #[test]
+    fn a_server_that_says_that_it_is_well_is_tried_at_once() {
+        let start = Instant::now();
+        let mut circuit = Circuit::new(1, OPEN);
+        circuit.failed(start);
+        circuit.may_try(start);
+        assert!(circuit.admits(start) && !circuit.is_closed());
+        assert_eq!(circuit.enter(start), Ok(()));
+        circuit.may_try(start);
+        assert_eq!(circuit.enter(start), Err(OPEN), "one that tries is enough");
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::scorer::protocols::shown;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// Longest text of a peer's error that is told on, characters.
 const MAX_ERROR_CHARS: usize = 300;
+/// A question about health or metadata may take as long as the pause between two of them, but at least that long.
+const SHORTEST_QUESTION: Duration = Duration::from_secs(1);
 /// Largest answer to a question about health or metadata, bytes.
 const MAX_METADATA_BYTES: usize = 1 << 20;
 
@@ -25,6 +27,8 @@ pub struct Client {
     headers: HeaderMap,
     connect_retries: u32,
     max_answer_bytes: usize,
+    /// For a question about health or metadata.
+    question_timeout: Duration,
 }
 
 /// An answer of 200.
@@ -59,6 +63,18 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// For metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NotReached(_) => "not_reached",
+            Self::Broken(_) => "broken",
+            Self::Slow(_) => "slow",
+            Self::Busy(_) => "busy",
+            Self::Refused { .. } => "refused",
+            Self::TooLarge(_) | Self::Nonsense(_) => "nonsense",
+        }
+    }
+
     /// Whether it says that the server is in trouble, and not this one request.
     pub fn is_trouble(&self, protocol: &dyn Protocol) -> bool {
         match self {
@@ -111,7 +127,6 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(settings.connect_timeout.to_std())
-            .timeout(settings.timeout.to_std())
             .pool_max_idle_per_host(settings.max_concurrent)
             .tcp_nodelay(true)
             .build()
@@ -122,6 +137,7 @@ impl Client {
             headers,
             connect_retries: settings.connect_retries,
             max_answer_bytes: settings.max_answer_bytes,
+            question_timeout: settings.timeout.to_std().min(settings.health_interval.to_std().max(SHORTEST_QUESTION)),
         })
     }
 
@@ -132,7 +148,7 @@ impl Client {
     /// # Errors
     /// There is no answer of 200.
     pub async fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
-        let request = self.client.get(self.url(path)?).headers(self.headers.clone());
+        let request = self.client.get(self.url(path)?).headers(self.headers.clone()).timeout(self.question_timeout);
         let response = request.send().await.map_err(failure)?;
         Ok(accepted(response, MAX_METADATA_BYTES).await?.bytes)
     }

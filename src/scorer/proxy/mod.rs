@@ -19,7 +19,7 @@ mod torchserve;
 pub mod version;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -32,6 +32,7 @@ use self::protocol::{Learned, Protocol, protocol};
 use self::version::PeerVersionFile;
 use super::backend::Backend;
 use super::engine::Signature;
+use super::metrics::{Metrics, PeerMetrics};
 use super::score::{Priority, ScoreError};
 use super::tensor::Tensor;
 use crate::config::scorer::ProxySettings;
@@ -61,6 +62,7 @@ struct Inner {
     timeout: Duration,
     /// Mean time of an answer, ns.
     mean_ns: AtomicU64,
+    metrics: PeerMetrics,
 }
 
 impl Peer {
@@ -74,6 +76,7 @@ impl Peer {
         settings: &ProxySettings,
         file: &[u8],
         runtime: &Handle,
+        metrics: &Metrics,
     ) -> Result<Self, String> {
         let protocol = protocol(settings, PeerVersionFile::parse(file)?);
         let client = Client::new(settings)?;
@@ -98,7 +101,9 @@ impl Peer {
             under_way: Semaphore::new(settings.max_concurrent),
             timeout: settings.timeout.to_std(),
             mean_ns: AtomicU64::new(0),
+            metrics: metrics.proxy.version(model, version),
         });
+        inner.metrics.ready.set(1);
         runtime.spawn(watch(Arc::downgrade(&inner), interval));
         Ok(Self { inner, runtime: runtime.clone() })
     }
@@ -121,12 +126,14 @@ async fn watch(inner: Weak<Inner>, interval: Duration) {
         let answer = inner.client.get(&inner.protocol.ready_path()).await;
         let is_healthy = answer.as_ref().is_ok_and(|body| inner.protocol.is_ready(body));
         let was_healthy = inner.healthy.swap(is_healthy, Ordering::Relaxed);
+        inner.metrics.ready.set(i64::from(is_healthy));
         if was_healthy && !is_healthy {
             let reason =
                 answer.err().map_or("it says that the model is not ready".to_string(), |error| error.to_string());
             tracing::warn!(server = inner.client.base(), %reason, "{} is not ready over there", inner.name);
         } else if is_healthy && !was_healthy {
             tracing::info!(server = inner.client.base(), "{} is ready over there again", inner.name);
+            inner.circuit(|circuit| circuit.may_try(Instant::now()));
         }
     }
 }
@@ -142,7 +149,7 @@ impl Backend for Peer {
     }
 
     fn ready(&self) -> bool {
-        self.inner.healthy.load(Ordering::Relaxed) && self.inner.circuit().is_closed()
+        self.inner.healthy.load(Ordering::Relaxed) && self.inner.circuit(|circuit| circuit.admits(Instant::now()))
     }
 
     async fn score(
@@ -170,8 +177,11 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 impl Inner {
-    fn circuit(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    fn circuit<T>(&self, step: impl FnOnce(&mut Circuit) -> T) -> T {
+        let mut circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = step(&mut circuit);
+        self.metrics.circuit_open.set(i64::from(!circuit.is_closed()));
+        outcome
     }
 
     async fn score(&self, inputs: &[Tensor], deadline: Option<Instant>) -> Result<Vec<Tensor>, ScoreError> {
@@ -181,39 +191,42 @@ impl Inner {
             return Err(ScoreError::Expired);
         }
         let Ok(_permit) = self.under_way.try_acquire() else {
+            self.metrics.count("busy", None);
             return Err(ScoreError::QueueFull { model: self.model.clone(), retry_after: self.mean() });
         };
         let body = self.protocol.encode(inputs, &self.learned)?;
-        self.circuit().enter(started).map_err(|after| self.left_alone(after))?;
+        self.circuit(|circuit| circuit.enter(started)).map_err(|after| self.left_alone(after))?;
         let mut outcome = Undecided { inner: self, is_decided: false };
         let answer =
             tokio::time::timeout(left.min(self.timeout), self.client.post(&self.protocol.score_path(), body)).await;
-        outcome.is_decided = true;
         let answer = match answer {
             Ok(answer) => answer,
             // Too little time was left: that says nothing of the server.
-            Err(_) if left < self.timeout => {
-                self.circuit().abandoned(Instant::now());
-                return Err(ScoreError::Expired);
-            }
+            Err(_) if left < self.timeout => return Err(ScoreError::Expired),
             Err(_) => Err(Failure::Slow(self.timeout)),
         };
+        outcome.is_decided = true;
         let decoded = answer.and_then(|came| {
             let outputs = self.protocol.decode(came.as_protocol(), &self.learned);
             outputs.map_err(Failure::Nonsense)
         });
         let now = Instant::now();
         match &decoded {
-            Err(failure) if failure.is_trouble(self.protocol.as_ref()) => self.circuit().failed(now),
-            _ => self.circuit().succeeded(),
+            Err(failure) if failure.is_trouble(self.protocol.as_ref()) => self.circuit(|circuit| circuit.failed(now)),
+            _ => self.circuit(Circuit::succeeded),
         }
-        if decoded.is_ok() {
-            self.observe(now - started);
+        match &decoded {
+            Ok(_) => {
+                self.observe(now - started);
+                self.metrics.count("ok", Some(now - started));
+            }
+            Err(failure) => self.metrics.count(failure.name(), None),
         }
         decoded.map_err(|failure| self.error(failure))
     }
 
     fn left_alone(&self, after: Duration) -> ScoreError {
+        self.metrics.count("left_alone", None);
         let ms = after.as_millis();
         ScoreError::Unavailable(format!("the server of {} failed again and again; it is tried in {ms} ms", self.name))
     }
@@ -243,7 +256,7 @@ impl Inner {
     }
 }
 
-/// Tells the circuit when a request goes away before its outcome is known.
+/// Tells the circuit when a request goes away, or its time passes, before its outcome is known.
 struct Undecided<'a> {
     inner: &'a Inner,
     is_decided: bool,
@@ -252,7 +265,8 @@ struct Undecided<'a> {
 impl Drop for Undecided<'_> {
     fn drop(&mut self) {
         if !self.is_decided {
-            self.inner.circuit().abandoned(Instant::now());
+            self.inner.circuit(|circuit| circuit.abandoned(Instant::now()));
+            self.inner.metrics.count("given_up", None);
         }
     }
 }

@@ -25,6 +25,9 @@ const POLL: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(30);
 /// How long a load is waited for: as long, nothing else changes. One that takes longer is looked at again after `RETRY`.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A server that computes is asked again sooner, but so that no more than about a tenth of the time goes into it: it holds
+/// up the others.
+const SHARE_OF_RETRIES: u32 = 10;
 /// How long a version that was prepared is kept without any state naming it.
 const PREPARED_FOR: Duration = Duration::from_secs(60);
 /// Commands that may wait.
@@ -333,8 +336,13 @@ impl Follower {
             }
             Err(reason) => {
                 metrics.loads.with_label_values(&[model, "failed"]).inc();
-                tracing::error!(model, version, %reason, "cannot be loaded; what served before goes on");
-                self.broken.insert(key, (reason.clone(), now + RETRY));
+                // A server that is away would fill the log with the same line.
+                if self.broken.get(&key).is_none_or(|(before, _)| *before != reason) {
+                    tracing::error!(model, version, %reason, "cannot be loaded; what served before goes on");
+                }
+                let took = clock.elapsed();
+                let retry = now + took + pause(&self.settings_of(model), took);
+                self.broken.insert(key, (reason.clone(), retry));
                 Err(reason)
             }
         }
@@ -383,6 +391,12 @@ impl Follower {
             false
         });
     }
+}
+
+/// Until a version is tried again whose attempt to load took so long.
+fn pause(settings: &ModelSettings, took: Duration) -> Duration {
+    let Some(proxy) = &settings.proxy else { return RETRY };
+    proxy.health_interval.to_std().max(took * SHARE_OF_RETRIES).min(RETRY)
 }
 
 fn key(model: &str, version: &str) -> (String, String) {

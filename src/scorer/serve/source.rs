@@ -10,6 +10,7 @@ use crate::scorer::batching::Runner;
 use crate::scorer::engine::{Engine, EngineError};
 use crate::scorer::events::EventLayout;
 use crate::scorer::events::start::layout_options;
+use crate::scorer::metrics::Metrics;
 use crate::scorer::proxy::Peer;
 use crate::scorer::registry::state::ServingState;
 use crate::scorer::registry::{Registry, RegistryError};
@@ -39,13 +40,14 @@ pub struct Loaded {
     pub layout: Option<Arc<EventLayout>>,
 }
 
-/// Versions of the registry, computed in this process.
+/// Versions of the registry, computed in this process or by a server elsewhere.
 pub struct RegistrySource {
     pub registry: Arc<Registry>,
     pub engine: Arc<dyn Engine>,
     pub config: Arc<ScorerConfig>,
     /// Where connections to servers that compute live.
     pub runtime: Handle,
+    pub metrics: Metrics,
 }
 
 impl Source for RegistrySource {
@@ -62,7 +64,10 @@ impl Source for RegistrySource {
         let transform = of_version(&verified, settings.transform.as_ref())?;
         let failed = |error: EngineError| format!("version {version} of model {model} cannot be loaded: {error}");
         let computed: Arc<dyn Backend> = match &settings.proxy {
-            Some(proxy) => Arc::new(Peer::connect(model, version, proxy, &verified.model, &self.runtime)?),
+            Some(proxy) => {
+                let peer = Peer::connect(model, version, proxy, &verified.model, &self.runtime, &self.metrics);
+                Arc::new(peer?)
+            }
             None => {
                 let loaded = self.engine.load(&verified.model).map_err(failed)?;
                 Arc::new(Runner::start(loaded, &settings.batching, format!("{model} {version}")).map_err(failed)?)

@@ -1,11 +1,13 @@
 //! The gRPC server: the Open Inference Protocol's service, and TensorFlow Serving's.
 //!
-//! `server` listens, `oip` and `tensorflow` answer. Entity, version, priority and time limit stand in a call's metadata
-//! under the names of the HTTP headers.
+//! `server` listens, `connections` and `limits` keep clients within bounds, `oip` and `tensorflow` answer. Entity,
+//! version, priority and time limit stand in a call's metadata under the names of the HTTP headers.
 //!
-//! To add a service: its messages in `protocols::grpc`, a file here, a line in `server`, and its row in
-//! docs/scorer-proxy.md.
+//! To add a service: its messages in `protocols::grpc`, a file here, a line in `server`, its name in `limits`, and its
+//! row in docs/scorer-proxy.md.
 
+mod connections;
+mod limits;
 mod oip;
 pub mod server;
 mod tensorflow;

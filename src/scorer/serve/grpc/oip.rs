@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::limits::Held;
 use super::{Calls, deadline, overrides};
 use crate::config::service::Role;
 use crate::scorer::protocols::grpc::generated::inference::grpc_inference_service_server::GrpcInferenceService;
@@ -21,6 +22,7 @@ use crate::scorer::protocols::grpc::generated::inference::{
     ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse, StatisticDuration,
 };
 use crate::scorer::protocols::grpc::oip as messages;
+use crate::scorer::protocols::shown;
 use crate::scorer::score::{ScoreError, ScoreRequest, ScoreResponse};
 use crate::scorer::serve::table::{ServedModel, ServedVersion};
 
@@ -33,16 +35,25 @@ impl Inference {
         self.0.context.scorer.model(name)
     }
 
+    /// Who is asking, by the name of their token. That the admin server is on loopback says nothing of this listener: it
+    /// asks for a token always.
+    ///
     /// # Errors
     /// `UNAUTHENTICATED` or `PERMISSION_DENIED`: the call has no token of the admin API that may do this.
-    fn authorise(&self, metadata: &MetadataMap) -> Result<(), Status> {
+    fn authorise(&self, metadata: &MetadataMap) -> Result<String, Status> {
+        if !self.0.access.asks_for_tokens() {
+            return Err(Status::permission_denied(
+                "the repository is behind `admin.tokens`, and none is configured; use the admin API, or configure one",
+            ));
+        }
         let caller = self.0.access.caller(&axum::http::Method::POST, metadata.as_ref());
         let caller = caller.map_err(|_| {
             Status::unauthenticated("send a token of `admin.tokens`: metadata `authorization`, `Bearer TOKEN`")
         })?;
         caller
             .must(Role::Operate)
-            .map_err(|_| Status::permission_denied("this token may read, and not change anything"))
+            .map_err(|_| Status::permission_denied("this token may read, and not change anything"))?;
+        Ok(caller.by(None))
     }
 }
 
@@ -135,14 +146,18 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Answer<Self::ModelStreamInferStream> {
-        let (metadata, _, messages) = request.into_parts();
+        let (metadata, extensions, messages) = request.into_parts();
         let calls = self.0.clone();
+        let held = extensions.get::<Held>().cloned();
         let answers = messages.then(move |message| {
-            let (calls, metadata) = (calls.clone(), metadata.clone());
+            let (calls, metadata, held) = (calls.clone(), metadata.clone(), held.clone());
             async move {
                 let scored = infer(&calls, &metadata, message?).await;
                 let answer =
                     scored.and_then(|(scored, raw)| messages::encode(scored, raw).map_err(Status::invalid_argument));
+                if let Some(held) = held {
+                    held.answered();
+                }
                 Ok(match answer {
                     Ok(response) => {
                         ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) }
@@ -231,8 +246,9 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Answer<RepositoryModelLoadResponse> {
-        self.authorise(request.metadata())?;
+        let by = self.authorise(request.metadata())?;
         let name = request.into_inner().model_name;
+        tracing::info!(model = shown(&name), by, "asked to load a model");
         self.0.serving.load(&name).await.map_err(Status::failed_precondition)?;
         Ok(Response::new(RepositoryModelLoadResponse {}))
     }
@@ -241,8 +257,9 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Answer<RepositoryModelUnloadResponse> {
-        self.authorise(request.metadata())?;
+        let by = self.authorise(request.metadata())?;
         let name = request.into_inner().model_name;
+        tracing::info!(model = shown(&name), by, "asked to unload a model");
         self.0.serving.unload(&name).await.map_err(Status::not_found)?;
         Ok(Response::new(RepositoryModelUnloadResponse {}))
     }

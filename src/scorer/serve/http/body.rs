@@ -30,7 +30,7 @@ impl Budget {
         Self { used: Arc::default(), most, gauge }
     }
 
-    fn empty(&self) -> Reservation {
+    pub fn empty(&self) -> Reservation {
         Reservation { budget: self.clone(), bytes: 0 }
     }
 }
@@ -42,18 +42,29 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    fn grow(&mut self, bytes: usize) -> bool {
+    /// Whether there was room; what did not fit is counted too, until this is given back.
+    pub fn grow(&mut self, bytes: usize) -> bool {
         let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
         self.budget.gauge.add(i64::try_from(bytes).unwrap_or(i64::MAX));
         before.saturating_add(bytes) <= self.budget.most
     }
+
+    pub const fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Gives everything back.
+    pub fn clear(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.gauge.sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.budget.gauge.sub(i64::try_from(self.bytes).unwrap_or(i64::MAX));
+        self.clear();
     }
 }
 

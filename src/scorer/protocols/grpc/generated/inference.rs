@@ -409,6 +409,245 @@ impl DataType {
         }
     }
 }
+/// Generated client implementations.
+pub mod grpc_inference_service_client {
+    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
+    use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
+    #[derive(Debug, Clone)]
+    pub struct GrpcInferenceServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> GrpcInferenceServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> GrpcInferenceServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<<T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody>,
+                >,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            GrpcInferenceServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        pub async fn server_live(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ServerLiveRequest>,
+        ) -> std::result::Result<tonic::Response<super::ServerLiveResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ServerLive");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ServerLive"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn server_ready(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ServerReadyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ServerReadyResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ServerReady");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ServerReady"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn model_ready(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ModelReadyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ModelReadyResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelReady");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelReady"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn server_metadata(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ServerMetadataRequest>,
+        ) -> std::result::Result<tonic::Response<super::ServerMetadataResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ServerMetadata");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ServerMetadata"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn model_metadata(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ModelMetadataRequest>,
+        ) -> std::result::Result<tonic::Response<super::ModelMetadataResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelMetadata");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelMetadata"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn model_infer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ModelInferRequest>,
+        ) -> std::result::Result<tonic::Response<super::ModelInferResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelInfer");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelInfer"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn model_stream_infer(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ModelInferRequest>,
+        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::ModelStreamInferResponse>>, tonic::Status>
+        {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelStreamInfer");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelStreamInfer"));
+            self.inner.streaming(req, path, codec).await
+        }
+        pub async fn model_config(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ModelConfigRequest>,
+        ) -> std::result::Result<tonic::Response<super::ModelConfigResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelConfig");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelConfig"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn model_statistics(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ModelStatisticsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ModelStatisticsResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelStatistics");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelStatistics"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn repository_index(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepositoryIndexRequest>,
+        ) -> std::result::Result<tonic::Response<super::RepositoryIndexResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/RepositoryIndex");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "RepositoryIndex"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn repository_model_load(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepositoryModelLoadRequest>,
+        ) -> std::result::Result<tonic::Response<super::RepositoryModelLoadResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/RepositoryModelLoad");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "RepositoryModelLoad"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn repository_model_unload(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepositoryModelUnloadRequest>,
+        ) -> std::result::Result<tonic::Response<super::RepositoryModelUnloadResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/RepositoryModelUnload");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("inference.GRPCInferenceService", "RepositoryModelUnload"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
 /// Generated server implementations.
 pub mod grpc_inference_service_server {
     #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
