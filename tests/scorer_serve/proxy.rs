@@ -279,6 +279,8 @@ async fn a_peer_that_is_away_at_the_start_or_later_serves_within_seconds_once_it
     handle.refreshed().await;
     let reason = scorer.table().ready().unwrap_err();
     assert!(reason.contains("cannot be reached"), "{reason}");
+    let told = scorer.model("fraud").err().unwrap();
+    assert_eq!(told, ScoreError::Unavailable("model `fraud` is not ready to serve".into()));
 
     let elsewhere = Elsewhere::start(&address.to_string()).await;
     let since = Instant::now();

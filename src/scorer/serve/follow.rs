@@ -341,7 +341,7 @@ impl Follower {
                     tracing::error!(model, version, %reason, "cannot be loaded; what served before goes on");
                 }
                 let took = clock.elapsed();
-                let retry = now + took + pause(&self.settings_of(model), took);
+                let retry = now + took + pause(&settings, took);
                 self.broken.insert(key, (reason.clone(), retry));
                 Err(reason)
             }

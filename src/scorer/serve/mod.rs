@@ -78,12 +78,13 @@ impl Scorer {
     /// The model, if it is served.
     ///
     /// # Errors
-    /// It is not: `NotFound`; or what is served is not known yet: `Unavailable`.
+    /// It is not: `NotFound`; or not yet: `Unavailable`, without the reason, which is for operators.
     pub fn model(&self, name: &str) -> Result<Arc<ServedModel>, ScoreError> {
         let table = self.table();
-        table.model(name).ok_or_else(|| match table.started {
-            true => ScoreError::NotFound(format!("there is no model `{}`", shown(name))),
-            false => ScoreError::Unavailable("nothing is loaded yet; the scorer is starting".into()),
+        table.model(name).ok_or_else(|| match (table.started, table.missing.contains_key(name)) {
+            (false, _) => ScoreError::Unavailable("nothing is loaded yet; the scorer is starting".into()),
+            (true, true) => ScoreError::Unavailable(format!("model `{name}` is not ready to serve")),
+            (true, false) => ScoreError::NotFound(format!("there is no model `{}`", shown(name))),
         })
     }
 
