@@ -21,6 +21,7 @@ pub fn dashboard() -> Value {
             Row { title: "Queues and workers", panels: queues() },
             Row { title: "Events", panels: events() },
             Row { title: "Server", panels: server() },
+            Row { title: "Servers that compute", panels: elsewhere() },
         ],
     )
 }
@@ -197,8 +198,34 @@ fn server() -> Vec<Panel> {
             .query("{{instance}} events", "driftline_scorer_events_queue_bytes"),
         Panel::lines("CPU", "Cores in use.")
             .query("{{instance}}", "rate(driftline_scorer_process_cpu_seconds_total[$__rate_interval])"),
+        Panel::lines("gRPC", "Calls a second, by service and code.").query(
+            "{{service}} {{code}}",
+            "sum by (service, code) (rate(driftline_scorer_grpc_responses_total[$__rate_interval]))",
+        ),
+        Panel::lines("gRPC connections", "Open ones, and those closed a minute because there were too many.")
+            .query("open", "sum(driftline_scorer_grpc_connections)")
+            .query("too many", "60 * sum(rate(driftline_scorer_grpc_connections_refused_total[$__rate_interval]))"),
         Panel::new(Drawing::Stat, "Up since", "Start of the process.")
             .unit("dateTimeAsIso")
             .query("started", "1000 * max(driftline_scorer_process_start_time_seconds)"),
+    ]
+}
+
+fn elsewhere() -> Vec<Panel> {
+    let state =
+        |metric: &str| format!("max by (model, version) (driftline_scorer_proxy_{metric}{{model=~\"$model\"}})");
+    vec![
+        Panel::lines("Requests to other servers", "A second, by what came of them.")
+            .query("{{model}}@{{version}} {{outcome}}", rate("model, version, outcome", "proxy_requests_total")),
+        Panel::lines("Time of their answers", "99th percentile.").unit("s").query(
+            "{{model}}@{{version}} 99%",
+            format!("histogram_quantile(0.99, {})", rate("le, model, version", "proxy_request_seconds_bucket")),
+        ),
+        Panel::lines(
+            "State of other servers",
+            "Ready: 1 while the server says so. Left alone: 1 after failures in a row.",
+        )
+        .query("{{model}}@{{version}} ready", state("ready"))
+        .query("{{model}}@{{version}} left alone", state("circuit_open")),
     ]
 }
