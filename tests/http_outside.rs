@@ -55,7 +55,8 @@ fn a_misspelt_metric_is_found_out() {
     assert!(!output.status.success() && failed.len() == 1 && failed[0].contains("driftline_open_pains"), "{table}");
 }
 
-/// A scorer with a version in production, a canary on trial and a shadow, no broker, and a client that never stops.
+/// A scorer with a version in production, a canary on trial and a shadow, a model that another server computes (itself), no
+/// broker, and a client that never stops.
 struct BusyScorer {
     child: Child,
     admin: SocketAddr,
@@ -76,11 +77,12 @@ fn free_address() -> SocketAddr {
 
 fn start_busy_scorer() -> BusyScorer {
     let dir = tempfile::tempdir().unwrap();
-    let (http, admin, nobody) = (free_address(), free_address(), free_address());
+    let (http, grpc, admin, nobody) = (free_address(), free_address(), free_address(), free_address());
     let settings = format!(
-        "version: 1\nhttp: {{bind: '{http}'}}\nadmin: {{bind: '{admin}'}}\nkafka: {{bootstrap_servers: '{nobody}'}}\n\
+        "version: 1\nhttp: {{bind: '{http}'}}\ngrpc: {{bind: '{grpc}'}}\nadmin: {{bind: '{admin}'}}\nkafka: {{bootstrap_servers: '{nobody}'}}\n\
          events: {{enabled: true, max_rows: 100, delivery_timeout: 2s, close_timeout: 1s}}\n\
-         models:\n  linear:\n    traffic: {{progressive: {{steps: [50%, 100%], min_requests: 1000000}}}}\n"
+         models:\n  linear:\n    traffic: {{progressive: {{steps: [50%, 100%], min_requests: 1000000}}}}\n  \
+         elsewhere:\n    proxy: {{kind: oip, url: 'http://{http}', versions: {{'1': {{model: linear}}}}}}\n"
     );
     std::fs::write(dir.path().join("scorer.yaml"), settings).unwrap();
     std::fs::create_dir(dir.path().join("registry")).unwrap();
@@ -91,7 +93,11 @@ fn start_busy_scorer() -> BusyScorer {
         let registration = Registration { model: "linear".into(), files, ..Registration::default() };
         registry.register(&registration, None, 0).unwrap();
     }
-    let change = |change: Change| {
+    let files = [("peer.json".to_string(), br#"{"model":"linear"}"#.to_vec())].into();
+    let elsewhere =
+        Registration { model: "elsewhere".into(), version: Some("1".into()), files, ..Registration::default() };
+    registry.register(&elsewhere, None, 0).unwrap();
+    let change_of = |model: &str, change: Change| {
         let request = ChangeRequest {
             change,
             expected_generation: None,
@@ -100,8 +106,10 @@ fn start_busy_scorer() -> BusyScorer {
             reason: String::new(),
             request_id: None,
         };
-        registry.change("linear", &request, 0).unwrap();
+        registry.change(model, &request, 0).unwrap();
     };
+    let change = |change: Change| change_of("linear", change);
+    change_of("elsewhere", Change::Promote { version: "1".into(), force: false });
     change(Change::Promote { version: "1".into(), force: false });
     let canary = Change::SetCanary { version: "2".into(), buckets: 5_000, salt: None, step: Some(0), force: false };
     change(canary);
@@ -115,12 +123,14 @@ fn start_busy_scorer() -> BusyScorer {
     std::thread::spawn(move || {
         for request in 0_u64.. {
             // It ends with the process; before it listens there is nobody to talk to.
-            ask(http, request % 100).unwrap_or_default();
+            ask(http, "linear", request % 100).unwrap_or_default();
+            ask(http, "elsewhere", request % 100).unwrap_or_default();
             std::thread::sleep(Duration::from_millis(5));
         }
     });
     let deadline = Instant::now() + Duration::from_secs(60);
-    while ask(http, 0).is_none_or(|answer| !answer.contains("200 OK")) {
+    let answers = |model: &str| ask(http, model, 0).is_some_and(|answer| answer.contains("200 OK"));
+    while !(answers("linear") && answers("elsewhere")) {
         assert!(Instant::now() < deadline, "the scorer did not answer in a minute");
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -128,7 +138,7 @@ fn start_busy_scorer() -> BusyScorer {
 }
 
 /// One request on a connection of its own; `None`: nobody listens.
-fn ask(http: SocketAddr, entity: u64) -> Option<String> {
+fn ask(http: SocketAddr, model: &str, entity: u64) -> Option<String> {
     let data = format!("[{entity},1,2,3,4,5,6,7]");
     let body =
         format!("{{\"inputs\":[{{\"name\":\"features\",\"datatype\":\"FP32\",\"shape\":[1,8],\"data\":{data}}}]}}");
@@ -136,7 +146,7 @@ fn ask(http: SocketAddr, entity: u64) -> Option<String> {
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(
         stream,
-        "POST /v2/models/linear/infer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\ndriftline-entity: {entity}\r\n\
+        "POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\ndriftline-entity: {entity}\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )

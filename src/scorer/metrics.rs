@@ -14,6 +14,7 @@ use prometheus::{
 
 use super::batching::metrics::BatchCollector;
 use super::events::EventCollector;
+use super::protocols::grpc::SERVICES;
 use super::score::{Arm, ScoreError};
 use crate::telemetry::{self, Families};
 
@@ -235,6 +236,10 @@ impl Metrics {
             gauge("http_body_bytes", "Bytes of the bodies that are being read or scored, of gRPC too.")?;
         let grpc_responses =
             counters("grpc_responses_total", "Calls over gRPC, by service and code.", &["service", "code"])?;
+        for service in SERVICES {
+            // From zero on, so that a rate shows the first one.
+            grpc_responses.with_label_values(&[service, "Ok"]).reset();
+        }
         let grpc_connections = gauge("grpc_connections", "Open connections of clients over gRPC.")?;
         let grpc_connections_refused = families.register("scorer_grpc_connections_refused_total", |name| {
             IntCounter::new(name, "Connections over gRPC closed at once: too many at a time.")

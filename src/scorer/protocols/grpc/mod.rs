@@ -8,6 +8,10 @@
 pub mod oip;
 pub mod tensorflow;
 
+/// The services by name, for the metrics: what anybody may make up is no label.
+pub const SERVICES: [&str; 3] =
+    ["inference.GRPCInferenceService", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"];
+
 /// As `scripts/protos.sh` writes it; nested as the packages are.
 #[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod generated {

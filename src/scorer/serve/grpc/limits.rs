@@ -17,12 +17,9 @@ use tokio::time::{Sleep, sleep};
 use tonic::{Code, Status};
 
 use crate::scorer::metrics::Metrics;
+use crate::scorer::protocols::grpc::SERVICES;
 use crate::scorer::serve::http::Context;
 use crate::scorer::serve::http::body::Reservation;
-
-/// The services by name, for the metrics: what anybody may make up is no label.
-const SERVICES: [&str; 3] =
-    ["inference.GRPCInferenceService", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"];
 
 /// Bytes of a call that are in memory, counted in the budget of all bodies. Given back when the last of its holders goes,
 /// or by `answered`.
