@@ -1,5 +1,7 @@
 //! Models that another server computes, in front of a small server in this process that behaves as it is told.
 
+use std::sync::Mutex;
+
 use driftline::config::scorer::{ScorerConfig, parse_scorer_str};
 use driftline::scorer::backend::Backend;
 use driftline::scorer::engine::LazyEngine;
