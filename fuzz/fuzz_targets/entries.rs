@@ -120,9 +120,8 @@ pub fn head(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
     if let Some(path) = lines.next().and_then(|path| std::str::from_utf8(path).ok()) {
         for method in [Method::GET, Method::POST, Method::DELETE] {
-            match route(&method, path) {
-                Err(RouteError::BadName(error)) => check_error(&error),
-                Ok(_) | Err(_) => {}
+            if let Err(RouteError::BadName(error)) = route(&method, path) {
+                check_error(&error);
             }
         }
     }

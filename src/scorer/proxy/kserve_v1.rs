@@ -128,7 +128,7 @@ mod tests {
         let text = |inputs: &[Tensor]| {
             String::from_utf8(peer("[]").encode(inputs, &Learned::default()).unwrap().bytes).unwrap()
         };
-        assert_eq!(text(&[x.clone()]), r#"{"instances":[[0.5,1.0],[2.0,3.0]]}"#);
+        assert_eq!(text(std::slice::from_ref(&x)), r#"{"instances":[[0.5,1.0],[2.0,3.0]]}"#);
         assert_eq!(text(&[x, n]), r#"{"instances":[{"x":[0.5,1.0],"n":7},{"x":[2.0,3.0],"n":8}]}"#);
     }
 

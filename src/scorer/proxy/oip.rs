@@ -229,12 +229,13 @@ mod tests {
     fn binary_answers_are_read_and_lies_are_errors() {
         let mut body =
             br#"{"outputs":[{"name":"y","datatype":"FP32","shape":[2],"parameters":{"binary_data_size":8}}]}"#.to_vec();
-        let header_length = Some(body.len());
+        let head = body.len();
+        let header_length = Some(head);
         body.extend([0.5_f32, f32::NAN].iter().flat_map(|value| value.to_le_bytes()));
         let learned = Learned::default();
         let read = peer().decode(Came { bytes: &body, header_length }, &learned).unwrap();
         assert!(matches!(read[0].data(), TensorData::Fp32(values) if values[0] == 0.5 && values[1].is_nan()));
-        for cut in [body.len() - 1, header_length.unwrap(), header_length.unwrap() - 1] {
+        for cut in [body.len() - 1, head, head - 1] {
             assert!(peer().decode(Came { bytes: &body[..cut], header_length }, &learned).is_err(), "{cut}");
         }
         assert!(peer().decode(Came { bytes: b"[]", header_length: None }, &learned).is_err());
