@@ -578,13 +578,15 @@ fn a_version_that_is_cut_off_changed_or_unsigned_leaves_the_old_one_serving() {
         events: EventSettings { enabled: false, ..EventSettings::default() },
         ..ScorerConfig::default()
     };
+    let metrics = ScorerMetrics::new().unwrap();
     let source = RegistrySource {
         registry: Arc::new(trusting),
         engine: Arc::new(FakeEngine::default()),
         config: Arc::new(config),
         runtime: runtime.handle().clone(),
+        metrics: metrics.clone(),
     };
-    let scorer = Arc::new(Scorer::new(ScorerMetrics::new().unwrap(), None));
+    let scorer = Arc::new(Scorer::new(metrics, None));
     let follow = Follower::new(Arc::new(source), scorer.clone(), BTreeMap::new()).start().unwrap();
     runtime.block_on(follow.refreshed());
     assert_eq!(score(&runtime, &scorer), ("1".into(), 1.0));

@@ -125,13 +125,15 @@ impl Running {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let models: BTreeMap<String, Arc<ModelSettings>> =
             config.models.iter().map(|(name, model)| (name.clone(), Arc::new(model.clone()))).collect();
+        let metrics = Metrics::new().unwrap();
         let source = RegistrySource {
             registry: registry.clone(),
             engine: Arc::new(FakeEngine::default()),
             config: Arc::new(config.clone()),
             runtime: tokio::runtime::Handle::current(),
+            metrics: metrics.clone(),
         };
-        let scorer = Arc::new(Scorer::new(Metrics::new().unwrap(), None));
+        let scorer = Arc::new(Scorer::new(metrics, None));
         let patience = Duration::from_millis(300);
         let follower = Follower::new(Arc::new(source), scorer.clone(), models).with_patience(patience);
         let follow = follower.start().unwrap();
