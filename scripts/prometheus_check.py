@@ -47,7 +47,8 @@ def wait_for_scrapes(base, target):
             if result and float(result[0]["value"][1]) >= SCRAPES and float(up[0]["value"][1]) == 1:
                 return
             state = f"scrapes: {result}, up: {up}"
-        except OSError:
+        except (OSError, ValueError):
+            # It does not listen yet, or answers in plain text that it is starting.
             pass
         time.sleep(0.5)
     sys.exit(f"error: {target} was not scraped {SCRAPES} times in {DEADLINE_S} s: {state}")

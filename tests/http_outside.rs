@@ -52,7 +52,11 @@ fn a_misspelt_metric_is_found_out() {
     let output = script("prometheus_check.sh").arg(start_busy().to_string()).arg(dir.path()).output().unwrap();
     let table = String::from_utf8_lossy(&output.stdout);
     let failed: Vec<&str> = table.lines().filter(|line| line.contains("FAIL")).collect();
-    assert!(!output.status.success() && failed.len() == 1 && failed[0].contains("driftline_open_pains"), "{table}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && failed.len() == 1 && failed[0].contains("driftline_open_pains"),
+        "{table}{told}"
+    );
 }
 
 /// A scorer with a version in production, a canary on trial and a shadow, a model that another server computes (itself), no

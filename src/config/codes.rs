@@ -27,6 +27,7 @@ pub const CODES: [Code; 124] = [
         "not an e-mail address, or not the address of a host",
         "write `name@example.com`, or `127.0.0.1:8080`",
     ),
+    row("bad-datatype", "no type of an output of a proxied model", "write one of those that the finding lists"),
     row("bad-duration", "not a duration", "write a whole number and one of ms, s, m, h, d, such as `15m`"),
     row(
         "bad-expression",

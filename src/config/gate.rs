@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(found.errors(), places.len(), "{text}");
         let unversioned = parse_gate_str("gate.yaml", "size: {max_ratio: 0}\n").found.text(false);
         assert!(
-            unversioned.contains("1:18: error[out-of-range]") && unversioned.contains("missing-key"),
+            unversioned.contains("1:19: error[out-of-range]") && unversioned.contains("missing-key"),
             "{unversioned}"
         );
     }
