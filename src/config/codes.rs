@@ -15,7 +15,7 @@ const fn row(code: &'static str, meaning: &'static str, remedy: &'static str) ->
     Code { code, meaning, remedy }
 }
 
-pub const CODES: [Code; 124] = [
+pub const CODES: [Code; 125] = [
     row(
         "action-kind",
         "an action is not exactly one of airflow, argo, webhook and the others",
