@@ -11,13 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-
 use driftline::config::receivers::Secret;
 use driftline::config::scorer::{HttpSettings, ModelSettings, ScorerConfig, parse_scorer_str};
 use driftline::config::service::{Role, Token};
 use driftline::http::access::Access;
-use driftline::scorer::admin::{Admin, LoadedVersion, Serving, router};
+use driftline::scorer::admin::{Admin, router};
 use driftline::scorer::metrics::Metrics;
 use driftline::scorer::registry::manifest::MODEL_FILE;
 use driftline::scorer::registry::register::Registration;
@@ -28,6 +26,7 @@ use driftline::scorer::serve::Scorer;
 use driftline::scorer::serve::follow::{FollowHandle, Follower};
 use driftline::scorer::serve::http::Context;
 use driftline::scorer::serve::http::server::HttpServer;
+use driftline::scorer::serve::serving::Here;
 use driftline::scorer::serve::source::RegistrySource;
 use driftline::scorer::serve::trials::Turns;
 use serde_json::{Value, json};
@@ -62,36 +61,6 @@ struct Running {
     stop: CancellationToken,
     server: Option<HttpServer>,
     sent: Cell<u64>,
-}
-
-/// What the admin API asks of a process, as the sidecar answers it.
-struct Here {
-    scorer: Arc<Scorer>,
-    follow: FollowHandle,
-}
-
-#[async_trait]
-impl Serving for Here {
-    async fn prepare(&self, model: &str, version: &str) -> Result<(), String> {
-        self.follow.prepare(model, version).await
-    }
-
-    fn changed(&self, _model: &str) {
-        self.follow.notify();
-    }
-
-    fn loaded(&self, model: &str) -> Vec<LoadedVersion> {
-        let versions = self.scorer.table().model(model).map(|model| model.versions.keys().cloned().collect::<Vec<_>>());
-        versions.unwrap_or_default().into_iter().map(|version| LoadedVersion { version, ready: Ok(()) }).collect()
-    }
-
-    async fn load(&self, model: &str) -> Result<(), String> {
-        self.follow.load(model).await
-    }
-
-    async fn unload(&self, model: &str) -> Result<(), String> {
-        self.follow.unload(model).await
-    }
 }
 
 /// A registry with versions 1, 2, ... of a model, the first of them in production.

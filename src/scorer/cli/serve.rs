@@ -1,4 +1,4 @@
-//! `driftline-scorer serve`: the sidecar. `serving` is what the admin API asks of it.
+//! `driftline-scorer serve`: the sidecar.
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -30,11 +30,10 @@ use crate::scorer::serve::Scorer;
 use crate::scorer::serve::follow::{FollowHandle, Follower};
 use crate::scorer::serve::grpc::{Calls, server as grpc_server};
 use crate::scorer::serve::http::{Context, server::HttpServer};
+use crate::scorer::serve::serving::Here;
 use crate::scorer::serve::source::RegistrySource;
 use crate::scorer::serve::trials::Trials;
 use crate::telemetry::{self, LogFormat};
-
-mod serving;
 
 /// Most threads of the runtime that gRPC, the admin server and requests to other servers share.
 const MOST_WORKERS: usize = 4;
@@ -132,7 +131,7 @@ async fn serve(config: &ScorerConfig, directory: &Path) -> Result<(), String> {
     let context = Arc::new(Context::new(Arc::clone(&scorer), &config.http));
     let server = HttpServer::start(http, Arc::clone(&context), &config.http, &stop).map_err(shown)?;
     tracing::info!(address = %server.address(), "serving inference over HTTP");
-    let serving = Arc::new(serving::Here { scorer: Arc::clone(&scorer), follow: follow.clone() });
+    let serving = Arc::new(Here { scorer: Arc::clone(&scorer), follow: follow.clone() });
     let access = Arc::new(access);
     let grpc = match grpc {
         Some(listener) => {

@@ -3,7 +3,8 @@
 //! `table` is what serves at one instant; requests take it whole, so that a swap fails none. `follow` puts another table
 //! in its place when the registry changes, from what `source` loads on threads of `loading`. `inputs` checks tensors
 //! against a signature, `shadow` scores a second version beside the one that answers, `trials` gives each model's trial
-//! its turn. `http` is the server of the HTTP protocols.
+//! its turn. `http` is the server of the HTTP protocols,
+//! `serving` what the admin API asks of the process.
 //!
 //! To add something that happens with each request: a step of `Scorer::score`, which waits for nothing but the score.
 
@@ -16,6 +17,7 @@ pub mod grpc;
 pub mod http;
 pub mod inputs;
 pub mod loading;
+pub mod serving;
 pub mod shadow;
 pub mod source;
 pub mod table;

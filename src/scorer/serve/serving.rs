@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::Scorer;
+use super::follow::FollowHandle;
 use crate::scorer::admin::{LoadedVersion, Serving};
-use crate::scorer::serve::Scorer;
-use crate::scorer::serve::follow::FollowHandle;
 
 pub struct Here {
     pub scorer: Arc<Scorer>,
